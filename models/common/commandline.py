@@ -1,0 +1,302 @@
+"""The command line that all models share: train, evaluate, predict.
+
+::
+
+    def main(arguments: list[str] | None = None) -> int:
+        parser = build_parser("alexnet", "AlexNet, as published in 2012.", EXAMPLES)
+        parser.add_model_argument("--classes", type=positive_int, default=1000, help="...")
+        parser.train.set_defaults(epochs=90, batch=128, learning_rate=0.01)
+        chosen = parser.parse_args(arguments)
+        ...
+
+    if __name__ == "__main__":
+        exit_with(main)
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import math
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from models.common.runs import LATEST
+from symgraph.errors import DeviceError, SymgraphError
+
+COMMANDS = ("train", "evaluate", "predict")
+
+_EXAMPLES = """\
+examples:
+  python models/{name}.py
+      train on the images of digits that ship with scikit-learn
+  python models/{name}.py --max-steps 3 --out /tmp/try
+      three steps, to see that everything works
+  python models/{name}.py --data prepared/flowers --epochs 30 --batch 64
+      train on a data set of your own, prepared before
+  python models/{name}.py --resume
+      go on from the latest checkpoint under runs/, as if the run had never stopped
+  python models/{name}.py evaluate --checkpoint runs/{name}-20250102-030405
+      measure the accuracy of the latest checkpoint of that run
+  python models/{name}.py predict cat.jpg dog.jpg --top 3
+      the three most likely classes of each picture, by the newest run
+"""
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser whose errors are one line, and whose help shows defaults and keeps line breaks."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        options.setdefault("formatter_class", _Help)
+        # An abbreviation that works today means something else once another flag exists.
+        options.setdefault("allow_abbrev", False)
+        super().__init__(*args, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line to standard error and exit with status 2."""
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+class ModelParser(CommandParser):
+    """The parser of one model; `train`, `evaluate`, `predict` are the parsers of its commands."""
+
+    train: CommandParser
+    evaluate: CommandParser
+    predict: CommandParser
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.model_groups: list[argparse._ArgumentGroup] = []
+
+    def add_model_argument(self, *names: str, **options: Any) -> None:
+        """Add a flag about the model itself, under "model", to all three commands."""
+        for group in self.model_groups:
+            group.add_argument(*names, **options)
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse; the command is `train` unless another one is named first."""
+        words = list(sys.argv[1:] if args is None else args)
+        if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help")):
+            words.insert(0, "train")
+        return super().parse_known_args(words, namespace)
+
+    def format_help(self) -> str:
+        """The help of `train`, which is what a bare call runs; its usage shows the others."""
+        return self.train.format_help()
+
+
+_USAGE = """
+  python models/{name}.py [train] [flags]           train; the flags are below
+  python models/{name}.py evaluate [flags]          measure the accuracy of a checkpoint
+  python models/{name}.py predict IMAGE... [flags]  name what pictures show
+  python models/{name}.py COMMAND --help            the flags of one command"""
+
+
+def build_parser(name: str, description: str, epilog: str = "") -> ModelParser:
+    """The command line of the model `name`, whose file is ``models/<name>.py``.
+
+    `epilog` is text for the end of the help, after the worked examples that all models share.
+    A parsed line has `command` and one attribute per flag. Wrong values end the program with
+    status 2 and one line that names the flag and what it accepts.
+
+    >>> parser = build_parser("alexnet", "AlexNet.")
+    >>> chosen = parser.parse_args(["--max-steps", "3"])
+    >>> chosen.command, chosen.max_steps, chosen.batch, chosen.resume
+    ('train', 3, 128, None)
+    """
+    examples = _EXAMPLES.format(name=name) + (f"\n{epilog.strip()}\n" if epilog.strip() else "")
+    parser = ModelParser(prog=f"{name}.py")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", parser_class=CommandParser
+    )
+    parser.train = commands.add_parser(
+        "train", usage=_USAGE.format(name=name), description=description, epilog=examples
+    )
+    parser.evaluate = commands.add_parser(
+        "evaluate", description=f"Measure the accuracy of a checkpoint of {name}."
+    )
+    parser.predict = commands.add_parser(
+        "predict", description=f"Name what pictures show, with a checkpoint of {name}."
+    )
+    for command in (parser.evaluate, parser.predict):
+        _add_checkpoint_flags(command, name)
+    for command in (parser.train, parser.evaluate):
+        _add_data_flag(command)
+    every = (parser.train, parser.evaluate, parser.predict)
+    parser.model_groups = [command.add_argument_group("model") for command in every]
+    _add_train_flags(parser.train, name)
+    parser.predict.add_argument("images", nargs="+", metavar="IMAGE", help="a picture file")
+    parser.predict.add_argument(
+        "--top", type=positive_int, default=5, metavar="N", help="classes shown for each picture"
+    )
+    for command in every:
+        _add_machine_flags(command)
+    return parser
+
+
+def check_device(device: str) -> None:
+    """Check that the device of `--device` can be used.
+
+    Raises:
+        DeviceError: CUDA was asked for, and CuPy or a GPU is missing; the text says which.
+    """
+    if device == "cpu":
+        return
+    fix = "run with --device cpu"
+    if importlib.util.find_spec("cupy") is None:
+        raise DeviceError(
+            "--device cuda: CuPy is not installed.",
+            fix=f"pip install cupy-cuda12x (with an NVIDIA driver), or {fix}",
+        )
+    try:
+        cupy: Any = importlib.import_module("cupy")
+    except ImportError as error:  # installed for another CUDA, or a library of it is missing
+        raise DeviceError(
+            "--device cuda: CuPy is installed but cannot be loaded.", details=[str(error)], fix=fix
+        ) from error
+    try:
+        found = int(cupy.cuda.runtime.getDeviceCount())
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise DeviceError(
+            "--device cuda: the CUDA driver finds no usable GPU.", details=[str(error)], fix=fix
+        ) from error
+    if found == 0:
+        raise DeviceError("--device cuda: this machine has no CUDA GPU.", fix=fix)
+
+
+def exit_with(main: Callable[[], int]) -> NoReturn:
+    """Run `main` and exit with its status; errors of symgraph become text, without a traceback.
+
+    Status 1 after a SymgraphError and 130 after Ctrl-C. Any other exception keeps its traceback: it
+    is a defect and not the user's mistake.
+    """
+    try:
+        status = main()
+    except SymgraphError as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        status = 130
+    sys.exit(status)
+
+
+def positive_int(text: str) -> int:
+    """A whole number of at least 1, for `type=`."""
+    return _whole(text, 1, None)
+
+
+def seed(text: str) -> int:
+    """A whole number from 0 to 2**63 - 1, for `type=`."""
+    return _whole(text, 0, 2**63 - 1)
+
+
+def positive_float(text: str) -> float:
+    """A finite number above 0, for `type=`."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"must be a number above 0, not {text!r}")
+    return value
+
+
+class _Help(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=30, width=100)
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        # "(default: None)" and "(default: False)" tell nobody anything.
+        if action.default is None or action.default is False:
+            return action.help
+        return super()._get_help_string(action)
+
+
+class _RefuseGpus(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        parser.error(
+            "--gpus: data parallel training is not part of this version; "
+            "leave it out to train on one device"
+        )
+
+
+def _add_train_flags(parser: argparse.ArgumentParser, name: str) -> None:
+    training = parser.add_argument_group("training")
+    add = training.add_argument
+    add("--epochs", type=positive_int, default=10, metavar="N", help="passes over the images")
+    add("--batch", type=positive_int, default=128, metavar="N", help="images in one step")
+    add("--learning-rate", type=positive_float, default=0.01, metavar="X", help="rate at the start")
+    add("--seed", type=seed, default=0, metavar="N", help="of weights, order of images and dropout")
+    add("--max-steps", type=positive_int, metavar="N", help="stop after N steps, whatever --epochs")
+    run = parser.add_argument_group("run folder")
+    add = run.add_argument
+    add("--out", metavar="DIR", help=f"where to write (default: runs/{name}-<date>-<time>)")
+    add(
+        "--resume",
+        nargs="?",
+        const=LATEST,
+        metavar="PATH",
+        help="go on from a checkpoint: a file, the folder of a run, or, without a PATH or with "
+        f"'{LATEST}', the latest one in --out or under runs/",
+    )
+    add(
+        "--checkpoint-every",
+        type=positive_int,
+        default=1000,
+        metavar="N",
+        help="steps between two checkpoints; there is one at the end too",
+    )
+
+
+def _add_data_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument_group("data").add_argument(
+        "--data",
+        default="digits",
+        metavar="PATH",
+        help="a prepared data set, or 'digits': images that ship with scikit-learn",
+    )
+
+
+def _add_checkpoint_flags(parser: argparse.ArgumentParser, name: str) -> None:
+    parser.add_argument(
+        "--checkpoint",
+        default=LATEST,
+        metavar="PATH",
+        help=f"a file, the folder of a run, or '{LATEST}': the latest one in runs/{name}-*",
+    )
+    parser.add_argument(
+        "--batch", type=positive_int, default=128, metavar="N", help="images at a time"
+    )
+
+
+def _add_machine_flags(parser: argparse.ArgumentParser) -> None:
+    machine = parser.add_argument_group("machine")
+    machine.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="where to compute"
+    )
+    if parser.prog.endswith(" train"):
+        machine.add_argument(
+            "--gpus",
+            action=_RefuseGpus,
+            metavar="N",
+            help="data parallel training: not part of this version",
+        )
+    machine.add_argument("--quiet", action="store_true", help="print results and errors only")
+
+
+def _whole(text: str, low: int, high: int | None) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = low - 1
+    if value < low or (high is not None and value > high):
+        upper = "" if high is None else f" and at most {high}"
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number of at least {low}{upper}, not {text!r}"
+        )
+    return value

@@ -1,0 +1,74 @@
+"""Ctrl-C that waits for the end of a training step.
+
+An update that is cut in the middle leaves weights of two different moments. So the first SIGINT or
+SIGTERM only sets a flag; the training loop reads it between two steps, saves there and leaves.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+_HELD = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted:
+    """True once the user or the system asked the run to stop."""
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+
+    def __bool__(self) -> bool:
+        return self.signal is not None
+
+    @property
+    def exit_code(self) -> int:
+        """What a shell expects of a program that a signal ended: 128 + its number, else 0."""
+        return 0 if self.signal is None else 128 + self.signal
+
+
+@contextmanager
+def hold_interrupts(
+    notice: str = "stopping after this step; once more to stop at once",
+) -> Iterator[Interrupted]:
+    """Hold SIGINT and SIGTERM back while the block runs, and tell the loop through a flag.
+
+    The first signal sets the flag and prints `notice` (if not empty) to standard error. The second
+    aborts at once: KeyboardInterrupt for SIGINT, SystemExit(143) for SIGTERM. The handlers from
+    before return when the block ends. Only the main thread of Python may set handlers: in any other
+    thread nothing is held and the flag stays False.
+
+    >>> with hold_interrupts() as interrupted:
+    ...     steps = 0
+    ...     while not interrupted and steps < 3:
+    ...         steps += 1
+    """
+    interrupted = Interrupted()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupted
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if interrupted:
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
+            raise SystemExit(128 + number)
+        interrupted.signal = signal.Signals(number)
+        if notice:
+            # print() is not safe here: the signal may have come in the middle of a print().
+            os.write(2, f"\n{interrupted.signal.name}: {notice}\n".encode())
+
+    before: dict[signal.Signals, Any] = {}
+    try:
+        for number in _HELD:
+            before[number] = signal.signal(number, handle)
+        yield interrupted
+    finally:
+        for number, handler in before.items():
+            # None: it was set by C code, which Python can neither name nor set again.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -1,0 +1,324 @@
+"""Batches made in the background, in an order that a seed fixes and a cursor can resume."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from symgraph.data.augment import Augment, Floats
+from symgraph.data.buffers import BufferPool
+from symgraph.data.dataset import Dataset, Labels, Mean
+from symgraph.data.draws import check_seed, permutation
+from symgraph.errors import ArgumentError, DataError, SymgraphError
+
+# Images read at a time: small enough to stay in the cache between reading and cropping.
+_CHUNK = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """The images of one step on one rank.
+
+    `images` is float32 (n, 3, c, c) and `labels` int32 (n,); `index` is the position of the first
+    image in the epoch's order over all ranks; `indices` (n,) are the images' places in the data
+    set. With several ranks the end of an epoch may leave a rank no image: then n is 0, so that
+    all ranks take the same number of steps.
+    """
+
+    images: Floats
+    labels: Labels
+    index: int
+    epoch: int
+    step: int
+    indices: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """All that a worker needs; it holds no loader, so that a forgotten loader can be collected."""
+
+    dataset: Dataset
+    augment: Augment
+    mean: Mean
+    buffers: BufferPool
+
+    def make(self, indices: npt.NDArray[np.int64], epoch: int) -> tuple[Floats, Labels]:
+        """Read, crop and mirror the images at these places of the data set."""
+        crop, count = self.augment.crop, len(indices)
+        images = self.buffers.take()[: count * 3 * crop * crop].reshape(count, 3, crop, crop)
+        labels = np.empty(count, dtype=np.int32)
+        for start in range(0, count, _CHUNK):
+            part = slice(start, min(start + _CHUNK, count))
+            pixels, labels[part] = self.dataset.read(indices[part])
+            self.augment(pixels, indices[part], epoch, mean=self.mean, out=images[part])
+        return images, labels
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One batch on its way."""
+
+    epoch: int
+    step: int
+    first: int
+    end: int
+    indices: npt.NDArray[np.int64]
+    result: Future[tuple[Floats, Labels]] | None
+
+
+def _positive(name: str, value: int, low: int = 1) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        raise ArgumentError(f"Loader: {name} must be an integer of at least {low}, got {value!r}.")
+    return value
+
+
+def _make_augment(augment: bool | Augment, crop: int | None, size: int, seed: int) -> Augment:
+    """Return the augmentation meant by the arguments, which must fit the images."""
+    if isinstance(augment, Augment):
+        if crop is not None and crop != augment.crop:
+            raise ArgumentError(
+                f"Loader: crop={crop} contradicts augment.crop={augment.crop}.",
+                fix="leave crop out",
+            )
+        chosen = augment
+    elif isinstance(augment, bool):
+        chosen = Augment(227 if crop is None else crop, seed, train=augment)
+    else:
+        raise ArgumentError(f"Loader: augment must be a bool or an Augment, got {augment!r}.")
+    chosen.draws(np.zeros(0, dtype=np.int64), 0, size)  # raises where the crop is too large
+    return chosen
+
+
+class Loader:
+    """Cuts a data set into batches, `prefetch` of them ahead of their use.
+
+    `for batch in loader` goes to the end of the current epoch; the next `for` is the next epoch.
+    The order is a new permutation for each (seed, epoch), or the stored order with
+    `shuffle=False`; crops depend on (seed, epoch, image) only, so that neither batch size nor
+    ranks nor workers change an image. The last, smaller batch is used unless `drop_last`.
+
+    `batch` is the number of images on this rank: step s holds the positions s * batch * ranks and
+    on, of which rank r takes its contiguous share. `augment` is True (random crop and mirror),
+    False (centre crop) or an `Augment`. `workers=0` loads in the caller, without any thread.
+    Batches may be kept: their memory is used again only when they are dropped.
+
+    Raises `ArgumentError` for arguments that do not fit and `DataError` for an empty data set; an
+    error while loading is raised when the batch concerned is asked for, and again after it.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        batch: int,
+        seed: int = 1,
+        shuffle: bool = True,
+        augment: bool | Augment = True,
+        crop: int | None = None,
+        prefetch: int = 2,
+        drop_last: bool = False,
+        workers: int = 1,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
+        self.dataset = dataset
+        self.batch = _positive("batch", batch)
+        self.seed = check_seed(seed, "Loader: seed")
+        self.shuffle, self.drop_last = shuffle, drop_last
+        self.prefetch = _positive("prefetch", prefetch)
+        self.workers = _positive("workers", workers, 0)
+        self.ranks = _positive("ranks", ranks)
+        self.rank = _positive("rank", rank, 0)
+        if rank >= ranks:
+            raise ArgumentError(f"Loader: rank must be below ranks={ranks}, got {rank}.")
+        self._count = len(dataset)
+        if self._count == 0:
+            raise DataError("Loader: the data set is empty.")
+        self._global = batch * ranks
+        if drop_last and self._count < self._global:
+            raise ArgumentError(
+                f"Loader: {self._count} images do not fill one batch of {self._global}, and "
+                "drop_last drops all of them.",
+                fix="use a smaller batch, or drop_last=False",
+            )
+        self.augment = _make_augment(augment, crop, dataset.image_size, seed)
+        floats = batch * 3 * self.augment.crop**2
+        self._recipe = _Recipe(dataset, self.augment, dataset.mean_image, BufferPool(floats))
+        self._pool: ThreadPoolExecutor | None = None
+        self._process = os.getpid()
+        self._ahead: deque[_Job] = deque()
+        self._orders: dict[int, npt.NDArray[np.int64]] = {}
+        self._cursor = self._planned = (0, 0)  # the next to hand out, the next to ask for
+        self._error: SymgraphError | None = None
+        self._closed = False
+        self.wait_seconds = 0.0
+
+    def __len__(self) -> int:
+        """Return the number of batches of a whole epoch."""
+        return self._end // self._global if self.drop_last else -(-self._count // self._global)
+
+    @property
+    def _end(self) -> int:
+        """The number of images that an epoch uses."""
+        return self._count - self._count % self._global if self.drop_last else self._count
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the next batch."""
+        return self._cursor[0]
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield the batches up to the end of the current epoch."""
+        epoch = self.epoch
+        while self.epoch == epoch:
+            yield self.next_batch()
+
+    def next_batch(self) -> Batch:
+        """Return the next batch, going on to the next epoch after the last.
+
+        The time spent waiting is added to `wait_seconds`.
+        """
+        self._check_usable()
+        while len(self._ahead) < (self.prefetch if self.workers else 1):
+            self._plan()
+        job = self._ahead[0]
+        start = time.perf_counter()
+        images, labels = self._result(job)
+        self.wait_seconds += time.perf_counter() - start
+        self._ahead.popleft()
+        self._cursor = self._after(job.epoch, job.end)
+        if self.workers:
+            self._plan()  # before the consumer computes, so that nothing idles meanwhile
+        return Batch(images, labels, job.first, job.epoch, job.step, job.indices)
+
+    def _result(self, job: _Job) -> tuple[Floats, Labels]:
+        """Return a batch's arrays, loading them here where there are no workers."""
+        try:
+            if job.result is None:
+                return self._recipe.make(job.indices, job.epoch)
+            return job.result.result()
+        except Exception as error:  # of any kind: the data set may be the user's own code
+            self._error = DataError(
+                f"Loader: batch {job.step} of epoch {job.epoch} could not be loaded: "
+                f"{type(error).__name__}: {error}"
+            )
+            raise self._error from error
+
+    def _after(self, epoch: int, position: int) -> tuple[int, int]:
+        """Return the cursor behind a step that ended at `position`."""
+        return (epoch, position) if position < self._end else (epoch + 1, 0)
+
+    def _order(self, epoch: int) -> npt.NDArray[np.int64]:
+        """Return the order of an epoch; the last two are kept, for steps across its end."""
+        if epoch not in self._orders:
+            while len(self._orders) > 1:
+                del self._orders[min(self._orders)]
+            self._orders[epoch] = (
+                permutation(self._count, self.seed, epoch)
+                if self.shuffle
+                else np.arange(self._count)
+            )
+        return self._orders[epoch]
+
+    def _plan(self) -> None:
+        """Ask for one more batch."""
+        epoch, position = self._planned
+        end = min(position + self._global, self._end)
+        share = end - position
+        first = position + share * self.rank // self.ranks
+        last = position + share * (self.rank + 1) // self.ranks
+        indices = self._order(epoch)[first:last]
+        step = position // self._global
+        result = None
+        if self.workers:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="symgraph-loader")
+            result = self._pool.submit(self._recipe.make, indices, epoch)
+        self._ahead.append(_Job(epoch, step, first, end, indices, result))
+        self._planned = self._after(epoch, end)
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            raise ArgumentError("Loader: it is closed.")
+        if self._error is not None:
+            raise self._error
+        if os.getpid() != self._process:
+            # Threads do not survive a fork: waiting for one would last for ever.
+            raise ArgumentError(
+                "Loader: it was made in another process, and threads do not survive a fork.",
+                fix="make the loader in the process that uses it",
+            )
+
+    def state(self) -> dict[str, int]:
+        """Return the cursor behind the last batch handed out: plain integers, fit for JSON.
+
+        `position` counts images over all ranks. Batches loaded ahead are not counted.
+        """
+        epoch, position = self._cursor
+        return {"epoch": epoch, "position": position, "seed": self.seed, "images": self._count}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        """Go to a cursor from `state`: the batches that follow have the bits they would have had.
+
+        Raises `DataError` where it comes from another data set or seed, or is damaged.
+        """
+        for key in ("epoch", "position", "seed", "images"):
+            if type(state.get(key)) is not int:
+                raise DataError(f"Loader: the state's `{key}` must be an integer: {state!r}.")
+        for key, ours in (("images", self._count), ("seed", self.seed)):
+            if state[key] != ours:
+                raise DataError(
+                    f"Loader: the state is of a run with {key}={state[key]}; "
+                    f"this loader has {key}={ours}.",
+                    fix=f"use the same {'data set' if key == 'images' else 'seed'}",
+                )
+        if state["epoch"] < 0 or not 0 <= state["position"] < self._count:
+            raise DataError(
+                f"Loader: the state's epoch and position must lie in 0 .. and "
+                f"0 .. {self._count - 1}, got {state['epoch']} and {state['position']}."
+            )
+        if self.drop_last and state["position"] % self._global:
+            raise DataError(
+                f"Loader: position {state['position']} is not between two batches of "
+                f"{self._global} images, and drop_last allows whole batches only.",
+                fix="use the batch and ranks of the run that was saved",
+            )
+        self._drop_ahead()
+        self._error = None
+        self._cursor = self._planned = self._after(state["epoch"], state["position"])
+
+    def _drop_ahead(self) -> None:
+        for job in self._ahead:
+            if job.result is not None:
+                job.result.cancel()
+        self._ahead.clear()
+
+    def close(self) -> None:
+        """Stop the threads and forget the batches made ahead; may be called twice."""
+        self._closed = True
+        self._drop_ahead()
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

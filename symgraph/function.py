@@ -1,0 +1,242 @@
+"""`function`: compile a graph into a callable. The only file that sees the whole pipeline."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import symgraph.passes.standard  # noqa: F401 - registers the standard passes
+from symgraph.backends.reference import ReferenceExecutor
+from symgraph.dims import Dim, is_symbol
+from symgraph.errors import (
+    ArgumentTypeError,
+    DTypeError,
+    GraphError,
+    InputError,
+    ShapeError,
+)
+from symgraph.graph.graph import Graph, Step, collect_effects, missing_inputs
+from symgraph.graph.leaves import Input, Shared, as_value, check_update
+from symgraph.graph.node import Value, operand_lines
+from symgraph.graph.op import Array
+from symgraph.graph.registry import function_of
+from symgraph.graph.walk import leaves, rebuild
+from symgraph.passes.manager import Pass, run_passes
+from symgraph.runtime.binding import Binder
+from symgraph.runtime.commit import Owner, commit
+from symgraph.runtime.feeds import Feeds, convert, merge_named
+
+Outputs = Any  # a Value, or None, or a sequence or mapping of Values
+Pairs = Mapping[Any, Any] | Sequence[tuple[Any, Any]]
+
+
+class Function:
+    """A compiled graph: call it with arrays for its inputs.
+
+    Inputs are never written, outputs are fresh arrays that nobody else holds, and the updates of
+    shared variables are written together after everything was computed, or not at all.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        graph: Graph,
+        built: Graph,
+        structure: Any,
+    ) -> None:
+        self.name = name
+        self.graph = graph
+        self.built = built
+        self._structure = structure
+        self._feeds = Feeds(name, graph.inputs)
+        self._binder = Binder(name, graph, built.guards())
+        self._executor = ReferenceExecutor(graph)
+        self._lock = threading.Lock()
+
+    @property
+    def inputs(self) -> tuple[Value, ...]:
+        """The declared inputs."""
+        return self.graph.inputs
+
+    @property
+    def history(self) -> tuple[Step, ...]:
+        """What each pass changed."""
+        return self.graph.history
+
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        """Run: arrays by position or by the inputs' names; raises before anything is written."""
+        return self._run(self._feeds.take(args, named), {})
+
+    def _run(self, feeds: dict[Value, Array], given: Mapping[Dim, int]) -> Any:
+        env = self._binder.bind(feeds, given)
+        with self._lock:
+            results = self._executor.run(feeds, env)
+            count = len(self.graph.outputs)
+            held = [shared.storage.array for shared in self.graph.shared]
+            owner = Owner([*feeds.values(), *held])
+            new = [owner.own(array) for array in results[count:]]
+            outputs = [owner.own(array) for array in results[:count]]
+            commit(tuple(self.graph.updates), new)
+        return _packed(self._structure, outputs)
+
+    def __repr__(self) -> str:
+        inputs = ", ".join(f"{value.label}: {value.type}" for value in self.inputs)
+        return f"<function {self.name}({inputs}), {len(self.graph.order)} nodes>"
+
+
+def function(
+    inputs: Sequence[Value] | Value,
+    outputs: Outputs = None,
+    updates: Pairs | None = None,
+    givens: Pairs | None = None,
+    *,
+    name: str = "function",
+    passes: Iterable[Pass] = (),
+) -> Function:
+    """Compile: `outputs` as a function of `inputs`, writing `updates` of shared variables.
+
+    `outputs` is a value, a sequence, a mapping (its keys come back), or None. `givens` replaces
+    values by others of the same type before compiling. `passes` run besides the standard ones.
+    Raises `GraphError` for an input that is missing or not an input, and `ShapeError` or
+    `DTypeError` for updates and givens of another type.
+
+    >>> import symgraph as sg
+    >>> x, n = sg.vector("x"), sg.shared(0)
+    >>> count = sg.function([x], x.sum(), updates={n: n + 1})
+    >>> float(count([1, 2])), float(count([3])), int(n.value)
+    (3.0, 3.0, 2)
+    """
+    declared = _inputs([inputs] if isinstance(inputs, Value) else inputs, name)
+    structure, values = _flat(outputs)
+    wanted = _updates(updates or {})
+    roots = [*values, *wanted.values()]
+    replace = _givens(givens or {}, name)
+    if replace:
+        done = rebuild(roots, replace)
+        roots = [done[root] for root in roots]
+    effects, _ = collect_effects(roots)
+    for target, new in effects.items():
+        wanted.setdefault(target, new)
+    new_values = [*roots[len(values) :], *list(wanted.values())[len(roots) - len(values) :]]
+    built = Graph(declared, roots[: len(values)], dict(zip(wanted, new_values)))
+    _check_inputs(built, name)
+    return Function(name, run_passes(built, passes), built, structure)
+
+
+def _inputs(inputs: Sequence[Value], name: str) -> list[Value]:
+    result: list[Value] = []
+    for value in inputs:
+        if not isinstance(value, Value):
+            raise ArgumentTypeError(
+                f"{name}: inputs must be symbolic values, got {type(value).__name__}.",
+                fix='declare one with sg.tensor("x", shape)',
+            )
+        if not isinstance(value.op, Input):
+            what = "a shared variable" if isinstance(value, Shared) else f"made by {value.op.name}"
+            raise GraphError(
+                f"{name}: `{value.label}` cannot be an input: it is {what}.",
+                details=[value.describe()],
+                fix="replace it with givens={value: input}",
+            )
+        if any(value is other for other in result):
+            raise GraphError(f"{name}: the input `{value.label}` is listed twice.")
+        result.append(value)
+    return result
+
+
+def _flat(outputs: Outputs) -> tuple[Any, list[Value]]:
+    """Split outputs into their structure and their values."""
+    if outputs is None:
+        return None, []
+    if isinstance(outputs, Mapping):
+        return dict.fromkeys(outputs), [as_value(value) for value in outputs.values()]
+    if isinstance(outputs, Sequence) and not isinstance(outputs, str):
+        return [None] * len(outputs), [as_value(value) for value in outputs]
+    return "one", [as_value(outputs)]
+
+
+def _packed(structure: Any, arrays: list[Array]) -> Any:
+    if structure is None:
+        return None
+    if isinstance(structure, dict):
+        return dict(zip(structure, arrays))
+    return arrays if isinstance(structure, list) else arrays[0]
+
+
+def _pairs(pairs: Pairs) -> list[tuple[Any, Any]]:
+    return list(pairs.items()) if isinstance(pairs, Mapping) else [(a, b) for a, b in pairs]
+
+
+def _updates(updates: Pairs) -> dict[Shared, Value]:
+    result: dict[Shared, Value] = {}
+    for target, new in _pairs(updates):
+        shared, value = check_update(target, new)
+        if shared in result:
+            raise GraphError(f"updates: `{shared.label}` is updated twice.")
+        result[shared] = value
+    return result
+
+
+def _givens(givens: Pairs, name: str) -> dict[Value, Value]:
+    result: dict[Value, Value] = {}
+    for old, new in _pairs(givens):
+        if not isinstance(old, Value):
+            raise ArgumentTypeError(f"{name}: givens replaces values, got {type(old).__name__}.")
+        value = as_value(new, old.dtype)
+        if value.dtype != old.dtype:
+            raise DTypeError(
+                f"{name}: givens must keep the dtype: {value.dtype} is not {old.dtype}.",
+                details=operand_lines([old, value]),
+                fix=f'cast the replacement: .cast("{old.dtype}")',
+            )
+        if value.ndim != old.ndim:
+            raise ShapeError(
+                f"{name}: givens must keep the number of axes: {value.ndim} is not {old.ndim}.",
+                details=operand_lines([old, value]),
+            )
+        result[old] = value
+    return result
+
+
+def _check_inputs(graph: Graph, name: str) -> None:
+    missing = missing_inputs(graph.inputs, graph.roots)
+    if missing:
+        names = ", ".join(f"`{value.label}`" for value in missing)
+        raise GraphError(
+            f"{name}: the outputs need {names}, which {'is' if len(missing) == 1 else 'are'} "
+            "not among the inputs.",
+            details=[value.describe() for value in missing],
+            fix="add to the inputs, or replace with givens",
+        )
+
+
+@function_of
+def eval(value: Value, feeds: Any = None, /, **named: Any) -> Array:
+    """Compute a value now. Feeds map inputs to arrays and sizes to numbers, or go by name.
+
+    Updates attached to values on the way (running means, random streams) are applied.
+    """
+    needed = [leaf for leaf in leaves([value]) if isinstance(leaf.op, Input)]
+    compiled = function(needed, value, name="eval")
+    arrays: dict[Value, Array] = {}
+    sizes: dict[Dim, int] = {}
+    by_name = {leaf.label: leaf for leaf in needed}
+    for key, given in merge_named(feeds, named).items():
+        if isinstance(key, Dim) and is_symbol(key):
+            sizes[key] = int(given)
+            continue
+        leaf = by_name.get(key) if isinstance(key, str) else key
+        if not isinstance(leaf, Value) or not any(leaf is one for one in needed):
+            raise InputError(
+                f"eval: `{value.label}` does not depend on an input {key!r}.",
+                details=[leaf.describe() for leaf in needed],
+            )
+        arrays[leaf] = convert("eval", leaf, given)
+    absent = [leaf for leaf in needed if leaf not in arrays]
+    if absent:
+        raise InputError(
+            f"eval: missing {', '.join(f'`{leaf.label}`' for leaf in absent)}.",
+            details=[leaf.describe() for leaf in absent],
+        )
+    return compiled._run(arrays, sizes)

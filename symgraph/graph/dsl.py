@@ -1,0 +1,231 @@
+"""Operators, methods and protocols of symbolic values; each is one call of a registered function.
+
+NumPy functions on a symbolic value (`np.sin(x)`, `np.sum(x, axis=0)`) build graph as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from symgraph.errors import ArgumentTypeError, UndecidedError
+from symgraph.graph.registry import FUNCTIONS, apply
+
+if TYPE_CHECKING:
+    from symgraph.graph.node import Value
+
+Axis = int | Sequence[int] | None
+
+# NumPy's name -> ours, where they differ
+_NUMPY_NAMES = {
+    "true_divide": "divide", "power": "pow", "absolute": "abs", "mod": "remainder",
+    "bitwise_and": "bitwise_and", "invert": "bitwise_invert", "left_shift": "bitwise_left_shift",
+    "right_shift": "bitwise_right_shift", "rint": "round", "amax": "max", "amin": "min",
+    "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arctan2": "atan2",
+    "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh", "concatenate": "concat",
+    "transpose": "permute_dims", "where": "where",
+}  # fmt: skip
+
+
+class TensorMethods:
+    """What a symbolic value can do; `Value` inherits it."""
+
+    __slots__ = ()
+
+    # fmt: off
+    def __add__(self, other: Any) -> Value: return apply("add", self, other)
+    def __radd__(self, other: Any) -> Value: return apply("add", other, self)
+    def __sub__(self, other: Any) -> Value: return apply("subtract", self, other)
+    def __rsub__(self, other: Any) -> Value: return apply("subtract", other, self)
+    def __mul__(self, other: Any) -> Value: return apply("multiply", self, other)
+    def __rmul__(self, other: Any) -> Value: return apply("multiply", other, self)
+    def __truediv__(self, other: Any) -> Value: return apply("divide", self, other)
+    def __rtruediv__(self, other: Any) -> Value: return apply("divide", other, self)
+    def __floordiv__(self, other: Any) -> Value: return apply("floor_divide", self, other)
+    def __rfloordiv__(self, other: Any) -> Value: return apply("floor_divide", other, self)
+    def __mod__(self, other: Any) -> Value: return apply("remainder", self, other)
+    def __rmod__(self, other: Any) -> Value: return apply("remainder", other, self)
+    def __pow__(self, other: Any) -> Value: return apply("pow", self, other)
+    def __rpow__(self, other: Any) -> Value: return apply("pow", other, self)
+    def __matmul__(self, other: Any) -> Value: return apply("matmul", self, other)
+    def __rmatmul__(self, other: Any) -> Value: return apply("matmul", other, self)
+    def __neg__(self) -> Value: return apply("negative", self)
+    def __pos__(self) -> Value: return apply("positive", self)
+    def __abs__(self) -> Value: return apply("abs", self)
+    def __and__(self, other: Any) -> Value: return apply("bitwise_and", self, other)
+    def __rand__(self, other: Any) -> Value: return apply("bitwise_and", other, self)
+    def __or__(self, other: Any) -> Value: return apply("bitwise_or", self, other)
+    def __ror__(self, other: Any) -> Value: return apply("bitwise_or", other, self)
+    def __xor__(self, other: Any) -> Value: return apply("bitwise_xor", self, other)
+    def __rxor__(self, other: Any) -> Value: return apply("bitwise_xor", other, self)
+    def __invert__(self) -> Value: return apply("bitwise_invert", self)
+    def __lshift__(self, other: Any) -> Value: return apply("bitwise_left_shift", self, other)
+    def __rlshift__(self, other: Any) -> Value: return apply("bitwise_left_shift", other, self)
+    def __rshift__(self, other: Any) -> Value: return apply("bitwise_right_shift", self, other)
+    def __rrshift__(self, other: Any) -> Value: return apply("bitwise_right_shift", other, self)
+    def __eq__(self, other: Any) -> Value: return apply("equal", self, other)  # type: ignore[override]
+    def __ne__(self, other: Any) -> Value: return apply("not_equal", self, other)  # type: ignore[override]
+    def __lt__(self, other: Any) -> Value: return apply("less", self, other)
+    def __le__(self, other: Any) -> Value: return apply("less_equal", self, other)
+    def __gt__(self, other: Any) -> Value: return apply("greater", self, other)
+    def __ge__(self, other: Any) -> Value: return apply("greater_equal", self, other)
+    def __getitem__(self, key: Any) -> Value: return apply("index", self, key)
+    # fmt: on
+
+    __hash__ = object.__hash__
+
+    @property
+    def T(self) -> Value:  # noqa: N802 - NumPy's name
+        """The transpose: all axes reversed."""
+        return apply("permute_dims", self, None)
+
+    def sum(self, axis: Axis = None, *, keepdims: bool = False) -> Value:
+        """Sum over axes (all of them by default)."""
+        return apply("sum", self, axis, keepdims=keepdims)
+
+    def prod(self, axis: Axis = None, *, keepdims: bool = False) -> Value:
+        """Multiply over axes."""
+        return apply("prod", self, axis, keepdims=keepdims)
+
+    def mean(self, axis: Axis = None, *, keepdims: bool = False) -> Value:
+        """Average over axes."""
+        return apply("mean", self, axis, keepdims=keepdims)
+
+    def var(self, axis: Axis = None, *, correction: float = 0, keepdims: bool = False) -> Value:
+        """Variance over axes, divided by (count - correction)."""
+        return apply("var", self, axis, correction=correction, keepdims=keepdims)
+
+    def std(self, axis: Axis = None, *, correction: float = 0, keepdims: bool = False) -> Value:
+        """Standard deviation over axes."""
+        return apply("std", self, axis, correction=correction, keepdims=keepdims)
+
+    def max(self, axis: Axis = None, *, keepdims: bool = False) -> Value:
+        """Largest over axes; a NaN wins."""
+        return apply("max", self, axis, keepdims=keepdims)
+
+    def min(self, axis: Axis = None, *, keepdims: bool = False) -> Value:
+        """Smallest over axes; a NaN wins."""
+        return apply("min", self, axis, keepdims=keepdims)
+
+    def argmax(self, axis: int | None = None, *, keepdims: bool = False) -> Value:
+        """Position of the first largest element along an axis."""
+        return apply("argmax", self, axis, keepdims=keepdims)
+
+    def argmin(self, axis: int | None = None, *, keepdims: bool = False) -> Value:
+        """Position of the first smallest element along an axis."""
+        return apply("argmin", self, axis, keepdims=keepdims)
+
+    def any(self, axis: Axis = None, *, keepdims: bool = False) -> Value:
+        """Whether any element is true (not zero)."""
+        return apply("any", self, axis, keepdims=keepdims)
+
+    def all(self, axis: Axis = None, *, keepdims: bool = False) -> Value:
+        """Whether all elements are true (not zero)."""
+        return apply("all", self, axis, keepdims=keepdims)
+
+    def reshape(self, *shape: Any) -> Value:
+        """Give the same elements another shape; one size may be -1."""
+        sizes = shape[0] if len(shape) == 1 and isinstance(shape[0], tuple | list) else shape
+        return apply("reshape", self, tuple(sizes))
+
+    def flatten(self, start: int = 0, stop: int = -1) -> Value:
+        """Join the axes from `start` to `stop` (inclusive) into one."""
+        return apply("flatten", self, start, stop)
+
+    def transpose(self, *axes: Any) -> Value:
+        """Permute the axes; without arguments reverse them."""
+        order = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes or None
+        return apply("permute_dims", self, order)
+
+    def cast(self, dtype: Any) -> Value:
+        """Convert to another dtype."""
+        return apply("cast", self, dtype)
+
+    def astype(self, dtype: Any) -> Value:
+        """Convert to another dtype (NumPy's name for `cast`)."""
+        return apply("cast", self, dtype)
+
+    def clip(self, low: Any = None, high: Any = None) -> Value:
+        """Limit to [low, high]; None leaves a side open."""
+        return apply("clip", self, low, high)
+
+    def eval(self, feeds: Any = None, /, **named: Any) -> Any:
+        """Compute this value now; feeds map inputs to arrays, or give inputs by name.
+
+        >>> import symgraph as sg
+        >>> x = sg.vector("x")
+        >>> float((x * x).sum().eval(x=[1, 2, 3]))
+        14.0
+        """
+        return apply("eval", self, feeds, **named)
+
+    # -- protocols -----------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        value: Any = self
+        if not value.shape:
+            raise ArgumentTypeError(f"len: `{value.label}` is a scalar.")
+        if not isinstance(value.shape[0], int):
+            raise UndecidedError(
+                f"len: the first size of `{value.label}` is symbolic: {value.shape[0]}.",
+                fix="use x.shape[0]",
+            )
+        return value.shape[0]
+
+    def __iter__(self) -> Iterator[Value]:
+        return iter([self[i] for i in range(len(self))])
+
+    def __bool__(self) -> bool:
+        value: Any = self
+        raise ArgumentTypeError(
+            "bool: a symbolic value is neither true nor false while the graph is built.",
+            details=[value.describe()],
+            fix="use sg.where(condition, a, b); `is` compares identity; x.eval() gives numbers",
+        )
+
+    def _no_number(self, kind: str) -> ArgumentTypeError:
+        value: Any = self
+        return ArgumentTypeError(
+            f"{kind}: `{value.label}` is symbolic and has no number yet.", fix="use x.eval(...)"
+        )
+
+    def __float__(self) -> float:
+        raise self._no_number("float")
+
+    def __int__(self) -> int:
+        raise self._no_number("int")
+
+    def __index__(self) -> int:
+        raise self._no_number("index")
+
+    def __array__(self, *args: Any, **options: Any) -> Any:
+        raise self._no_number("array")
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *args: Any, **options: Any) -> Any:
+        name = _NUMPY_NAMES.get(ufunc.__name__, ufunc.__name__)
+        if method != "__call__" or options or name not in FUNCTIONS:
+            raise ArgumentTypeError(
+                f"numpy.{ufunc.__name__}: has no symbolic form for this call "
+                f"(method {method}, options {sorted(options)}).",
+                fix="see symgraph.F for the functions there are",
+            )
+        return apply(name, *args)
+
+    def __array_function__(
+        self, function: Callable[..., Any], types: Any, args: Any, options: Any
+    ) -> Any:
+        name = _NUMPY_NAMES.get(function.__name__, function.__name__)
+        if name not in FUNCTIONS:
+            raise ArgumentTypeError(
+                f"numpy.{function.__name__}: has no symbolic form.",
+                fix="see symgraph.F for the functions there are",
+            )
+        return apply(name, *args, **options)
+
+    def _repr_html_(self) -> str:
+        return str(apply("to_html", self))
+
+    def _repr_latex_(self) -> str:
+        return str(apply("to_latex", self))

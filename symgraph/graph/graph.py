@@ -1,0 +1,152 @@
+"""`Graph`: everything between inputs and outputs, as a NetworkX graph that passes rewrite.
+
+Nodes are `Value`s and the key of an edge is the operand's slot, so every NetworkX algorithm works
+on it unwrapped. A graph is not edited node by node: `rewrite` gives a new one with one more line
+of history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import networkx as nx
+
+from symgraph.dims import Guard
+from symgraph.errors import GraphError, PassError
+from symgraph.graph.leaves import Attach, Input, Shared, check_update
+from symgraph.graph.node import Value
+from symgraph.graph.types import TensorType
+from symgraph.graph.walk import rewrite, topological
+
+
+@dataclass(frozen=True)
+class Step:
+    """One change of a graph: which pass, how many values it replaced, nodes before and after."""
+
+    reason: str
+    replaced: int
+    before: int
+    after: int
+
+
+class Graph(nx.MultiDiGraph):  # type: ignore[misc]
+    """The graph between `inputs` and `outputs` with the `updates` of shared variables.
+
+    >>> import symgraph as sg
+    >>> x = sg.vector("x")
+    >>> g = Graph([x], [(x * x).sum()])
+    >>> [node.op.name for node in g.order]
+    ['input', 'multiply', 'sum']
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[Value] = (),
+        outputs: Sequence[Value] = (),
+        updates: Mapping[Shared, Value] | None = None,
+        history: Sequence[Step] = (),
+    ) -> None:
+        super().__init__()
+        self.inputs = tuple(inputs)
+        self.outputs = tuple(outputs)
+        self.updates = dict(updates or {})
+        self.history = tuple(history)
+        self.order = tuple(topological(self.roots))
+        self.add_nodes_from(self.order)
+        self.add_edges_from(
+            (operand, node, slot) for node in self.order for slot, operand in enumerate(node.inputs)
+        )
+
+    @property
+    def roots(self) -> tuple[Value, ...]:
+        """The outputs, then the new values of the updated shared variables."""
+        return (*self.outputs, *self.updates.values())
+
+    @property
+    def shared(self) -> tuple[Shared, ...]:
+        """All shared variables that are read or updated, in a stable order."""
+        read = [node for node in self.order if isinstance(node, Shared)]
+        return tuple(dict.fromkeys([*read, *self.updates]))
+
+    def guards(self) -> tuple[Guard, ...]:
+        """Everything about sizes that could not be decided while building."""
+        return tuple(dict.fromkeys(guard for node in self.order for guard in node.guards))
+
+    def rewrite(self, replace: Mapping[Value, Value], reason: str) -> Graph:
+        """Give the graph with values replaced simultaneously, and a step of history.
+
+        Raises `PassError` when a replacement has another type than what it replaces.
+        """
+        known = {old: new for old, new in replace.items() if old is not new and old in self}
+        for old, new in known.items():
+            _check_replacement(old, new, reason)
+        done = rewrite(self.roots, known)
+        updates = {target: done[value] for target, value in self.updates.items()}
+        made = Graph(self.inputs, [done[value] for value in self.outputs], updates)
+        step = Step(reason, len(known), len(self.order), len(made.order))
+        made.history = (*self.history, step)
+        return made
+
+    def verify(self) -> None:
+        """Check every invariant of a graph; a broken one is a bug of a pass (`PassError`)."""
+        for node in self.order:
+            if not node.inputs and isinstance(node.op, Input) and node not in self.inputs:
+                raise PassError(f"graph: `{node.label}` is needed but is not an input.")
+            again = node.op.infer(*(operand.type for operand in node.inputs)) if node.inputs else 0
+            if isinstance(again, TensorType) and not again.same(node.type):
+                raise PassError(
+                    f"graph: `{node.label}` is {node.type}, its operation now infers {again}.",
+                    details=[node.describe()],
+                )
+        for target, value in self.updates.items():
+            check_update(target, value)
+        if not nx.is_directed_acyclic_graph(self):
+            raise PassError("graph: there is a cycle.")
+
+    def copy(self, as_view: bool = False) -> nx.MultiDiGraph:
+        """Give a plain NetworkX copy, free to be edited."""
+        plain = nx.MultiDiGraph()
+        plain.add_nodes_from(self.nodes(data=True))
+        plain.add_edges_from(self.edges(keys=True))
+        return plain
+
+
+def _check_replacement(old: Value, new: Any, reason: str) -> None:
+    if not isinstance(new, Value):
+        raise PassError(f"{reason}: the replacement of `{old.label}` is no value: {new!r:.60}.")
+    if str(old.type) != str(new.type):
+        raise PassError(
+            f"{reason}: replaces {old.type} by {new.type}; a pass must keep types.",
+            details=[old.describe(), new.describe()],
+        )
+
+
+def collect_effects(roots: Sequence[Value]) -> tuple[dict[Shared, Value], dict[Value, Value]]:
+    """Find the updates attached to values (see `with_updates`) and how to strip them.
+
+    Raises `GraphError` when two attached updates of one variable differ.
+    """
+    updates: dict[Shared, Value] = {}
+    strip: dict[Value, Value] = {}
+    for node in topological(roots):
+        if not isinstance(node.op, Attach):
+            continue
+        strip[node] = node.inputs[0]
+        for target, new in zip(node.op.targets, node.inputs[1:]):
+            if not isinstance(target, Shared):
+                raise GraphError(f"updates: `{target.label}` is not a shared variable.")
+            if updates.setdefault(target, new) is not new:
+                raise GraphError(
+                    f"updates: `{target.label}` would be updated to two different values.",
+                    details=[updates[target].describe(), new.describe()],
+                    fix="use the layer once per function, or give the update yourself",
+                )
+    return updates, strip
+
+
+def missing_inputs(inputs: Iterable[Value], roots: Sequence[Value]) -> list[Value]:
+    """List the inputs that the roots need beyond the given ones."""
+    given = set(inputs)
+    return [node for node in topological(roots) if isinstance(node.op, Input) and node not in given]

@@ -1,0 +1,432 @@
+"""The leaves of a graph (inputs, constants, shared variables, sizes as numbers) and two structural
+operations: an item of a tuple-valued node, and updates attached to a value.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from symgraph.dims import Dim, Size, anonymous
+from symgraph.errors import ArgumentTypeError, DTypeError, GraphError, ShapeError
+from symgraph.graph.dtypes import (
+    DType,
+    default_float,
+    dtype_name,
+    is_float,
+    is_integer,
+    numpy_dtype,
+    promote,
+    weak_dtype,
+)
+from symgraph.graph.node import Value, make, operand_lines
+from symgraph.graph.op import ZERO, Array, Cotangent, Op, op
+from symgraph.graph.origin import assigned_name, here
+from symgraph.graph.registry import Functions, apply, function_of
+from symgraph.graph.types import TensorType, TupleType, Type, tensor_type
+
+_keys = itertools.count()
+SMALL = 1024  # bytes up to which equal constants are one node
+
+
+@op
+class Input(Op):
+    """A value that the caller gives."""
+
+    label: str | None
+    dtype: DType
+    shape: tuple[Size, ...]
+    serial: int
+    leaf = True
+
+    def infer(self, *types: Any) -> Type:
+        return TensorType(self.dtype, self.shape)
+
+
+@op
+class Constant(Op):
+    """A fixed array; small ones are interned by their bytes, large ones by object."""
+
+    array: Any
+    leaf = True
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        found = self.__dict__.get("_key")
+        if found is None:
+            array = self.array
+            content = array.tobytes() if array.nbytes <= SMALL else id(array)
+            found = (Constant, str(array.dtype), array.shape, content)
+            object.__setattr__(self, "_key", found)
+            object.__setattr__(self, "_hash", hash(found))
+        return found
+
+    def infer(self, *types: Any) -> Type:
+        return TensorType(dtype_name(self.array.dtype), self.array.shape)
+
+    def ref(self, xp: ModuleType, *arrays: Array) -> Array:
+        return xp.asarray(self.array)
+
+    def __repr__(self) -> str:
+        return f"constant({short_text(self.array)})"
+
+
+@op
+class SharedLeaf(Op):
+    """The place of a shared variable in the graph; its numbers live in `Shared.storage`."""
+
+    label: str | None
+    dtype: DType
+    shape: tuple[int, ...]
+    serial: int
+    name = "shared"
+    leaf = True
+
+    def infer(self, *types: Any) -> Type:
+        return TensorType(self.dtype, self.shape)
+
+
+@op
+class SizeOf(Op):
+    """A symbolic size as a number in the graph."""
+
+    dim: Size
+    dtype: DType
+
+    def infer(self, *types: Any) -> Type:
+        return TensorType(self.dtype, ())
+
+    def ref(self, xp: ModuleType, *arrays: Array) -> Array:
+        return xp.asarray(self.dim, numpy_dtype(self.dtype))
+
+    def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
+        return ()
+
+
+@op
+class Item(Op):
+    """One result of a node with several."""
+
+    index: int
+
+    def infer(self, whole: TupleType) -> Type:
+        return whole.types[self.index]
+
+    def ref(self, xp: ModuleType, *arrays: Array) -> Array:
+        return arrays[0][self.index]
+
+
+@op
+class Attach(Op):
+    """The first operand; whoever compiles it also updates shared variables to the others."""
+
+    targets: tuple[Value, ...]
+    variadic = True
+
+    def infer(self, value: TensorType, *new: TensorType) -> Type:
+        return value
+
+    def ref(self, xp: ModuleType, *arrays: Array) -> Array:
+        return arrays[0]
+
+    def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
+        return (g, *(ZERO for _ in xs[1:]))
+
+    def expand(self, F: Functions, *xs: Value) -> Value:
+        return xs[0]
+
+
+class Storage:
+    """The numbers of a shared variable; `version` counts the writes."""
+
+    __slots__ = ("array", "version")
+
+    def __init__(self, array: np.ndarray[Any, Any]) -> None:
+        self.array = array
+        self.version = 0
+
+    def replace(self, array: np.ndarray[Any, Any]) -> None:
+        """Put another array in place (not copied)."""
+        self.array = array
+        self.version += 1
+
+
+class Shared(Value):
+    """A leaf that keeps its numbers between calls; functions update it."""
+
+    __slots__ = ("storage",)
+
+    storage: Storage
+
+    def __init__(self, array: np.ndarray[Any, Any], label: str | None) -> None:
+        leaf = SharedLeaf(label, dtype_name(array.dtype), array.shape, next(_keys))
+        super().__init__(leaf, (), leaf.infer())
+        object.__setattr__(self, "storage", Storage(array))
+
+    @property
+    def value(self) -> np.ndarray[Any, Any]:
+        """A copy of the numbers; assigning checks dtype and shape."""
+        return self.storage.array.copy()
+
+    @value.setter
+    def value(self, new: Any) -> None:
+        self._assign(new)
+
+    def _assign(self, new: Any) -> None:
+        array = np.asarray(new)
+        if isinstance(new, bool | int | float | list | tuple):
+            array = array.astype(numpy_dtype(self.dtype), casting="same_kind")
+        if array.shape != self.shape or dtype_name(array.dtype) != self.dtype:
+            given = TensorType(dtype_name(array.dtype), array.shape)
+            raise ShapeError(
+                f"shared: `{self.label}` is {self.type}, the new value is {given}.",
+                details=[self.describe()],
+                fix="give an array of the same dtype and shape",
+            )
+        self.storage.replace(np.array(array, order="C"))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "value":
+            self._assign(value)
+        else:
+            super().__setattr__(name, value)
+
+
+def tensor(name: str | None, shape: Sequence[Any], dtype: Any = None) -> Value:
+    """Make an input: an array that the caller of a function gives.
+
+    Sizes are ints or symbolic (`sg.dim`); the dtype is `config.float_dtype` unless told otherwise.
+    Two inputs of one name and type stay two.
+
+    >>> import symgraph as sg
+    >>> sg.tensor("x", (sg.dim("B"), 3)).type.shape
+    (B, 3)
+    """
+    if name is not None and not isinstance(name, str):
+        raise ArgumentTypeError(
+            f"tensor: the name must be a string, got {name!r}.", fix='sg.tensor("x", (2, 3))'
+        )
+    type = tensor_type(dtype or default_float(), shape)
+    return make(Input(name, type.dtype, type.shape, next(_keys)))
+
+
+def anonymous_tensor(name: str | None, ndim: int, dtype: Any = None) -> Value:
+    """Make an input of which only the number of axes is known; each size is a fresh one."""
+    label = name or assigned_name(here()) or "input"
+    return tensor(name, [anonymous(f"{label}.shape[{axis}]") for axis in range(ndim)], dtype)
+
+
+def shared(value: Any, name: str | None = None, dtype: Any = None) -> Shared:
+    """Make a variable that keeps its numbers between calls; the array is copied.
+
+    Python floats become `config.float_dtype`, Python ints int64.
+
+    >>> import symgraph as sg
+    >>> w = sg.shared([[1.0, 2.0]], "w")
+    >>> str(w.type)
+    'float32[1, 2]'
+    """
+    return Shared(np.array(as_array(value, dtype), order="C"), name)
+
+
+@function_of
+def constant(value: Any, dtype: Any = None) -> Value:
+    """Make a constant from a number, a list or an array."""
+    array = as_array(value, dtype)
+    if array.nbytes <= SMALL or array.flags.writeable or not array.flags.c_contiguous:
+        array = np.array(array, order="C")
+        array.flags.writeable = False
+    return make(Constant(array))
+
+
+def as_array(value: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
+    """Make an array with a dtype of ours; Python numbers get the default ones."""
+    if isinstance(value, Value):
+        raise ArgumentTypeError(
+            f"constant: `{value.label}` is symbolic, numbers are needed.", fix="x.eval()"
+        )
+    if dtype is not None:
+        return np.asarray(value, numpy_dtype(dtype_name(dtype)))
+    array = np.asarray(value)
+    if array.dtype == np.float64 and not isinstance(value, np.ndarray | np.generic):
+        return array.astype(numpy_dtype(default_float()))
+    if array.dtype == object:
+        raise DTypeError(
+            f"constant: {type(value).__name__} does not make an array of numbers.",
+            fix="give a number, a (nested) list of equal lengths, or an array",
+        )
+    return array.astype(numpy_dtype(dtype_name(array.dtype)), copy=False)
+
+
+def short_text(array: np.ndarray[Any, Any]) -> str:
+    """Give a constant in a few characters."""
+    if array.size == 1:
+        return f"{array.item():.6g}" if is_float(dtype_name(array.dtype)) else str(array.item())
+    if array.size <= 4:
+        return str(array.tolist())
+    return f"{dtype_name(array.dtype)}{list(array.shape)}"
+
+
+def as_value(value: Any, meets: DType | None = None) -> Value:
+    """Make anything an operand: values stay, numbers take the dtype that they meet."""
+    if isinstance(value, Value):
+        value.tensor  # noqa: B018 - a tuple-valued node is refused here
+        return value
+    if isinstance(value, bool | int | float) and not isinstance(value, np.generic):
+        dtype = weak_dtype(value, meets)
+        if isinstance(value, float) and math.isfinite(value):
+            with np.errstate(over="ignore"):
+                return constant(np.asarray(value, numpy_dtype(dtype)))
+        return constant(np.asarray(value, numpy_dtype(dtype)))
+    if isinstance(value, Dim):
+        return make(SizeOf(value, meets if meets and meets != "bool" else "int64"))
+    if isinstance(value, np.ndarray | np.generic | list | tuple):
+        return constant(value)
+    raise ArgumentTypeError(
+        f"operand: {type(value).__name__} cannot be a value of the graph ({value!r:.60}).",
+        fix="give a symbolic value, a number, a list of numbers or a NumPy array",
+    )
+
+
+def is_weak(value: Any) -> bool:
+    """Tell whether an operand takes its dtype from the others."""
+    return isinstance(value, Dim) or (
+        isinstance(value, bool | int | float) and not isinstance(value, np.generic)
+    )
+
+
+_KINDS = {bool: 0, int: 1, float: 2}
+
+
+def common(name: str, *values: Any, floating: bool = False) -> tuple[Value, ...]:
+    """Make operands of one dtype: promoted by the table, weak numbers adapted, casts inserted.
+
+    With `floating`, integers and bools become `config.float_dtype`.
+    Raises `DTypeError` naming the operation where no dtype holds all.
+    """
+    strong = [as_value(value) for value in values if not is_weak(value)]
+    try:
+        meets = promote(*(value.dtype for value in strong)) if strong else None
+        for value in values:
+            if is_weak(value):
+                number = 0 if isinstance(value, Dim) else value
+                met = weak_dtype(number, meets)
+                meets = met if meets is None else promote(meets, met)
+    except DTypeError as problem:
+        raise DTypeError(
+            f"{name}: {problem.message}", details=operand_lines(strong), fix=problem.fix
+        ) from None
+    if meets is None:
+        raise ArgumentTypeError(f"{name}: needs at least one operand.")
+    if floating and not is_float(meets):
+        meets = default_float()
+    return tuple(cast_to(as_value(value, meets), meets) for value in values)
+
+
+def cast_to(value: Value, dtype: DType) -> Value:
+    """Convert unless it is of that dtype already."""
+    return value if value.dtype == dtype else apply("cast", value, dtype)
+
+
+def item(node: Value, index: int) -> Value:
+    """Take one result of a node with several."""
+    return make(Item(index), node)
+
+
+def items(node: Value) -> tuple[Value, ...]:
+    """Take all results of a node with several."""
+    if not isinstance(node.type, TupleType):
+        return (node,)
+    return tuple(item(node, i) for i in range(len(node.type.types)))
+
+
+def check_update(target: Any, new: Any) -> tuple[Shared, Value]:
+    """Make an update acceptable: a shared variable and a value of exactly its type."""
+    if not isinstance(target, Shared):
+        raise GraphError(
+            f"updates: only shared variables can be updated, got {target!r:.80}.",
+            fix="make it with sg.shared(...)",
+        )
+    value = as_value(new, target.dtype)
+    if is_weak(new) and value.dtype != target.dtype:
+        value = cast_to(value, target.dtype)
+    if not target.tensor.same(value.tensor):
+        raise ShapeError(
+            f"updates: the new value of `{target.label}` must have its type: "
+            f"{value.type} is not {target.type}.",
+            details=operand_lines([target, value]),
+            fix=f'cast or reshape the new value, e.g. .cast("{target.dtype}")'
+            if value.tensor.with_dtype(target.dtype).same(target.tensor)
+            else "the new value must have the variable's shape",
+        )
+    return target, value
+
+
+@function_of
+def with_updates(value: Value, updates: Mapping[Shared, Any]) -> Value:
+    """Give `value`, and have every function that computes it apply `updates` after each call.
+
+    Layers with state use it (running means, random streams): it needs no second path beside the
+    graph, and an update is applied only where its value is used.
+    """
+    pairs = [check_update(target, new) for target, new in updates.items()]
+    if not pairs:
+        return value
+    return make(Attach(tuple(t for t, _ in pairs)), value, *(new for _, new in pairs))
+
+
+@function_of
+def size_of(size: Size, dtype: Any = "int64") -> Value:
+    """Give a size as a number in the graph: a constant, or a symbolic size known at each call."""
+    name = dtype_name(dtype)
+    if isinstance(size, Dim):
+        return make(SizeOf(size, name))
+    return constant(np.asarray(size, numpy_dtype(name)))
+
+
+def is_constant(value: Value) -> bool:
+    """Tell whether a value is a literal."""
+    return isinstance(value.op, Constant)
+
+
+def needs_integer(name: str, value: Value) -> Value:
+    """Check that an operand holds integers, for indices and labels."""
+    if not is_integer(value.dtype):
+        raise DTypeError(
+            f"{name}: `{value.label}` must hold integers, not {value.dtype}.",
+            details=[value.describe()],
+            fix='declare it with an integer dtype, or cast: x.cast("int32")',
+        )
+    return value
+
+
+def _named(ndim: int, dtype: DType | None, ones: tuple[int, ...] = ()) -> Any:
+    def declare(name: str | None = None, dtype: Any = dtype) -> Value:
+        label = name or assigned_name(here()) or "input"
+        shape = [1 if axis in ones else anonymous(f"{label}.shape[{axis}]") for axis in range(ndim)]
+        return tensor(name, shape, dtype)
+
+    kind = f"{dtype} " if dtype else ""
+    declare.__doc__ = f"Make a {kind}input with {ndim} axes of unknown sizes."
+    return declare
+
+
+PREFIXES: dict[str, DType | None] = {
+    "": None, "b": "int8", "w": "int16", "i": "int32", "l": "int64", "f": "float32", "d": "float64",
+}  # fmt: skip
+RANKS = {"scalar": 0, "vector": 1, "matrix": 2, "tensor3": 3, "tensor4": 4, "tensor5": 5}
+
+DECLARATIONS: dict[str, Any] = {
+    prefix + rank: _named(ndim, dtype)
+    for prefix, dtype in PREFIXES.items()
+    for rank, ndim in RANKS.items()
+} | {
+    prefix + name: _named(2, dtype, ones)
+    for prefix, dtype in PREFIXES.items()
+    for name, ones in (("row", (0,)), ("col", (1,)))
+}

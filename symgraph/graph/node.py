@@ -1,0 +1,172 @@
+"""`Value`: an immutable, interned node of the expression graph; identity is equality.
+
+The same operation on the same operands is the same object, so common subexpressions never exist
+twice. `==` builds an `equal` node: library code compares with `is`. Leaves carry a unique key.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from typing import Any
+from weakref import WeakValueDictionary
+
+from symgraph.dims import Guard, Size, collect_guards
+from symgraph.errors import DimError, DTypeError, GraphError, ShapeError, SymgraphError
+from symgraph.graph.dsl import TensorMethods
+from symgraph.graph.op import Op
+from symgraph.graph.origin import Origins, assigned_name, describe, here, union
+from symgraph.graph.types import Shape, TensorType, TupleType, Type
+
+
+class Value(TensorMethods):
+    """A node of the graph: an operation, its operands, and the type of its result."""
+
+    __slots__ = ("__weakref__", "guards", "inputs", "op", "origins", "type")
+
+    op: Op
+    inputs: tuple[Value, ...]
+    type: Type
+    guards: tuple[Guard, ...]  # what must be checked when sizes are known
+    origins: Origins  # outside identity
+
+    def __init__(
+        self, op: Op, inputs: tuple[Value, ...], type: Type, guards: tuple[Guard, ...] = ()
+    ) -> None:
+        put = object.__setattr__
+        put(self, "op", op)
+        put(self, "inputs", inputs)
+        put(self, "type", type)
+        put(self, "guards", guards)
+        put(self, "origins", here())
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise GraphError(
+            f"graph: values are immutable; `{name}` of `{self.label}` cannot be set.",
+            fix="build a new value, or hold changing numbers in sg.shared(...)",
+        )
+
+    __hash__ = object.__hash__
+
+    @property
+    def tensor(self) -> TensorType:
+        """The type, known to be an array's; a tuple-valued node raises `GraphError`."""
+        if isinstance(self.type, TupleType):
+            raise GraphError(f"graph: `{self.op.name}` has several results; take its items.")
+        return self.type
+
+    @property
+    def dtype(self) -> str:
+        """The dtype by its canonical name."""
+        return self.tensor.dtype
+
+    @property
+    def shape(self) -> Shape:
+        """The sizes of all axes: ints and symbolic sizes."""
+        return self.tensor.shape
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.tensor.shape)
+
+    @property
+    def size(self) -> Size:
+        """The number of elements."""
+        return self.tensor.size
+
+    @property
+    def label(self) -> str:
+        """The user's name for this value: a leaf's own, else what its line assigns it to."""
+        own = getattr(self.op, "label", None)
+        return own or assigned_name(self.origins) or self.op.name
+
+    def describe(self) -> str:
+        """Give the line about this value that error messages show."""
+        made = f"   made at {describe(self.origins[0])}" if self.origins else ""
+        return f"{self.label} : {self.type}{made}"
+
+    def __repr__(self) -> str:
+        return f"<{self.label}: {self.type} = {self.op!r}>"
+
+    def __reduce__(self) -> Any:
+        raise GraphError(
+            "graph: values cannot be pickled; identity would be lost.",
+            fix="save the weights as a checkpoint, or the function with its own save",
+        )
+
+    def __copy__(self) -> Value:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Value:
+        return self
+
+
+def add_origins(value: Value, origins: Origins) -> None:
+    """Add source lines to a node; they are not part of its identity."""
+    if origins and value.origins is not origins:
+        object.__setattr__(value, "origins", union(value.origins, origins))
+
+
+_table: WeakValueDictionary[tuple[Any, ...], Value] = WeakValueDictionary()
+_lock = threading.Lock()
+
+
+def make(op: Op, *inputs: Value) -> Value:
+    """Give the node of an operation on operands: the existing one, or a new one.
+
+    Raises `ShapeError` or `DTypeError` that names the operation, the operands and the user's lines.
+    """
+    key = (op, *map(id, inputs))
+    found = _table.get(key)
+    if found is not None:
+        add_origins(found, here())
+        return found
+    with collect_guards() as guards:
+        try:
+            type = op.infer(*(operand.type for operand in inputs))
+        except (DimError, ShapeError, DTypeError) as problem:
+            raise explained(problem, op, inputs) from None
+    made = Value(op, inputs, type, tuple(guards))
+    with _lock:
+        return _table.setdefault(key, made)
+
+
+def alive() -> int:
+    """Count the interned nodes alive; tests of leaks use it."""
+    return len(_table)
+
+
+@cache
+def _parameters(infer: Callable[..., Type]) -> tuple[str, ...]:
+    return tuple(inspect.signature(infer).parameters)[1:]
+
+
+def explained(problem: SymgraphError, op: Op, inputs: Sequence[Value]) -> SymgraphError:
+    """Give the error again with the operation, the operands by name, and the user's lines."""
+    if problem.details:
+        return problem
+    names = _parameters(type(op).infer)
+    if op.variadic:
+        names = tuple(f"x{i}" for i in range(len(inputs)))
+    message = problem.message
+    for name, operand in zip(names, inputs):
+        message = message.replace("{" + name + "}", f"`{operand.label}`")
+    if not message.startswith(f"{op.name}:"):
+        message = f"{op.name}: {message}"
+    kind = DTypeError if isinstance(problem, DTypeError) else ShapeError
+    return kind(message, details=operand_lines(inputs), fix=problem.fix)
+
+
+def operand_lines(values: Iterable[Value]) -> list[str]:
+    """Give the aligned lines about operands that an error message ends with."""
+    unique = list(dict.fromkeys(values))
+    width = max((len(value.label) for value in unique), default=0)
+    kinds = max((len(str(value.type)) for value in unique), default=0)
+    lines = []
+    for value in unique:
+        made = f"   made at {describe(value.origins[0])}" if value.origins else ""
+        lines.append(f"{value.label:<{width}} : {value.type!s:<{kinds}}{made}".rstrip())
+    return lines

@@ -1,0 +1,181 @@
+"""The contract of an operation: a frozen dataclass of static attributes and a few methods.
+
+Complete operations give `infer` (types -> type), `ref` (NumPy or CuPy, obviously right), `vjp`,
+and `expand` (the operation as other operations or as one index expression), with `samples` and
+`bad` from which the tests are generated. `jvp` and `batch` are optional.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
+
+from symgraph.dims import Dim, evaluate, substitute
+from symgraph.errors import GradError, PassError
+from symgraph.graph.registry import OPS, Functions
+from symgraph.graph.samples import Bad, Sample
+from symgraph.graph.types import Type
+
+if TYPE_CHECKING:
+    from symgraph.graph.index import Compute
+    from symgraph.graph.node import Value
+
+Array = Any
+Cotangent = Any  # a Value, ZERO, or None
+
+
+class _Zero:
+    """A cotangent that is connected but exactly zero; never built, never added."""
+
+    def __repr__(self) -> str:
+        return "ZERO"
+
+
+ZERO = _Zero()
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Op:
+    """What a node does. Subclasses are made with the decorator `@op`."""
+
+    name: ClassVar[str] = "op"
+    samples: ClassVar[Sequence[Sample]] = ()
+    bad: ClassVar[Sequence[Bad]] = ()
+    variadic: ClassVar[bool] = False  # takes any number of operands
+    leaf: ClassVar[bool] = False  # takes none and is not a function of its attributes alone
+
+    # -- what a subclass gives ------------------------------------------------------------------
+
+    def infer(self, *types: Any) -> Type:
+        """Give the type of the result, or raise `ShapeError` / `DTypeError`.
+
+        Texts of requirements may name operands as `{x}`, where `x` is a parameter of `infer`.
+        """
+        raise PassError(f"{self.name}: the operation has no `infer`.")
+
+    def ref(self, xp: ModuleType, *arrays: Array) -> Array:
+        """Compute the result with NumPy or CuPy; all sizes in the attributes are ints by now."""
+        raise PassError(f"{self.name}: the operation has no `ref`.")
+
+    def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
+        """Give the cotangent of each operand from the cotangent `g` of the result `y`.
+
+        A cotangent is a Value, `ZERO` (connected, but zero) or None (no path for gradients).
+        Several results: `g` and `y` are tuples, and parts of `g` may be None.
+        """
+        raise GradError(f"{self.name}: the operation has no gradient.")
+
+    def expand(self, F: Functions, *xs: Value) -> Value | tuple[Value, ...] | Compute:
+        """Give the operation as other operations, or as one index expression."""
+        raise PassError(f"{self.name}: the operation has no `expand`.")
+
+    # -- what follows from the attributes -------------------------------------------------------
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Identity: the class and all attributes, floats by their bits, sizes by identity."""
+        found: tuple[Any, ...] | None = self.__dict__.get("_key")
+        if found is None:
+            values = (getattr(self, field.name) for field in fields(self))
+            found = (type(self), *map(canonical, values))
+            object.__setattr__(self, "_key", found)
+            object.__setattr__(self, "_hash", hash(found))
+        return found
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (
+            isinstance(other, Op) and hash(self) == hash(other) and self.key == other.key
+        )
+
+    def __hash__(self) -> int:
+        found: int | None = self.__dict__.get("_hash")
+        if found is None:
+            found = hash(self.key)
+        return found
+
+    def attributes(self) -> dict[str, Any]:
+        """Give the attributes by name, in order."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def dims(self) -> tuple[Dim, ...]:
+        """Give the symbolic sizes that stand in the attributes."""
+        found: tuple[Dim, ...] | None = self.__dict__.get("_dims")
+        if found is None:
+            sizes: list[Dim] = []
+            for value in self.attributes().values():
+                _collect(value, sizes)
+            found = tuple(sizes)
+            object.__setattr__(self, "_dims", found)
+        return found
+
+    def at(self, env: Mapping[Dim, int]) -> Op:
+        """Give the same operation with every size in the attributes replaced by its number."""
+        return self._mapped(lambda size: evaluate(size, env)) if self.dims() else self
+
+    def with_dims(self, sizes: Mapping[Dim, Any]) -> Op:
+        """Give the same operation with sizes substituted by other sizes."""
+        return self._mapped(lambda size: substitute(size, sizes)) if self.dims() else self
+
+    def _mapped(self, change: Callable[[Dim], Any]) -> Op:
+        changed = {name: _map(value, change) for name, value in self.attributes().items()}
+        return replace(self, **changed)
+
+    def __repr__(self) -> str:
+        inside = ", ".join(f"{name}={_show(value)}" for name, value in self.attributes().items())
+        return f"{self.name}({inside})"
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_show, value))}{',' if len(value) == 1 else ''})"
+    return str(value) if isinstance(value, Dim) else repr(value)
+
+
+def _collect(value: Any, sizes: list[Dim]) -> None:
+    if isinstance(value, Dim):
+        sizes.append(value)
+    elif isinstance(value, tuple):
+        for part in value:
+            _collect(part, sizes)
+
+
+def _map(value: Any, change: Callable[[Dim], Any]) -> Any:
+    if isinstance(value, Dim):
+        return change(value)
+    if isinstance(value, tuple):
+        return tuple(_map(part, change) for part in value)
+    return value
+
+
+def canonical(value: Any) -> Any:
+    """Give a key in which 1, 1.0 and True differ, as do 0.0 and -0.0, and nan equals nan."""
+    if isinstance(value, Dim):
+        return ("size", id(value))
+    if isinstance(value, float):
+        return ("float", value.hex())
+    if isinstance(value, tuple):
+        return tuple(map(canonical, value))
+    if isinstance(value, bool | int | complex):
+        return (type(value).__name__, value)
+    return value
+
+
+SomeOp = TypeVar("SomeOp", bound=Op)
+
+
+@dataclass_transform(frozen_default=True, eq_default=False)
+def op(cls: type[SomeOp]) -> type[SomeOp]:
+    """Make a class an operation: a frozen dataclass, registered under its name.
+
+    The name is the class's own in lower case with underscores, unless it sets `name`.
+    """
+    made = dataclass(frozen=True, eq=False, repr=False)(cls)
+    if "name" not in cls.__dict__:
+        made.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
+    if made.name in OPS:
+        raise PassError(f"registry: the operation `{made.name}` is registered twice.")
+    OPS[made.name] = made
+    return made

@@ -1,0 +1,100 @@
+"""Files that appear whole or not at all.
+
+A file is written under a temporary name in its own folder, flushed to the disk, and renamed; then
+the folder is flushed too. Whoever reads the final name sees the old file or the new one, after a
+crash, a `kill -9` or a power cut as well.
+
+The writer holds an advisory lock on its temporary file while it lives. The kernel drops the lock
+with the process, so a temporary file whose lock is free belongs to nobody and may be removed.
+Process numbers could not tell that: they are reused, and mean nothing in another container.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+if sys.platform != "win32":
+    import fcntl
+
+PARTIAL_SUFFIX = ".partial"
+
+
+@contextmanager
+def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A binary file to write; it becomes `path` when the block ends without an exception.
+
+    On any exception, Ctrl-C included, the temporary file is removed and `path` stays as it was.
+
+    Raises:
+        OSError: the disk is full, the folder is missing or may not be written.
+    """
+    target = Path(path)
+    partial, descriptor = _create_partial(target)
+    done = False
+    try:
+        with os.fdopen(descriptor, "w+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            # Renamed while the lock is held: once it is free, another process may clean up.
+            os.replace(partial, target)
+            done = True
+    finally:
+        if not done:
+            partial.unlink(missing_ok=True)
+    _sync_folder(target.parent)
+
+
+def remove_stale_partials(folder: Path) -> list[Path]:
+    """Remove the temporary files of dead writers in `folder`; returns what was removed."""
+    removed = []
+    for partial in sorted(folder.glob(f".*{PARTIAL_SUFFIX}")):
+        # It may vanish or be renamed by its writer at any moment: then there is nothing to do.
+        with suppress(FileNotFoundError):
+            descriptor = os.open(partial, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+            try:
+                if _lock(descriptor):
+                    partial.unlink()
+                    removed.append(partial)
+            finally:
+                os.close(descriptor)
+    return removed
+
+
+def _create_partial(target: Path) -> tuple[Path, int]:
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    while True:
+        partial = target.parent / f".{target.name}.{secrets.token_hex(6)}{PARTIAL_SUFFIX}"
+        descriptor = os.open(partial, flags, 0o666)
+        _lock(descriptor)
+        # Between creating and locking, a cleaner may have taken the file for a dead writer's.
+        if os.fstat(descriptor).st_nlink > 0:
+            return partial, descriptor
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    """Take the lock if it is free. False where file systems have no locks: nobody cleans there."""
+    if sys.platform == "win32":
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    if sys.platform == "win32":  # a folder cannot be opened there; the rename is journaled
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,23 @@
+"""Neural networks: modules hold shared variables and build graph when called.
+
+`module.py` is the contract, `init.py` the initialisers, one file for each family of layers.
+May import `debug`, `function`, `ops` and everything above them.
+"""
+
+from symgraph.graph.registry import F
+from symgraph.nn import init
+from symgraph.nn.activation import Activation, Dropout
+from symgraph.nn.conv import Conv2d
+from symgraph.nn.dense import Dense, Flatten
+from symgraph.nn.module import Module, Sequential
+from symgraph.nn.norm import BatchNorm, LayerNorm, LocalResponseNorm
+from symgraph.nn.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
+
+LRN = LocalResponseNorm
+cross_entropy = F.cross_entropy
+
+__all__ = [
+    "LRN", "Activation", "AvgPool2d", "BatchNorm", "Conv2d", "Dense", "Dropout", "Flatten",
+    "GlobalAvgPool2d", "LayerNorm", "LocalResponseNorm", "MaxPool2d", "Module", "Sequential",
+    "cross_entropy", "init",
+]  # fmt: skip

@@ -1,0 +1,41 @@
+"""Activations and dropout as layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from symgraph.errors import ArgumentError
+from symgraph.graph.node import Value
+from symgraph.graph.registry import F
+from symgraph.nn.module import Module
+
+
+class Activation(Module):
+    """An elementwise function by its name: "relu", "gelu", "tanh", "sigmoid", ..."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.function: Callable[..., Value] = getattr(F, name)
+
+    def forward(self, x: Any, *, train: bool = False) -> Value:
+        """Any shape -> the same shape."""
+        return self.function(x)
+
+
+class Dropout(Module):
+    """Zero each element with probability `rate` while training.
+
+    Inverted (default): survivors are divided by 1 - rate while training, nothing happens
+    otherwise. Not inverted (as published for AlexNet): survivors stay, and otherwise everything is
+    multiplied by 1 - rate.
+    """
+
+    def __init__(self, rate: float = 0.5, *, inverted: bool = True) -> None:
+        if not 0 <= rate < 1:
+            raise ArgumentError(f"Dropout: rate must be in [0, 1), got {rate}.")
+        self.rate, self.inverted = rate, inverted
+
+    def forward(self, x: Any, *, train: bool = False) -> Value:
+        """Any shape -> the same shape."""
+        return F.dropout(x, self.rate, train=train, inverted=self.inverted)

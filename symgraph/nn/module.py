@@ -1,0 +1,142 @@
+"""`Module`: an object that holds shared variables and modules, and builds graph when called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from symgraph.errors import ArgumentError, ArgumentTypeError
+from symgraph.graph.dtypes import default_float, dtype_name, numpy_dtype
+from symgraph.graph.leaves import Shared, shared
+from symgraph.graph.node import Value
+from symgraph.nn.init import Initialiser, generator
+
+
+class Module:
+    """Base of layers and networks: subclasses make parameters in `__init__`, graph in `forward`.
+
+    Attributes that are shared variables, modules, or lists of modules are found by name, in the
+    order of assignment. Calling a module calls `forward(x, train=...)`.
+
+    >>> import symgraph as sg
+    >>> net = sg.nn.Sequential(sg.nn.Dense(4, 8), sg.nn.Activation("relu"), sg.nn.Dense(8, 2))
+    >>> [name for name, _ in net.named_parameters()]
+    ['0.weight', '0.bias', '2.weight', '2.bias']
+    """
+
+    def parameter(
+        self, name: str, shape: Sequence[int], initial: Initialiser, dtype: Any = None
+    ) -> Shared:
+        """Make a trained shared variable, drawn by an initialiser."""
+        return self._made(name, shape, initial, dtype, trained=True)
+
+    def buffer(
+        self, name: str, shape: Sequence[int], initial: Initialiser, dtype: Any = None
+    ) -> Shared:
+        """Make a shared variable that is state, not trained (running means)."""
+        return self._made(name, shape, initial, dtype, trained=False)
+
+    def _made(
+        self, name: str, shape: Sequence[int], initial: Initialiser, dtype: Any, trained: bool
+    ) -> Shared:
+        sizes = tuple(int(size) for size in shape)
+        kind = numpy_dtype(dtype_name(dtype or default_float()))
+        variable = shared(initial(sizes, generator()).astype(kind), name)
+        if not trained:
+            self.__dict__.setdefault("_buffers", set()).add(variable)
+        return variable
+
+    def __call__(self, x: Any, *, train: bool = False, **options: Any) -> Value:
+        """Build the graph of this module on a value; `train` switches dropout and batch norm."""
+        return self.forward(x, train=train, **options)
+
+    def forward(self, x: Any, *, train: bool = False) -> Value:
+        """Build the graph; subclasses give it."""
+        raise ArgumentTypeError(
+            f"{type(self).__name__}: the module has no `forward`.",
+            fix="define forward(self, x, *, train=False)",
+        )
+
+    def children(self) -> Iterator[tuple[str, Module]]:
+        """Give the modules held directly, by name."""
+        for name, held in self.__dict__.items():
+            if isinstance(held, Module):
+                yield name, held
+            elif isinstance(held, list | tuple):
+                for index, one in enumerate(held):
+                    if isinstance(one, Module):
+                        yield (f"{name}.{index}" if name != "layers" else str(index)), one
+
+    def named_state(self) -> dict[str, Shared]:
+        """Name every shared variable, trained or not, in order, each once."""
+        return dict(self._walk(lambda module, variable: True))
+
+    def named_parameters(self) -> list[tuple[str, Shared]]:
+        """Name every trained variable, in order."""
+        return list(
+            self._walk(lambda module, variable: variable not in module.__dict__.get("_buffers", ()))
+        )
+
+    def parameters(self, ending: str | None = None) -> list[Shared]:
+        """Give the trained variables; with `ending` those whose last name is this ("bias")."""
+        return [
+            variable
+            for name, variable in self.named_parameters()
+            if ending is None or name.rsplit(".", 1)[-1] == ending
+        ]
+
+    def _walk(self, wanted: Callable[[Module, Shared], bool]) -> Iterator[tuple[str, Shared]]:
+        seen: set[Shared] = set()
+        for prefix, module in self.named_modules():
+            for name, held in module.__dict__.items():
+                if isinstance(held, Shared) and held not in seen:
+                    seen.add(held)
+                    if wanted(module, held):
+                        yield (f"{prefix}.{name}" if prefix else name), held
+
+    def named_modules(self) -> list[tuple[str, Module]]:
+        """Name this module ("") and all modules below it, in order, each once."""
+        result: list[tuple[str, Module]] = []
+        seen: set[int] = set()
+        stack: list[tuple[str, Module]] = [("", self)]
+        while stack:
+            prefix, module = stack.pop()
+            if id(module) in seen:
+                continue
+            seen.add(id(module))
+            result.append((prefix, module))
+            below = [(f"{prefix}.{n}" if prefix else n, child) for n, child in module.children()]
+            stack.extend(reversed(below))
+        return result
+
+    def count(self) -> int:
+        """Count the trained numbers."""
+        return sum(variable.storage.array.size for variable in self.parameters())
+
+
+class Sequential(Module):
+    """Modules, or functions of a value, one after the other."""
+
+    def __init__(self, *layers: Module | Callable[[Value], Value]) -> None:
+        for layer in layers:
+            if not callable(layer):
+                raise ArgumentTypeError(
+                    f"Sequential: a layer must be a module or a function, "
+                    f"got {type(layer).__name__}."
+                )
+        if not layers:
+            raise ArgumentError("Sequential: there are no layers.")
+        self.layers = list(layers)
+
+    def forward(self, x: Any, *, train: bool = False) -> Value:
+        """Apply each layer to the result of the one before."""
+        value: Value = x
+        for layer in self.layers:
+            value = layer(value, train=train) if isinstance(layer, Module) else layer(value)
+        return value
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __getitem__(self, index: int) -> Module | Callable[[Value], Value]:
+        return self.layers[index]

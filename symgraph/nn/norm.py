@@ -1,0 +1,78 @@
+"""Normalisation layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from symgraph.errors import ArgumentError
+from symgraph.graph.node import Value
+from symgraph.graph.registry import F
+from symgraph.nn import init
+from symgraph.nn.module import Module
+
+
+class LocalResponseNorm(Module):
+    """y = x / (k + a * sum of x^2 over `size` neighbouring channels)^beta.
+
+    `form="pylearn2"` takes a = alpha (as published for AlexNet), `form="caffe"` a = alpha / size.
+    """
+
+    def __init__(
+        self, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0,
+        *, form: str = "pylearn2",
+    ) -> None:  # fmt: skip
+        self.options = {"size": size, "alpha": alpha, "beta": beta, "k": k, "form": form}
+
+    def forward(self, x: Any, *, train: bool = False) -> Value:
+        """x: (B, C, H, W) -> the same shape."""
+        return F.local_response_norm(x, **self.options)
+
+
+class BatchNorm(Module):
+    """y = scale (x - mean) / sqrt(var + epsilon) + shift for each channel (axis 1).
+
+    Training uses the batch's mean and variance and moves the running ones towards them by
+    `momentum` after each call (the running variance is the unbiased one); otherwise the running
+    ones are used.
+    """
+
+    def __init__(self, channels: int, *, momentum: float = 0.1, epsilon: float = 1e-5) -> None:
+        if not 0 < momentum <= 1:
+            raise ArgumentError(f"BatchNorm: momentum must be in (0, 1], got {momentum}.")
+        self.momentum, self.epsilon = momentum, epsilon
+        self.scale = self.parameter("scale", (channels,), init.constant(1.0))
+        self.shift = self.parameter("shift", (channels,), init.constant(0.0))
+        self.mean = self.buffer("mean", (channels,), init.constant(0.0))
+        self.var = self.buffer("var", (channels,), init.constant(1.0))
+
+    def forward(self, x: Any, *, train: bool = False) -> Value:
+        """x: (B, C, ...) -> the same shape."""
+        over = tuple(axis for axis in range(x.ndim) if axis != 1)
+        if not train:
+            return F.batch_norm_inference(
+                x, self.scale, self.shift, self.mean, self.var, epsilon=self.epsilon
+            )
+        y, mean, var = F.batch_norm(x, self.scale, self.shift, axis=over, epsilon=self.epsilon)
+        count = F.cast(F.divide(x.size, self.scale.shape[0]), x.dtype)
+        unbiased = F.stop_gradient(var) * (count / F.maximum(count - 1, 1))
+        keep = 1 - self.momentum
+        return F.with_updates(
+            y,
+            {
+                self.mean: keep * self.mean + self.momentum * F.stop_gradient(mean),
+                self.var: keep * self.var + self.momentum * unbiased,
+            },
+        )
+
+
+class LayerNorm(Module):
+    """y = scale (x - mean) / sqrt(var + epsilon) + shift over the last axis."""
+
+    def __init__(self, features: int, *, epsilon: float = 1e-5) -> None:
+        self.epsilon = epsilon
+        self.scale = self.parameter("scale", (features,), init.constant(1.0))
+        self.shift = self.parameter("shift", (features,), init.constant(0.0))
+
+    def forward(self, x: Any, *, train: bool = False) -> Value:
+        """x: (..., features) -> the same shape."""
+        return F.layer_norm(x, self.scale, self.shift, axis=-1, epsilon=self.epsilon)

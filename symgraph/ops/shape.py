@@ -1,0 +1,418 @@
+"""The same elements in another shape or order: reshape, permute, broadcast, and what follows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+from symgraph.dims import (
+    Dim,
+    Size,
+    collect_guards,
+    equal,
+    less,
+    product,
+    require_equal,
+    require_less_equal,
+    reshape as reshaped,
+)
+from symgraph.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    DimError,
+    ShapeError,
+)
+from symgraph.graph.arguments import distinct_axes, normal_axis, shape_argument
+from symgraph.graph.elementwise import fit
+from symgraph.graph.index import Axis, Compute, axes, broadcast_load, load, position
+from symgraph.graph.leaves import as_value
+from symgraph.graph.node import Value, explained, make
+from symgraph.graph.op import Array, Cotangent, Op, op
+from symgraph.graph.registry import F, Functions, composite, function_of
+from symgraph.graph.samples import arg, bad, sample
+from symgraph.graph.types import Shape, TensorType, Type, same_size
+
+
+def same_shape(first: Shape, second: Shape) -> bool:
+    """Tell whether two shapes are written the same."""
+    return len(first) == len(second) and all(same_size(a, b) for a, b in zip(first, second))
+
+
+@op
+class Reshape(Op):
+    """The same elements, in row-major order, in another shape."""
+
+    shape: Shape
+
+    def infer(self, x: TensorType) -> Type:
+        return x.with_shape(reshaped(x.shape, self.shape))
+
+    def ref(self, xp: ModuleType, *arrays: Array) -> Array:
+        return arrays[0].reshape(self.shape)
+
+    def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
+        return (F.reshape(g, xs[0].shape),)
+
+    def expand(self, F: Functions, *xs: Value) -> Compute:
+        x = xs[0].tensor
+        out = axes(self.shape)
+        return Compute(out, load(0, x.dtype, *regrouped(x.shape, out)))
+
+    samples = (
+        sample(lambda x: F.reshape(x, (-1,)), arg(("B", 3))),
+        sample(lambda x: F.reshape(x, (x.shape[0], 6, -1)), arg(("B", 2, 3, "C"))),
+        sample(lambda x: F.reshape(x, (-1, 2)), arg(("B", 4))),
+        sample(lambda x: F.reshape(x, (3, -1)), arg(("B", 2)), sizes={"B": 6}),
+        sample(lambda x: F.reshape(x, (4, 6)), arg((2, 3, 4))),
+        sample(lambda x: F.reshape(x, (1, 3, 1, x.shape[1], 1)), arg((3, "B"))),
+        sample(lambda x: F.reshape(x, (2, 0)), arg((0, 5))),
+        sample(lambda x: F.reshape(x, ()), arg((1, 1))),
+        sample(lambda x: F.reshape(x, (1,)), arg((), "int32")),
+        sample(lambda x: F.reshape(x, (33, 17)), arg((17, 33), "bfloat16")),
+    )
+    bad = (
+        bad(lambda x: F.reshape(x, (4,)), arg((2, 3)), match="6 != 4"),
+        bad(lambda x: F.reshape(x, (-1, 4)), arg((2, 3)), match="no multiple of 4"),
+        bad(lambda x: F.reshape(x, (-1, -1)), arg((2, 3)), match="more than one -1"),
+        bad(lambda x: F.reshape(x, (-2, 3)), arg((2, 3)), match="-2 .* is negative"),
+        bad(lambda x: F.reshape(x, (6.0,)), arg((2, 3)), error=ArgumentTypeError, match="an int"),
+        bad(lambda x: F.reshape(x, (2 * x.shape[0] + 1,)), arg(("B", 2)), match="for every B"),
+    )
+
+
+def regrouped(shape: Shape, out: Sequence[Axis]) -> list[Any]:
+    """Give the index into an array of `shape` for each position of a reshaped result.
+
+    Both shapes are cut, from the left, into the smallest groups of axes with the same number of
+    elements, so that an axis that only moved past others of size 1 keeps a plain index.
+    """
+    index: list[Any] = []
+    places = list(out)
+    sizes = list(shape)
+    while sizes or places:
+        taken, kept = _group(sizes, [a.extent for a in places])
+        group, places = places[:kept], places[kept:]
+        index.extend(_unravel(group, sizes[:taken]))
+        sizes = sizes[taken:]
+    return index
+
+
+def _group(old: Sequence[Size], new: Sequence[Size]) -> tuple[int, int]:
+    """Count the leading axes of both shapes that form the smallest closed group."""
+    if old and _is_one(old[0]):
+        return 1, 0
+    if new and _is_one(new[0]):
+        return 0, 1
+    for total in range(2, len(old) + len(new) + 1):
+        for taken in range(1, total):
+            kept = total - taken
+            if taken <= len(old) and kept <= len(new):
+                same = equal(product(old[:taken]), product(new[:kept]))
+                rest = equal(product(old[taken:]), product(new[kept:]))
+                if same is True and rest is True:
+                    return taken, kept
+    return len(old), len(new)
+
+
+def _unravel(group: Sequence[Axis], sizes: Sequence[Size]) -> list[Any]:
+    if not sizes:
+        return []
+    if len(group) == 1 and len(sizes) == 1:
+        return [group[0]]
+    flat: Any = 0
+    for place in group:
+        flat = position(place) if flat is 0 else flat * position(place.extent) + place.scalar()
+    index: list[Any] = []
+    for d, size in enumerate(sizes):
+        below = product(sizes[d + 1 :])
+        quotient = flat if flat is 0 or _is_one(below) else flat // position(below)
+        index.append(quotient if d == 0 or quotient is 0 else quotient % position(size))
+    return index
+
+
+def _is_one(size: Size) -> bool:
+    return isinstance(size, int) and size == 1
+
+
+@op
+class PermuteDims(Op):
+    """Axis `d` of the result is axis `axes[d]` of the operand."""
+
+    axes: tuple[int, ...]
+
+    def infer(self, x: TensorType) -> Type:
+        return x.with_shape(x.shape[d] for d in self.axes)
+
+    def ref(self, xp: ModuleType, *arrays: Array) -> Array:
+        return arrays[0].transpose(self.axes)
+
+    def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
+        return (F.permute_dims(g, tuple(self.axes.index(d) for d in range(len(self.axes)))),)
+
+    def expand(self, F: Functions, *xs: Value) -> Compute:
+        x = xs[0].tensor
+        out = axes(tuple(x.shape[d] for d in self.axes))
+        return Compute(out, load(0, x.dtype, *(out[self.axes.index(d)] for d in range(x.ndim))))
+
+    samples = (
+        sample(lambda x: F.permute_dims(x), arg(("B", 3))),
+        sample(lambda x: F.permute_dims(x, (1, 0)), arg((17, 33))),
+        sample(lambda x: F.permute_dims(x, (0, 2, 3, 1)), arg(("B", 3, "H", 2))),
+        sample(lambda x: F.permute_dims(x, (2, 0, -2)), arg((1, 0, "B"))),
+        sample(lambda x: F.permute_dims(x, (2, 0, 1)), arg((2, 3, 4), "bool")),
+    )
+    bad = (
+        bad(lambda x: F.permute_dims(x, (0,)), arg((2, 3)), error=ArgumentError, match="each axis"),
+        bad(lambda x: F.permute_dims(x, (0, 0)), arg((2, 3)), error=ArgumentError, match="twice"),
+        bad(lambda x: F.permute_dims(x, (0, 2)), arg((2, 3)), error=ArgumentError, match="axis 2"),
+    )
+
+
+@op
+class BroadcastTo(Op):
+    """The operand repeated, without copies, along new axes and axes of size 1."""
+
+    shape: Shape
+
+    def infer(self, x: TensorType) -> Type:
+        lead = len(self.shape) - x.ndim
+        if lead < 0:
+            raise ShapeError(
+                f"{{x}} has {x.ndim} axes, more than the {len(self.shape)} of the shape.",
+                fix="give at least as many sizes as there are axes",
+            )
+        for d, (size, target) in enumerate(zip(x.shape, self.shape[lead:])):
+            if not _is_one(size):
+                require_equal(size, target, f"axis {d} of {{x}} must be 1 or the target's size")
+        return x.with_shape(self.shape)
+
+    def ref(self, xp: ModuleType, *arrays: Array) -> Array:
+        return xp.broadcast_to(arrays[0], self.shape)
+
+    def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
+        return (fit(F, g, xs[0]),)
+
+    def expand(self, F: Functions, *xs: Value) -> Compute:
+        out = axes(self.shape)
+        return Compute(out, broadcast_load(0, xs[0].type, out))
+
+    samples = (
+        sample(lambda x: F.broadcast_to(x, (4, 3)), arg((3,))),
+        sample(lambda x, y: F.broadcast_to(x, y.shape), arg((1, 3)), arg(("B", 3)), gradient=(0,)),
+        sample(lambda x: F.broadcast_to(x, (2, x.shape[0], 5)), arg(("B", 1))),
+        sample(lambda x: F.broadcast_to(x, (2, 3)), arg(())),
+        sample(lambda x: F.broadcast_to(x, (0, 3)), arg((1, 3))),
+        sample(lambda x: F.broadcast_to(x, (17, 33)), arg((17, 1), "bool")),
+    )
+    bad = (
+        bad(lambda x: F.broadcast_to(x, (4,)), arg((3,)), match="axis 0 of .* 3 != 4"),
+        bad(lambda x: F.broadcast_to(x, (3,)), arg((1, 3)), match="2 axes, more than the 1"),
+        bad(lambda x: F.broadcast_to(x, (-1, 3)), arg((1, 3)), match="-1 .* is negative"),
+    )
+
+
+@function_of
+def reshape(x: Any, shape: Any) -> Value:
+    """Give the same elements, in row-major order, another shape; one size may be -1.
+
+    Sizes may be symbolic; what cannot be decided is checked when the sizes are known. Raises
+    `ShapeError` when the number of elements differs.
+
+    >>> import symgraph as sg
+    >>> str(sg.F.reshape(sg.tensor("x", (sg.dim("B"), 2, 3)), (-1, 6)).type)
+    'float32[B, 6]'
+    """
+    value = as_value(x)
+    target = shape_argument("reshape", shape, unknown=True)
+    if any(_is_unknown(size) for size in target):
+        try:
+            # `infer` of the resolved shape asks again, and keeps the guards
+            with collect_guards():
+                target = reshaped(value.shape, target)
+        except DimError as problem:
+            raise explained(problem, Reshape(target), (value,)) from None
+    return value if same_shape(value.shape, target) else make(Reshape(target), value)
+
+
+def _is_unknown(size: Size) -> bool:
+    return isinstance(size, int) and size == -1
+
+
+@function_of
+def permute_dims(x: Any, axes: Sequence[int] | None = None) -> Value:
+    """Permute the axes: axis `d` of the result is axis `axes[d]` of `x`; None reverses them.
+
+    Raises `ArgumentError` unless `axes` names each axis once.
+
+    >>> import symgraph as sg
+    >>> str(sg.F.permute_dims(sg.tensor("x", (2, 3, 4)), (2, 0, 1)).type)
+    'float32[4, 2, 3]'
+    """
+    value = as_value(x)
+    if axes is None:
+        order = tuple(reversed(range(value.ndim)))
+    else:
+        order = distinct_axes("permute_dims", axes, value.ndim)
+    if len(order) != value.ndim:
+        raise ArgumentError(
+            f"permute_dims: must name each axis of `{value.label}` once, "
+            f"got {axes!r} for {value.ndim} axes.",
+            fix=f"give a permutation of 0 to {value.ndim - 1}",
+        )
+    return value if order == tuple(range(value.ndim)) else make(PermuteDims(order), value)
+
+
+@function_of
+def transpose(x: Any, axes: Sequence[int] | None = None) -> Value:
+    """Permute the axes (NumPy's name for `permute_dims`); None reverses them."""
+    return permute_dims(x, axes)
+
+
+@function_of
+def broadcast_to(x: Any, shape: Any) -> Value:
+    """Repeat along new leading axes and along axes of size 1 until `x` has `shape`.
+
+    Only a size written as 1 is repeated; another size must equal the target's. Raises `ShapeError`
+    when it never does.
+
+    >>> import symgraph as sg
+    >>> sg.F.broadcast_to(sg.constant([1, 2]), (2, 2)).eval().tolist()
+    [[1, 2], [1, 2]]
+    """
+    value = as_value(x)
+    target = shape_argument("broadcast_to", shape)
+    return value if same_shape(value.shape, target) else make(BroadcastTo(target), value)
+
+
+@composite(
+    samples=[
+        sample(lambda x: F.flatten(x), arg(("B", 3)), label="all"),
+        sample(lambda x: F.flatten(x, 1), arg(("B", 3, 4)), label="tail"),
+        sample(lambda x: F.flatten(x, 0, -2), arg((2, "B", 3)), label="head"),
+        sample(lambda x: F.flatten(x), arg(()), label="scalar"),
+    ],
+    bad=[
+        bad(lambda x: F.flatten(x, 3), arg((2, 3)), error=ArgumentError, match="flatten: axis 3"),
+        bad(lambda x: F.flatten(x, 1, 0), arg((2, 3)), error=ArgumentError, match="before"),
+    ],
+)
+def flatten(x: Any, start: int = 0, stop: int = -1) -> Value:
+    """Join the axes from `start` to `stop` (both included) into one; a scalar gets one axis.
+
+    Raises `ArgumentError` for a wrong axis, or when `stop` comes before `start`.
+    """
+    value = as_value(x)
+    if not value.ndim:
+        return reshape(value, (1,))
+    first = normal_axis("flatten", start, value.ndim)
+    last = normal_axis("flatten", stop, value.ndim)
+    if last < first:
+        raise ArgumentError(
+            f"flatten: the last axis {last} comes before the first axis {first}.",
+            fix="give start <= stop",
+        )
+    joined = product(value.shape[first : last + 1])
+    return reshape(value, (*value.shape[:first], joined, *value.shape[last + 1 :]))
+
+
+@composite(
+    samples=[
+        sample(lambda x: F.expand_dims(x, 0), arg(("B", 3)), label="front"),
+        sample(lambda x: F.expand_dims(x, -1), arg(("B", 3)), label="back"),
+        sample(lambda x: F.expand_dims(x, (0, 2)), arg(("B", 3)), label="several"),
+        sample(lambda x: F.expand_dims(x, 0), arg(()), label="scalar"),
+    ],
+    bad=[
+        bad(lambda x: F.expand_dims(x, 3), arg((2, 3)), error=ArgumentError, match="axis 3"),
+        bad(lambda x: F.expand_dims(x, (0, 0)), arg((2,)), error=ArgumentError, match="twice"),
+    ],
+)
+def expand_dims(x: Any, axis: int | Sequence[int] = 0) -> Value:
+    """Insert axes of size 1 so that they stand at the positions `axis` of the result.
+
+    Raises `ArgumentError` for a position that the result does not have.
+    """
+    value = as_value(x)
+    count = len(axis) if isinstance(axis, Sequence) else 1
+    ones = distinct_axes("expand_dims", axis, value.ndim + count)
+    rest = iter(value.shape)
+    return reshape(value, [1 if d in ones else next(rest) for d in range(value.ndim + count)])
+
+
+@composite(
+    samples=[
+        sample(lambda x: F.squeeze(x), arg((1, "B", 1, 3)), label="all"),
+        sample(lambda x: F.squeeze(x, 0), arg((1, "B", 1)), label="one"),
+        sample(lambda x: F.squeeze(x, (0, -1)), arg((1, "B", 1)), label="two"),
+        sample(lambda x: F.squeeze(x, 1), arg((3, "B")), sizes={"B": 1}, label="guarded"),
+    ],
+    bad=[
+        bad(lambda x: F.squeeze(x, 0), arg((2, 3)), match="axis 0 of .* must have size 1"),
+        bad(lambda x: F.squeeze(x, 2), arg((2, 3)), error=ArgumentError, match="axis 2"),
+    ],
+)
+def squeeze(x: Any, axis: int | Sequence[int] | None = None) -> Value:
+    """Remove axes of size 1: the ones named, or all whose size is written as 1.
+
+    A symbolic size that is named is checked when it is known. Raises `ShapeError` for another
+    size, `ArgumentError` for a wrong axis.
+    """
+    value = as_value(x)
+    if axis is None:
+        drop = tuple(d for d, size in enumerate(value.shape) if _is_one(size))
+    else:
+        drop = distinct_axes("squeeze", axis, value.ndim)
+    for d in drop:
+        if equal(value.shape[d], 1) is False:
+            raise ShapeError(
+                f"squeeze: axis {d} of `{value.label}` must have size 1, it has {value.shape[d]}.",
+                details=[value.describe()],
+                fix="name axes of size 1, or index one position: x[0]",
+            )
+    return reshape(value, [size for d, size in enumerate(value.shape) if d not in drop])
+
+
+@composite(
+    samples=[
+        sample(lambda x: F.swapaxes(x, 0, 2), arg(("B", 3, 4)), label="outer"),
+        sample(lambda x: F.swapaxes(x, -1, -2), arg((2, "B", 3)), label="inner"),
+    ],
+    bad=[bad(lambda x: F.swapaxes(x, 0, 2), arg((2, 3)), error=ArgumentError, match="axis 2")],
+)
+def swapaxes(x: Any, axis1: int, axis2: int) -> Value:
+    """Exchange two axes. Raises `ArgumentError` for a wrong axis."""
+    value = as_value(x)
+    first = normal_axis("swapaxes", axis1, value.ndim)
+    second = normal_axis("swapaxes", axis2, value.ndim)
+    order = list(range(value.ndim))
+    order[first], order[second] = second, first
+    return permute_dims(value, order)
+
+
+@composite(
+    samples=[
+        sample(lambda x: F.moveaxis(x, 0, -1), arg(("B", 3, 4)), label="one"),
+        sample(lambda x: F.moveaxis(x, (0, 3), (2, 0)), arg((2, "B", 3, 4)), label="two"),
+    ],
+    bad=[
+        bad(lambda x: F.moveaxis(x, 2, 0), arg((2, 3)), error=ArgumentError, match="axis 2"),
+        bad(lambda x: F.moveaxis(x, (0, 1), 0), arg((2, 3)), error=ArgumentError, match="as many"),
+    ],
+)
+def moveaxis(x: Any, source: int | Sequence[int], destination: int | Sequence[int]) -> Value:
+    """Move axes to other positions; the rest keep their order.
+
+    Raises `ArgumentError` for a wrong axis, or when the two differ in length.
+    """
+    value = as_value(x)
+    start = distinct_axes("moveaxis", source, value.ndim)
+    end = distinct_axes("moveaxis", destination, value.ndim)
+    if len(start) != len(end):
+        raise ArgumentError(
+            f"moveaxis: needs as many destinations as sources, got {source!r} and {destination!r}.",
+            fix="give both the same length",
+        )
+    moved = dict(zip(end, start))
+    rest = iter(d for d in range(value.ndim) if d not in start)
+    return permute_dims(value, [moved[d] if d in moved else next(rest) for d in range(value.ndim)])

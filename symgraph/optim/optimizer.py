@@ -1,0 +1,166 @@
+"""What all optimisers share: groups of parameters, the rate, clipping, state for checkpoints."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from symgraph.autodiff.reverse import grad
+from symgraph.errors import ArgumentError, ArgumentTypeError
+from symgraph.graph.leaves import Shared, cast_to, shared
+from symgraph.graph.node import Value
+from symgraph.graph.registry import F
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters that share settings: `rate` multiplies the learning rate, `decay` replaces the
+    optimiser's weight decay.
+
+    >>> import symgraph as sg
+    >>> bias = sg.shared([0.0], "bias")
+    >>> sg.optim.Group([bias], rate=2.0, decay=0.0).rate
+    2.0
+    """
+
+    parameters: Sequence[Shared]
+    rate: float = 1.0
+    decay: float | None = None
+
+
+class Optimizer(ABC):
+    """Turns a loss into updates; subclasses give `step` for one parameter.
+
+    The learning rate is itself a shared variable, `optimizer.lr`, so a schedule changes it without
+    compiling again. `clip_norm` scales all gradients together so that their joint Euclidean norm
+    is at most this; `clip_value` limits each element first.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Shared | Group],
+        lr: float,
+        *,
+        weight_decay: float = 0.0,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+    ) -> None:
+        name = type(self).__name__
+        _at_least(name, "lr", lr, 0)
+        _at_least(name, "weight_decay", weight_decay, 0)
+        for option, value in (("clip_norm", clip_norm), ("clip_value", clip_value)):
+            if value is not None and not value > 0:
+                raise ArgumentError(f"{name}: {option} must be > 0, got {value}.")
+        self.groups = _grouped(name, parameters)
+        self.weight_decay = weight_decay
+        self.clip_norm = clip_norm
+        self.clip_value = clip_value
+        self.lr = shared(np.float32(lr), "lr")
+        self.slots: dict[Shared, dict[str, Shared]] = {
+            parameter: {
+                slot: shared(np.zeros_like(parameter.storage.array), f"{parameter.label}.{slot}")
+                for slot in self.slot_names()
+            }
+            for parameter in self.parameters
+        }
+
+    @property
+    def parameters(self) -> list[Shared]:
+        """All parameters, in order."""
+        return [parameter for group in self.groups for parameter in group.parameters]
+
+    def slot_names(self) -> Sequence[str]:
+        """Name the arrays kept for each parameter (momentum and the like)."""
+        return ()
+
+    @abstractmethod
+    def step(
+        self, parameter: Shared, gradient: Value, rate: Value, decay: float
+    ) -> dict[Shared, Value]:
+        """Give the updates of one parameter and its slots."""
+
+    def common_updates(self) -> dict[Shared, Value]:
+        """Give the updates of state that all parameters share (a step counter)."""
+        return {}
+
+    def common_state(self) -> dict[str, Shared]:
+        """Name the state that all parameters share."""
+        return {"lr": self.lr}
+
+    def updates(self, loss: Value, gradients: Sequence[Value] | None = None) -> dict[Shared, Value]:
+        """Give the updates of one step on a scalar loss, for `sg.function(..., updates=...)`.
+
+        `gradients` are computed with `sg.grad` unless given (one for each parameter).
+        """
+        parameters = self.parameters
+        found = grad(loss, parameters) if gradients is None else list(gradients)
+        if len(found) != len(parameters):
+            raise ArgumentError(
+                f"{type(self).__name__}: {len(parameters)} parameters but {len(found)} gradients."
+            )
+        clipped = dict(zip(parameters, self._clipped(found)))
+        result = self.common_updates()
+        for group in self.groups:
+            decay = self.weight_decay if group.decay is None else group.decay
+            for parameter in group.parameters:
+                rate = cast_to(self.lr, parameter.dtype)
+                if group.rate != 1:
+                    rate = rate * group.rate
+                result.update(self.step(parameter, clipped[parameter], rate, decay))
+        return result
+
+    def _clipped(self, gradients: list[Value]) -> list[Value]:
+        if self.clip_value is not None:
+            gradients = [F.clip(g, -self.clip_value, self.clip_value) for g in gradients]
+        if self.clip_norm is None:
+            return gradients
+        squares = [cast_to(F.sum(g * g), "float32") for g in gradients]
+        total = squares[0]
+        for square in squares[1:]:
+            total = total + square
+        norm = F.sqrt(total)
+        scale = F.where(norm > self.clip_norm, self.clip_norm / norm, F.ones_like(norm))
+        return [g * cast_to(scale, g.dtype) for g in gradients]
+
+    def state(self, names: Mapping[str, Shared] | None = None) -> dict[str, Shared]:
+        """Name every shared variable of the optimiser, for checkpoints.
+
+        `names` gives the parameters' names (`module.named_state()`); without it they are numbered.
+        """
+        by_parameter = {variable: name for name, variable in (names or {}).items()}
+        result = self.common_state()
+        for index, (parameter, slots) in enumerate(self.slots.items()):
+            prefix = by_parameter.get(parameter, str(index))
+            result.update((f"{prefix}.{slot}", variable) for slot, variable in slots.items())
+        return result
+
+
+def _at_least(name: str, option: str, value: float, least: float) -> None:
+    if not value >= least:
+        raise ArgumentError(f"{name}: {option} must be >= {least}, got {value}.")
+
+
+def _grouped(name: str, parameters: Iterable[Shared | Group]) -> list[Group]:
+    given = list(parameters)
+    plain = [one for one in given if not isinstance(one, Group)]
+    groups = [one for one in given if isinstance(one, Group)]
+    if plain:
+        groups.insert(0, Group(plain))
+    seen: set[Shared] = set()
+    for group in groups:
+        _at_least(name, "rate of a group", group.rate, 0)
+        for parameter in group.parameters:
+            if not isinstance(parameter, Shared):
+                raise ArgumentTypeError(
+                    f"{name}: parameters must be shared variables, got {type(parameter).__name__}.",
+                    fix="give net.parameters()",
+                )
+            if parameter in seen:
+                raise ArgumentError(f"{name}: `{parameter.label}` is listed twice.")
+            seen.add(parameter)
+    if not seen:
+        raise ArgumentError(f"{name}: there are no parameters.", fix="give net.parameters()")
+    return groups

@@ -1,0 +1,92 @@
+"""Binding: the sizes of the given arrays become numbers for every symbolic size, checked once.
+
+Bindings are cached by the shapes of the inputs; a new batch size costs one solve, no compilation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from symgraph.dims import Dim, Guard, Size, free, solve_all
+from symgraph.errors import GuardError, InputError
+from symgraph.graph.graph import Graph
+from symgraph.graph.node import Value
+from symgraph.graph.op import Array
+
+Env = Mapping[Dim, int]
+
+
+class Binder:
+    """Turns shapes of inputs into numbers for sizes, and checks what could not be decided."""
+
+    def __init__(self, name: str, graph: Graph, guards: Sequence[Guard], limit: int = 64) -> None:
+        self.name = name
+        self.inputs = graph.inputs
+        self.guards = tuple(guards)
+        self.needed = _needed(graph)
+        self.limit = limit
+        self._known: dict[tuple[tuple[int, ...], ...], Env] = {}
+
+    def bind(self, feeds: Mapping[Value, Array], given: Env | None = None) -> Env:
+        """Give the number of each symbolic size.
+
+        Raises `GuardError` when shapes contradict the declaration or each other, naming the input,
+        and `InputError` when a size stands in no input's shape.
+        """
+        if given:
+            return self._solve(feeds, given)
+        key = tuple(feeds[value].shape for value in self.inputs)
+        found = self._known.get(key)
+        if found is None:
+            found = self._solve(feeds, {})
+            if len(self._known) >= self.limit:
+                self._known.pop(next(iter(self._known)))
+            self._known[key] = found
+        return found
+
+    def _solve(self, feeds: Mapping[Value, Array], given: Env) -> Env:
+        pairs: list[tuple[Size, int]] = list(given.items())
+        for value in self.inputs:
+            for axis, (size, number) in enumerate(zip(value.shape, feeds[value].shape)):
+                if isinstance(size, int) and size != number:
+                    raise GuardError(
+                        f"{self.name}: axis {axis} of `{value.label}` must be {size}, "
+                        f"it is {number}.",
+                        details=[f"{value.label} was given shape {feeds[value].shape}",
+                                 value.describe()],
+                    )  # fmt: skip
+                pairs.append((size, number))
+        try:
+            env = {**given, **solve_all(pairs)}
+        except GuardError as problem:
+            raise self._explained(problem, feeds) from None
+        unbound = [size for size in self.needed if size not in env]
+        if unbound:
+            names = ", ".join(map(str, unbound))
+            raise InputError(
+                f"{self.name}: the size {names} stands in no input's shape and has no number.",
+                fix="declare an input with that size, or give the number: x.eval({B: 4})",
+            )
+        for guard in self.guards:
+            try:
+                guard.check(env)
+            except GuardError as problem:
+                raise self._explained(problem, feeds) from None
+        return env
+
+    def _explained(self, problem: GuardError, feeds: Mapping[Value, Array]) -> GuardError:
+        lines = [
+            f"{value.label} : {value.type}   given shape {feeds[value].shape}"
+            for value in self.inputs
+        ]
+        return GuardError(
+            f"{self.name}: {problem.message}", details=[*problem.details, *lines], fix=problem.fix
+        )
+
+
+def _needed(graph: Graph) -> tuple[Dim, ...]:
+    sizes: dict[Dim, None] = {}
+    for node in graph.order:
+        for size in node.op.dims() if node.inputs or not node.op.leaf else ():
+            sizes.update(dict.fromkeys(sorted(free(size), key=str)))
+    return tuple(sizes)

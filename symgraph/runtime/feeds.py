@@ -1,0 +1,134 @@
+"""What a caller gives becomes arrays of exactly the declared types, or an error that says why not.
+
+Conversions that lose nothing are done (uint8 to float32, Python numbers that fit); those that
+would lose something are refused, with the cast to write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from symgraph.dims import Dim
+from symgraph.errors import ArgumentError, InputError
+from symgraph.graph.dtypes import is_float, numpy_dtype
+from symgraph.graph.node import Value
+from symgraph.graph.op import Array
+
+
+class Feeds:
+    """The declared inputs of a function; `take` makes arrays of a call's arguments."""
+
+    def __init__(self, name: str, inputs: Sequence[Value]) -> None:
+        self.name = name
+        self.inputs = tuple(inputs)
+        self.by_name: dict[str, Value] = {}
+        self.ambiguous: set[str] = set()
+        for value in self.inputs:
+            label = value.label
+            if label in self.by_name:
+                self.ambiguous.add(label)
+            self.by_name[label] = value
+
+    def take(self, args: Sequence[Any], named: Mapping[str, Any]) -> dict[Value, Array]:
+        """Match arguments with inputs and convert them; raises `InputError`."""
+        if len(args) > len(self.inputs):
+            raise InputError(
+                f"{self.name}: takes {len(self.inputs)} inputs, got {len(args)}.",
+                details=self._expected(),
+            )
+        feeds = dict(zip(self.inputs, args))
+        for label, given in named.items():
+            feeds[self._named(label, feeds)] = given
+        absent = [value for value in self.inputs if value not in feeds]
+        if absent:
+            names = ", ".join(f"`{value.label}`" for value in absent)
+            raise InputError(
+                f"{self.name}: missing {names}.", details=[value.describe() for value in absent]
+            )
+        return {value: convert(self.name, value, feeds[value]) for value in self.inputs}
+
+    def _named(self, label: str, taken: Mapping[Value, Any]) -> Value:
+        value = self.by_name.get(label)
+        if value is None:
+            raise InputError(
+                f"{self.name}: has no input called `{label}`.", details=self._expected()
+            )
+        if label in self.ambiguous:
+            raise InputError(
+                f"{self.name}: several inputs are called `{label}`.",
+                details=self._expected(),
+                fix="give them by position",
+            )
+        if value in taken:
+            raise InputError(f"{self.name}: `{label}` is given twice.")
+        return value
+
+    def _expected(self) -> list[str]:
+        return [value.describe() for value in self.inputs]
+
+
+def convert(name: str, value: Value, given: Any) -> Array:
+    """Make one argument an array of its input's dtype; shapes are checked when sizes are bound."""
+    if isinstance(given, Value | Dim):
+        raise InputError(
+            f"{name}: `{value.label}` needs numbers, it was given something symbolic.",
+            details=[value.describe()],
+            fix="build the expression before compiling, or use givens",
+        )
+    target = numpy_dtype(value.dtype)
+    try:
+        array = np.asarray(given)
+    except ValueError as problem:
+        raise InputError(
+            f"{name}: `{value.label}` cannot be made an array: {problem}.",
+            details=[value.describe()],
+        ) from None
+    weak = isinstance(given, bool | int | float | list | tuple) and not isinstance(
+        given, np.generic
+    )
+    if array.dtype != target:
+        if not _lossless(array, target, weak):
+            raise InputError(
+                f"{name}: `{value.label}` is {value.dtype}, it was given {array.dtype}.",
+                details=[value.describe()],
+                fix=f'convert it: array.astype("{value.dtype}")',
+            )
+        array = array.astype(target)
+    if array.ndim != value.ndim:
+        raise InputError(
+            f"{name}: `{value.label}` has {value.ndim} axes, it was given {array.ndim}: "
+            f"shape {array.shape}.",
+            details=[value.describe()],
+            fix="reshape the array, or declare the input with that many axes",
+        )
+    return array
+
+
+def _lossless(array: Array, target: np.dtype[Any], weak: bool) -> bool:
+    if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
+        return False
+    if not weak:
+        return bool(np.can_cast(array.dtype, target, "safe"))
+    if is_float(str(target)):
+        return True  # Python numbers take a float's precision
+    if array.dtype.kind == "f" or (target.kind == "b" and array.dtype.kind != "b"):
+        return bool(array.size == 0)
+    if target.kind == "b" or array.size == 0:
+        return True
+    limits = np.iinfo(target)
+    return bool(array.min() >= limits.min and array.max() <= limits.max)
+
+
+def merge_named(feeds: Any, named: Mapping[str, Any]) -> dict[Any, Any]:
+    """Join feeds by value or size and feeds by name (for `eval`)."""
+    if feeds is None:
+        feeds = {}
+    if not isinstance(feeds, Mapping):
+        raise ArgumentError(
+            f"eval: feeds must be a mapping from inputs to arrays, got {type(feeds).__name__}.",
+            fix="x.eval({a: array}) or x.eval(a=array)",
+        )
+    return {**feeds, **named}

@@ -1,0 +1,70 @@
+"""What holds for every test: verified graphs, fixed seeds, and two Hypothesis profiles."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+from symgraph.config import PREFIX, config
+
+# `ci` finds the same examples in every run: a red run can be run again. `full` looks for new ones.
+# Neither has a deadline: two cores are shared with whatever else runs, and nothing here is timed.
+settings.register_profile(
+    "ci",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=30,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile(
+    "full",
+    deadline=None,
+    max_examples=500,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the profile, and make the run independent of the caller's SYMGRAPH_* variables."""
+    if not config.getoption("--hypothesis-profile", default=None):
+        whole = re.search(r"(?<!not )\bfull\b", config.option.markexpr or "")
+        settings.load_profile("full" if whole else "ci")
+    for variable in [name for name in os.environ if name.startswith(PREFIX)]:
+        del os.environ[variable]
+    _verify_graphs()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files named test_torch_*.py are the second opinion, without saying so again in each."""
+    for item in items:
+        if item.path.name.startswith("test_torch_"):
+            item.add_marker("torch")
+
+
+def _verify_graphs() -> None:
+    config.reset()
+    config.set(verify=True)
+
+
+@pytest.fixture(autouse=True)
+def _seeded(request: pytest.FixtureRequest) -> None:
+    """Start every test from a state of its own, whichever tests ran before it."""
+    seed = zlib.crc32(request.node.nodeid.encode())
+    random.seed(seed)
+    np.random.seed(seed)
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> np.random.Generator:
+    """A NumPy generator whose seed is the name of the test."""
+    return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))

@@ -1,0 +1,77 @@
+"""What `import symgraph` must not do: load optional packages, touch devices, change the process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.test_layers import OPTIONAL
+
+LOOK = """
+import json, logging, os, random, sys, threading, warnings
+import numpy
+environment, filters = dict(os.environ), list(warnings.filters)
+errors, draws = numpy.geterr(), random.getstate()
+threads = threading.active_count()
+import symgraph
+try:
+    with open("/proc/self/maps") as file:
+        mapped = sorted({line.split()[-1] for line in file if "/" in line})
+except OSError:  # not Linux
+    mapped = []
+opened = [os.path.realpath(f"/proc/self/fd/{number}") for number in range(64)]
+json.dump({
+    "modules": sorted(sys.modules),
+    "mapped": mapped,
+    "opened": opened,
+    "children": threading.active_count() - threads,
+    "handlers": len(logging.getLogger().handlers),
+    "same": [environment == dict(os.environ), filters == list(warnings.filters),
+             errors == numpy.geterr(), draws == random.getstate()],
+}, sys.stderr)
+"""
+
+
+@pytest.fixture(scope="module")
+def seen() -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", LOOK],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "", "importing prints nothing"
+    result: dict[str, Any] = json.loads(done.stderr)
+    return result
+
+
+def test_no_optional_package_is_loaded(seen: dict[str, Any]) -> None:
+    loaded = {name.split(".")[0] for name in seen["modules"]}
+    assert "symgraph" in loaded
+    assert {"sympy", "cupy", "torch", "jax", "PIL", "sklearn", "matplotlib", "rich"} <= OPTIONAL
+    assert loaded & OPTIONAL == set()
+
+
+def test_neither_models_nor_the_command_line_is_loaded(seen: dict[str, Any]) -> None:
+    assert {"models", "symgraph.__main__", "symgraph.doctor"} & set(seen["modules"]) == set()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_no_device_is_touched(seen: dict[str, Any]) -> None:
+    assert seen["mapped"], "the process has its own libraries mapped"
+    for path in [*seen["mapped"], *seen["opened"]]:
+        assert "libcuda" not in path
+        assert "libcudart" not in path
+        assert not path.startswith("/dev/nvidia")
+
+
+def test_nothing_of_the_process_is_changed(seen: dict[str, Any]) -> None:
+    assert seen["children"] == 0
+    assert seen["handlers"] == 0
+    assert seen["same"] == [True] * 4
