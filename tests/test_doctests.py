@@ -1,4 +1,4 @@
-"""Every example in a docstring of the package says what really happens."""
+"""Every example in a docstring of symgraph and models says what really happens."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 MODULES = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-    for path in sorted((ROOT / "symgraph").rglob("*.py"))
+    for folder in ("symgraph", "models")
+    for path in sorted((ROOT / folder).rglob("*.py"))
     if path.name != "__main__.py" and ">>>" in path.read_text(encoding="utf-8")
 ]
 

@@ -181,6 +181,10 @@ def decode(data: bytes, where: str) -> Index:
         splits={name: _split_entry(splits[name], f"{where}: {name}") for name in splits},
         skipped=_skipped(table, where),
     )
+    if index.mean.count != 1:
+        raise DataError(
+            f"{where}: mean: `count` must be 1, the mean image, got {index.mean.count}."
+        )
     names = [entry.file for entry in files(index)]
     if len(set(names)) != len(names):
         raise DataError(f"{where}: a file is named twice.")

@@ -111,7 +111,8 @@ class Loader:
 
     `batch` is the number of images on this rank: step s holds the positions s * batch * ranks and
     on, of which rank r takes its contiguous share. `augment` is True (random crop and mirror),
-    False (centre crop) or an `Augment`. `workers=0` loads in the caller, without any thread.
+    False (centre crop) or an `Augment`; `crop` is the side of what is cut out, 227 unless given.
+    `workers=0` loads in the caller, without any thread.
     Batches may be kept: their memory is used again only when they are dropped.
 
     Raises `ArgumentError` for arguments that do not fit and `DataError` for an empty data set; an

@@ -105,8 +105,6 @@ class ShardedDataset:
         self._shards = entry.shards
         self._starts = [0, *accumulate(shard.count for shard in entry.shards)]
         self._labels = _read_labels(self.path, entry.labels, len(self.index.classes))
-        if self.index.mean.count != 1:
-            raise DataError(f"{shown(self.path)}: the index must name one mean image.")
         self._mean = _read_mean(self.path, self.index.mean, self.index.image_size)
         self._maps: dict[int, Images] = {}
         self._lock = threading.Lock()

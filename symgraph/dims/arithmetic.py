@@ -102,7 +102,7 @@ def floor_divide(left: Size, right: Size) -> Size:
             f"({left})//({right}): the divisor may be 0 for admissible sizes.",
             fix="only sizes that are proven >= 1 can be divided by",
         )
-    return _floor_by_formula(terms_of(left), terms_of(right)) if left != 0 else 0
+    return _floor_by_formula(terms_of(left), terms_of(right))
 
 
 def modulo(left: Size, right: Size) -> Size:

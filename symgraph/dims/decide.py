@@ -87,7 +87,9 @@ def divides(divisor: Size, size: Size) -> bool | None:
         if type(size) is int:
             return size % divisor == 0
         return _is_zero(modulo(size, divisor))
-    if size == 0 or exact_quotient(terms_of(size), terms_of(divisor)) is not None:
+    if type(size) is int and size == 0:
+        return True
+    if exact_quotient(terms_of(size), terms_of(divisor)) is not None:
         return True
     low, high = bounds(divisor)
     if (low is not None and low >= 1) or (high is not None and high <= -1):

@@ -24,6 +24,8 @@ from symgraph.errors import DimError
 
 Extreme = Literal["min", "max"]
 
+_MAX_CASES = 32  # nested min and max are taken apart into at most about this many arguments
+
 
 def minimum(*sizes: Size) -> Size:
     """The least of sizes; arguments that never are the least disappear.
@@ -62,14 +64,18 @@ def _extreme(kind: Extreme, sizes: tuple[Size, ...]) -> Size:
 
 @cached
 def _normal(kind: Extreme, sizes: tuple[Size, ...]) -> Size:
-    flat: dict[Size, Terms] = {}
-    for size in sizes:
-        for case in _cases(kind, terms_of(size)):
-            flat[polynomial(case)] = case
-    cases = _not_dominated(kind, list(flat.values()))
-    if len(cases) == 1:
-        return polynomial(cases[0])
-    shared, cases = _without_shared(cases)
+    cases = [terms_of(size) for size in sizes]
+    shared: Terms = {}
+    while True:
+        flat = {polynomial(c): c for case in cases for c in _cases(kind, case, len(cases))}
+        cases = _not_dominated(kind, list(flat.values()))
+        if len(cases) == 1:
+            return polynomial(plus(cases[0], shared))
+        moved, cases = _without_shared(cases)
+        shared = plus(shared, moved)
+        # Moving `-min(..)` out of one argument may put a nested min into another.
+        if all(len(_cases(kind, case, len(cases))) == 1 for case in cases):
+            break
     factor, cases = _without_factor(cases)
     inner: Terms
     if kind == "max" and len(cases) == 2:
@@ -96,8 +102,10 @@ def _atom(kind: Extreme, cases: list[Terms]) -> Dim:
     return atom(kind, args, ends)
 
 
-def _cases(kind: Extreme, terms: Terms) -> list[Terms]:
+def _cases(kind: Extreme, terms: Terms, others: int) -> list[Terms]:
     """The arguments that a nested min (or max) in `terms` stands for; else `terms` alone."""
+    if others > _MAX_CASES:
+        return [terms]
     nested = [
         (mono, value)
         for mono, value in terms.items()
@@ -114,7 +122,7 @@ def _cases(kind: Extreme, terms: Terms) -> list[Terms]:
     return [
         case
         for arg in inner.args
-        for case in _cases(kind, plus(rest, terms_of(arg), value))
+        for case in _cases(kind, plus(rest, terms_of(arg), value), others * len(inner.args))
     ]  # fmt: skip
 
 

@@ -10,23 +10,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from symgraph.dims.core import Dim, Size, Terms, operations, polynomial, terms_of
+from symgraph.dims.core import Dim, Size, Terms, is_symbol, operations, polynomial, terms_of
 from symgraph.dims.polynomial import leave_out, plus, scaled
 from symgraph.dims.walk import postorder
 
 MAX_TEXT = 2000
 """A part whose text would be longer than this is printed as `...`."""
 
+_MAX_DEPTH = 8  # parts put together inside parts put together
+
 Head = Literal["//", "%", "min", "max"]
 
 
 @dataclass(frozen=True)
 class _Part:
-    """A function of formulas as it is shown: `head` of `args`, times a coefficient."""
+    """A function of formulas as it is shown: `head` of `args`, times a coefficient.
+
+    `atom` is set where it is shown just as it is.
+    """
 
     coefficient: int
     head: Head
     args: tuple[Size, ...]
+    atom: Dim | None = None
 
 
 def text(size: Size) -> str:
@@ -40,16 +46,14 @@ def text(size: Size) -> str:
     if type(size) is not Dim:
         return str(size)
     if size._text is None:
+        printer = _TextPrinter({})
         for atom in postorder(size):
             if atom._text is None:
-                atom._text = _shortened(_plain(atom))
+                atom._text = printer.formula(atom.terms)
+            printer.known[atom] = atom._text
         if size._text is None:
-            size._text = _plain(size)
+            size._text = printer.formula(size.terms)
     return size._text
-
-
-def _shortened(written: str) -> str:
-    return written if len(written) <= MAX_TEXT else "..."
 
 
 def latex(size: Size) -> str:
@@ -61,22 +65,16 @@ def latex(size: Size) -> str:
     """
     if type(size) is not Dim:
         return str(size)
-    known: dict[Dim, str] = {}
+    printer = _LatexPrinter({})
     for atom in postorder(size):
-        if atom.kind == "symbol":
-            known[atom] = _latex_name(atom.name)
-        else:
-            known[atom] = _shortened(_LatexPrinter(known).formula(terms_of(atom)))
-    return known[size] if size in known else _LatexPrinter(known).formula(size.terms)
+        name = atom.kind == "symbol"
+        printer.known[atom] = _latex_name(atom.name) if name else printer.formula(atom.terms)
+    return printer.known[size] if size in printer.known else printer.formula(size.terms)
 
 
 def _latex_name(name: str) -> str:
     escaped = name.replace("_", r"\_")
     return escaped if len(name) == 1 else rf"\mathrm{{{escaped}}}"
-
-
-def _plain(size: Dim) -> str:
-    return _TextPrinter().formula(size.terms)
 
 
 # Putting together what the normal form took apart.
@@ -87,37 +85,33 @@ def _shown(terms: Terms) -> tuple[Terms, list[_Part]]:
     rest = dict(terms)
     parts: list[_Part] = []
     atoms = [mono[0] for mono in terms if len(mono) == 1 and mono[0].kind != "symbol"]
-    for atom in atoms:
+    for atom in sorted(atoms, key=lambda atom: atom.kind == "//"):  # min and max choose first
         coefficient = rest.get((atom,), 0)
         if not coefficient:
             continue
-        less = leave_out(rest, atom)
-        if atom.kind == "//":
-            rest, part = _show_floor(atom, coefficient, less)
-        else:
-            rest, part = _show_extreme(atom, coefficient, less)
+        show = _show_floor if atom.kind == "//" else _show_extreme
+        rest, part = show(atom, coefficient, leave_out(rest, atom))
         parts.append(part)
     return rest, parts
 
 
 def _show_floor(atom: Dim, coefficient: int, rest: Terms) -> tuple[Terms, _Part]:
     top, bottom = atom.args
-    if type(bottom) is int and coefficient % bottom == 0:
-        # k*q*(p//q) = k*p - k*(p % q)
-        count = coefficient // bottom
-        for shift in dict.fromkeys((0, -(rest.get((), 0) // count) - terms_of(top).get((), 0))):
-            shifted = plus(terms_of(top), {(): shift} if shift else {})
-            if shift % bottom == 0 or not shift:
-                together = plus(rest, shifted, count)
-                together = plus(together, {(): -count * shift} if shift else {})
-                if len(together) < len(rest):
-                    return together, _Part(-count, "%", (polynomial(shifted), bottom))
     constant = rest.get((), 0)
+    if type(bottom) is int and coefficient % bottom == 0:
+        # k*q*(p//q) = k*p - k*(p % q), and p may be moved by a multiple of q
+        count = coefficient // bottom
+        own = terms_of(top).get((), 0)
+        for shift in {0, -(constant // count) - own}:
+            shifted = plus(terms_of(top), {(): shift}) if shift else terms_of(top)
+            together = plus(plus(rest, shifted, count), {(): -count * shift} if shift else {})
+            if shift % bottom == 0 and len(together) < len(rest):
+                return together, _Part(-count, "%", (polynomial(shifted), bottom))
     if coefficient == 1 and constant < 0:
         moved = plus(terms_of(top), scaled(terms_of(bottom), constant))
         rest = {mono: value for mono, value in rest.items() if mono}
         return rest, _Part(1, "//", (polynomial(moved), bottom))
-    return rest, _Part(coefficient, "//", atom.args)
+    return rest, _Part(coefficient, "//", atom.args, atom)
 
 
 def _show_extreme(atom: Dim, coefficient: int, rest: Terms) -> tuple[Terms, _Part]:
@@ -133,7 +127,8 @@ def _show_extreme(atom: Dim, coefficient: int, rest: Terms) -> tuple[Terms, _Par
     if coefficient == 1 and rest and _all_negative(rest):
         args = tuple(polynomial(plus(terms_of(arg), rest)) for arg in args)
         rest = {}
-    return rest, _Part(coefficient, head, args)
+    same = head == atom.kind and args is atom.args
+    return rest, _Part(coefficient, head, args, atom if same else None)
 
 
 def _all_negative(terms: Terms) -> bool:
@@ -144,107 +139,108 @@ def _all_negative(terms: Terms) -> bool:
 
 
 class _TextPrinter:
-    """Writes terms and parts as Python would."""
+    """Writes formulas as Python would; `known` holds the atoms already written."""
 
     times = "*"
 
+    def __init__(self, known: dict[Dim, str]) -> None:
+        self.known = known
+        self.depth = 0
+
     def formula(self, terms: Terms) -> str:
         rest, parts = _shown(terms)
-        pieces = [(len(mono), value, self._product(mono)) for mono, value in rest.items()]
+        pieces = [(len(mono), value, self.product(mono)) for mono, value in rest.items()]
         pieces += [(1, part.coefficient, self.part(part)) for part in parts]
         pieces.sort(key=lambda piece: (-piece[0], piece[2]))
-        positive = next((i for i, piece in enumerate(pieces) if piece[1] > 0), 0)
-        pieces.insert(0, pieces.pop(positive))
-        written = ""
-        for _, value, body in pieces:
-            size = abs(value)
-            piece = body if body and size == 1 else str(size)
-            if body and size != 1:
-                piece = f"{size}{self.times}{self.grouped(body)}"
-            sign = "-" if value < 0 else "+"
-            written += f" {sign} {piece}" if written else (f"-{piece}" if value < 0 else piece)
-        return written or "0"
+        positive = next((i for i, piece in enumerate(pieces) if piece[1] > 0), None)
+        if positive:
+            pieces.insert(0, pieces.pop(positive))
+        if pieces and pieces[0][1] == -1:
+            pieces[0] = (0, -1, self.grouped(pieces[0][2]) or "1")
+        written = "".join(self.signed(value, body) for _, value, body in pieces)
+        written = f"-{written[3:]}" if written.startswith(" - ") else written[3:]
+        return (written or "0") if len(written) <= MAX_TEXT else "..."
 
-    def _product(self, mono: tuple[Dim, ...]) -> str:
-        counts: dict[str, int] = {}
-        for atom in mono:
-            body = self.atom(atom)
-            counts[self.grouped(body) if len(mono) > 1 else body] = (
-                counts.get(self.grouped(body) if len(mono) > 1 else body, 0) + 1
-            )
+    def signed(self, value: int, body: str) -> str:
+        sign, size = (" - ", -value) if value < 0 else (" + ", value)
+        if not body:
+            return f"{sign}{size}"
+        return f"{sign}{body}" if size == 1 else f"{sign}{size}{self.times}{self.grouped(body)}"
+
+    def product(self, mono: tuple[Dim, ...]) -> str:
+        bodies = [self.known.get(atom) or atom.name for atom in mono]
+        if len(bodies) > 1:
+            bodies = [self.grouped(body) for body in bodies]
+        counts = dict.fromkeys(bodies, 0)
+        for body in bodies:
+            counts[body] += 1
         return self.times.join(
             body if count == 1 else self.raised(body, count) for body, count in counts.items()
         )
 
-    def atom(self, atom: Dim) -> str:
-        return atom._text or atom.name or "..."
+    def part(self, part: _Part) -> str:
+        """A function of formulas, written anew unless that was done or goes too deep."""
+        if part.atom is not None and part.atom in self.known:
+            return self.known[part.atom]
+        if self.depth > _MAX_DEPTH:
+            return "..."
+        self.depth += 1
+        args = [self.formula(terms_of(arg)) for arg in part.args]
+        self.depth -= 1
+        if part.head in ("min", "max"):
+            return self.call(part.head, ", ".join(sorted(args, key=lambda a: (a.lstrip("-").isdigit(), a))))
+        return self.fraction(part.head, part.args, args)
 
     def raised(self, body: str, count: int) -> str:
         return f"{body}**{count}"
 
     def grouped(self, body: str) -> str:
         """In parentheses, if it would otherwise fall apart as a factor."""
-        return f"({body})" if "//" in body or "%" in body or " + " in body or " - " in body \
-            else body  # fmt: skip
+        falls_apart = any(sign in body for sign in ("//", " % ", " + ", " - "))
+        return f"({body})" if falls_apart and not _is_call(body) else body
 
-    def argument(self, size: Size) -> str:
-        return _TextPrinter().formula(terms_of(size))
+    def call(self, head: str, args: str) -> str:
+        return f"{head}({args})"
 
-    def part(self, part: _Part) -> str:
-        if part.head in ("min", "max"):
-            return f"{part.head}({', '.join(sorted(map(self.argument, part.args)))})"
-        top, bottom = (self._operand(arg) for arg in part.args)
-        return f"{top}//{bottom}" if part.head == "//" else f"{top} % {bottom}"
-
-    def _operand(self, size: Size) -> str:
-        body = self.argument(size)
-        simple = body.isidentifier() or body.isdigit() or _is_call(body) or _is_label(size)
-        return body if simple else f"({body})"
+    def fraction(self, head: Head, args: tuple[Size, ...], written: list[str]) -> str:
+        top, bottom = (
+            body if is_symbol(arg) or body.isdigit() or _is_call(body) else f"({body})"
+            for arg, body in zip(args, written)
+        )
+        return f"{top}//{bottom}" if head == "//" else f"{top} % {bottom}"
 
 
 def _is_call(body: str) -> bool:
     """Whether the text is one call `min(...)` or `max(...)`."""
-    if not body.startswith(("min(", "max(")) or not body.endswith(")"):
+    if not body.startswith(("min(", "max(")):
         return False
     depth = 0
     for position, character in enumerate(body):
         depth += (character == "(") - (character == ")")
-        if depth == 0 and character == ")" and position < len(body) - 1:
-            return False
-    return True
-
-
-def _is_label(size: Size) -> bool:
-    return type(size) is Dim and size.kind == "symbol"
+        if depth == 0 and character == ")":
+            return position == len(body) - 1
+    return False
 
 
 class _LatexPrinter(_TextPrinter):
-    """Writes terms and parts as LaTeX; `known` holds the atoms already written."""
+    """Writes formulas as LaTeX."""
 
     times = r" \, "
-
-    def __init__(self, known: dict[Dim, str]) -> None:
-        self.known = known
-
-    def atom(self, atom: Dim) -> str:
-        return self.known[atom]
 
     def raised(self, body: str, count: int) -> str:
         return f"{body}^{{{count}}}"
 
     def grouped(self, body: str) -> str:
         whole = body.startswith(r"\left") and body.count(r"\left") == 1
-        plain = " + " not in body and " - " not in body and r"\bmod" not in body
-        return body if whole or plain else rf"\left( {body} \right)"
+        falls_apart = any(sign in body for sign in (" + ", " - ", r"\bmod"))
+        return rf"\left( {body} \right)" if falls_apart and not whole else body
 
-    def argument(self, size: Size) -> str:
-        return _LatexPrinter(self.known).formula(terms_of(size))
+    def call(self, head: str, args: str) -> str:
+        return rf"\{head}\left( {args} \right)"
 
-    def part(self, part: _Part) -> str:
-        if part.head in ("min", "max"):
-            return rf"\{part.head}\left( {', '.join(sorted(map(self.argument, part.args)))} \right)"
-        top, bottom = (self.argument(arg) for arg in part.args)
-        if part.head == "//":
+    def fraction(self, head: Head, args: tuple[Size, ...], written: list[str]) -> str:
+        top, bottom = written
+        if head == "//":
             return rf"\left\lfloor \frac{{{top}}}{{{bottom}}} \right\rfloor"
         return rf"{self.grouped(top)} \bmod {self.grouped(bottom)}"
 

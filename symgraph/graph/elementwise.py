@@ -252,7 +252,7 @@ def scalar_op(
         "__doc__": doc,
         "__module__": body.__module__,
     }
-    made = op(type(name.title().replace("_", ""), (Elementwise,), members))
+    made: type[Elementwise] = op(type(name.title().replace("_", ""), (Elementwise,), members))
     the_op = made()
 
     def build(*operands: Any) -> Value:
@@ -272,7 +272,8 @@ def scalar_op(
     build.__module__ = body.__module__
     parameters = [Parameter(each, Parameter.POSITIONAL_ONLY, annotation=Any) for each in names]
     build.__signature__ = Signature(parameters, return_annotation=Value)  # type: ignore[attr-defined]
-    made.samples = tuple(samples) or standard_samples(build, takes, ranges)
+    gradient = tuple(slot for slot, derivative in enumerate(derivatives) if derivative is not None)
+    made.samples = tuple(samples) or standard_samples(build, takes, ranges, gradient)
     made.bad = (*standard_bad(build, takes, len(names)), *bad)
     return function_of(build)
 
@@ -284,7 +285,7 @@ _SAMPLE_DTYPES = {
 
 
 def standard_samples(
-    build: Callable[..., Any], takes: str, ranges: Sequence[Range]
+    build: Callable[..., Any], takes: str, ranges: Sequence[Range], gradient: tuple[int, ...]
 ) -> tuple[Sample, ...]:
     """Make the samples every elementwise operation has: each kind of dtype, broadcasting, a scalar.
 
@@ -293,7 +294,8 @@ def standard_samples(
 
     def of(label: str, dtype: str, shapes: Sequence[tuple[int | str, ...]]) -> Sample:
         args = [Arg(shape, dtype, *area) for shape, area in zip(shapes, ranges)]
-        return sample(build, *args, label=label)
+        checked = gradient if is_float(dtype) else ()
+        return sample(build, *args, label=label, gradient=checked)
 
     count = len(ranges)
     made = [of(dtype, dtype, [("B", 4)] * count) for dtype in _SAMPLE_DTYPES[takes]]

@@ -241,7 +241,7 @@ def _evaluate(compute: Compute, arrays: Sequence[Array], env: Mapping[Dim, int])
             values[node] = _one(node, [values[v] for v in node.args], arrays, env, place, extent)
     shape = [extent[place[a]] for a in compute.axes]
     result = np.broadcast_to(values[compute.value], shape + [1] * (len(known) - len(shape)))
-    return np.ascontiguousarray(result.reshape(shape)).astype(numpy_dtype(compute.value.dtype))
+    return result.reshape(shape).astype(numpy_dtype(compute.value.dtype), order="C")
 
 
 def _one(

@@ -18,6 +18,7 @@ from symgraph.errors import DimError, DTypeError, GraphError, ShapeError, Symgra
 from symgraph.graph.dsl import TensorMethods
 from symgraph.graph.op import Op
 from symgraph.graph.origin import Origins, assigned_name, describe, here, union
+from symgraph.graph.registry import hooks
 from symgraph.graph.types import Shape, TensorType, TupleType, Type
 
 
@@ -170,3 +171,15 @@ def operand_lines(values: Iterable[Value]) -> list[str]:
         made = f"   made at {describe(value.origins[0])}" if value.origins else ""
         lines.append(f"{value.label:<{width}} : {value.type!s:<{kinds}}{made}".rstrip())
     return lines
+
+
+def _lines_about(arguments: Iterable[Any]) -> list[str]:
+    """Give the lines about the values among the arguments of a function, lists of them included."""
+    found: list[Value] = []
+    for argument in arguments:
+        parts = argument if isinstance(argument, list | tuple) else (argument,)
+        found.extend(part for part in parts if isinstance(part, Value))
+    return operand_lines(found)
+
+
+hooks.operand_lines = _lines_about

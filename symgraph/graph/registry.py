@@ -8,10 +8,11 @@ so that files of `ops/` need not import each other.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from symgraph.errors import UnknownNameError
+from symgraph.errors import SymgraphError, UnknownNameError
 
 if TYPE_CHECKING:
     from symgraph.graph.node import Value
@@ -25,16 +26,38 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {}
 COMPOSITES: dict[str, tuple[tuple[Sample, ...], tuple[Bad, ...]]] = {}
 
 
+class _Hooks:
+    """What node.py, which imports this file, gives back to it."""
+
+    operand_lines: Callable[[Iterable[Any]], Sequence[str]] = staticmethod(lambda arguments: ())
+
+
+hooks = _Hooks()
+
+
 def function_of(build: Build) -> Build:
-    """Register a function on values under its own name, without a trailing underscore."""
+    """Register a function on values under its own name, without a trailing underscore.
+
+    An error that it raises about its arguments also shows the values among them and their lines.
+    """
     name = build.__name__.rstrip("_")
     if name in FUNCTIONS:
         raise UnknownNameError(
             f"registry: the function `{name}` is registered twice "
             f"({FUNCTIONS[name].__module__} and {build.__module__})."
         )
-    FUNCTIONS[name] = build
-    return build
+
+    @functools.wraps(build)
+    def call(*args: Any, **options: Any) -> Any:
+        try:
+            return build(*args, **options)
+        except SymgraphError as problem:
+            if not problem.details:
+                problem.details = tuple(hooks.operand_lines((*args, *options.values())))
+            raise
+
+    FUNCTIONS[name] = call
+    return call  # type: ignore[return-value]
 
 
 def composite(samples: Sequence[Sample] = (), bad: Sequence[Bad] = ()) -> Callable[[Build], Build]:

@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
-from symgraph.errors import ArgumentTypeError, DTypeError
+from symgraph.errors import ArgumentTypeError, DTypeError, UnknownNameError
 from symgraph.graph.dtypes import (
     DType,
     is_float,
@@ -265,7 +265,7 @@ class Trace:
     def __getattr__(self, name: str) -> Callable[..., Scalar]:
         row = ROWS.get(name.rstrip("_"))
         if row is None or row.numpy is None:
-            raise ArgumentTypeError(f"body: there is no scalar operation `{name}`.")
+            raise UnknownNameError(f"body: there is no scalar operation `{name}`.")
         plain = name.rstrip("_")
         if row.arity == 1:
             return lambda value: unary(plain, value)
@@ -310,7 +310,7 @@ class NumpyMath:
     def __getattr__(self, name: str) -> Callable[..., Array]:
         row = ROWS.get(name.rstrip("_"))
         if row is None or row.numpy is None:
-            raise ArgumentTypeError(f"body: there is no scalar operation `{name}`.")
+            raise UnknownNameError(f"body: there is no scalar operation `{name}`.")
         compute, xp = row.numpy, self._xp
         return lambda *args: compute(xp, *args)
 

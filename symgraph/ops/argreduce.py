@@ -141,9 +141,7 @@ def argmin(x: Any, axis: int | None = None, *, keepdims: bool = False) -> Value:
     return _reduce(ArgMin, "argmin", x, axis, keepdims)
 
 
-def _reduce(
-    cls: type[ArgReduction], name: str, x: Any, axis: int | None, keepdims: bool
-) -> Value:
+def _reduce(cls: type[ArgReduction], name: str, x: Any, axis: int | None, keepdims: bool) -> Value:
     value = as_value(x)
     if axis is not None:
         return make(cls(normal_axis(name, axis, value.ndim), bool(keepdims)), value)

@@ -7,22 +7,14 @@ from types import ModuleType
 from typing import Any
 
 from symgraph.dims import (
-    Dim,
     Size,
     collect_guards,
     equal,
-    less,
     product,
     require_equal,
-    require_less_equal,
     reshape as reshaped,
 )
-from symgraph.errors import (
-    ArgumentError,
-    ArgumentTypeError,
-    DimError,
-    ShapeError,
-)
+from symgraph.errors import ArgumentError, ArgumentTypeError, DimError, ShapeError
 from symgraph.graph.arguments import distinct_axes, normal_axis, shape_argument
 from symgraph.graph.elementwise import fit
 from symgraph.graph.index import Axis, Compute, axes, broadcast_load, load, position
@@ -116,18 +108,18 @@ def _group(old: Sequence[Size], new: Sequence[Size]) -> tuple[int, int]:
 
 
 def _unravel(group: Sequence[Axis], sizes: Sequence[Size]) -> list[Any]:
-    if not sizes:
-        return []
     if len(group) == 1 and len(sizes) == 1:
         return [group[0]]
-    flat: Any = 0
-    for place in group:
-        flat = position(place) if flat is 0 else flat * position(place.extent) + place.scalar()
+    if not group:
+        return [0] * len(sizes)
+    flat = group[0].scalar()
+    for place in group[1:]:
+        flat = flat * position(place.extent) + place.scalar()
     index: list[Any] = []
     for d, size in enumerate(sizes):
         below = product(sizes[d + 1 :])
-        quotient = flat if flat is 0 or _is_one(below) else flat // position(below)
-        index.append(quotient if d == 0 or quotient is 0 else quotient % position(size))
+        quotient = flat if _is_one(below) else flat // position(below)
+        index.append(quotient if d == 0 else quotient % position(size))
     return index
 
 

@@ -53,7 +53,8 @@ def noise_source(tmp_path: Path) -> Path:
 @pytest.fixture
 def prepared(make_source: MakeSource, tmp_path: Path) -> Path:
     """Return a data set of 30 training and 6 validation images in shards of 8."""
-    prepare(make_source(), tmp_path / "set", 4, shard_images=8, validation=0.17, jobs=2)
+    source = make_source(counts=(12, 12, 12))
+    prepare(source, tmp_path / "set", 4, shard_images=8, validation=1 / 6, jobs=2)
     return tmp_path / "set"
 
 

@@ -1,0 +1,150 @@
+"""What every image classifier does: compile a step and a measurement, evaluate, predict."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import symgraph as sg
+from models.common import saved
+from models.common.runs import find_checkpoint
+from symgraph.data import Batch, Dataset, Loader, centre_crop, digits, load_image, open_dataset
+from symgraph.errors import DataError
+from symgraph.function import Function
+from symgraph.graph.node import Value
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A model as the shared trainer sees it.
+
+    `build(classes)` makes the network, `optimizer(net, lr)` its update rule, `schedule(lr)` the
+    rate by epoch; `crop` is the side of its input, `first_layer(net)` the filters worth drawing.
+    """
+
+    name: str
+    crop: int
+    build: Callable[[int], sg.nn.Module]
+    optimizer: Callable[[sg.nn.Module, float], sg.optim.Optimizer]
+    schedule: Callable[[float], sg.optim.Schedule]
+    first_layer: Callable[[sg.nn.Module], Value]
+
+
+@dataclass(frozen=True)
+class Data:
+    """The two splits of a data set, and whether its images may be mirrored."""
+
+    train: Dataset
+    validation: Dataset
+    mirror: bool
+
+
+@dataclass(frozen=True)
+class Score:
+    """The measured quality on some images."""
+
+    images: int
+    loss: float
+    top1: float
+    top5: float
+
+    def text(self) -> str:
+        """Say it in one line."""
+        return (
+            f"validation accuracy {100 * self.top1:.1f} %  (top-5 {100 * self.top5:.1f} %, "
+            f"loss {self.loss:.4f}, {self.images} images)"
+        )
+
+
+def open_data(name: str) -> Data:
+    """Open a prepared data set, or the digits that ship with scikit-learn."""
+    if name == "digits":
+        return Data(digits(split="train"), digits(split="validation"), mirror=False)
+    return Data(open_dataset(name, split="train"), open_dataset(name, split="validation"), True)
+
+
+def inputs(crop: int) -> tuple[Value, Value]:
+    """Make the symbolic batch: images (B, 3, crop, crop) and labels (B,)."""
+    batch = sg.dim("B")
+    images = sg.tensor("images", (batch, 3, crop, crop))
+    return images, sg.tensor("labels", (batch,), "int32")
+
+
+def train_step(net: sg.nn.Module, optimizer: sg.optim.Optimizer, crop: int) -> Function:
+    """Compile one step: images, labels -> mean loss, with all updates."""
+    images, labels = inputs(crop)
+    loss = sg.nn.cross_entropy(net(images, train=True), labels).mean()
+    return sg.function([images, labels], loss, updates=optimizer.updates(loss), name="train step")
+
+
+def measurement(net: sg.nn.Module, crop: int) -> Function:
+    """Compile a measurement: images, labels -> sums of loss, top-1 and top-5 hits."""
+    images, labels = inputs(crop)
+    logits = net(images)
+    _, best = sg.topk(logits, min(5, int(logits.shape[1])))
+    hits = sg.equal(best, sg.expand_dims(labels, 1))
+    return sg.function(
+        [images, labels],
+        {
+            "loss": sg.nn.cross_entropy(logits, labels).sum(),
+            "top1": sg.cast(hits[:, 0], "int64").sum(),
+            "top5": sg.cast(hits.any(axis=1), "int64").sum(),
+        },
+        name="measurement",
+    )
+
+
+def score(measure: Function, batches: Iterable[Batch]) -> Score:
+    """Measure over all batches."""
+    total = {"loss": 0.0, "top1": 0, "top5": 0}
+    count = 0
+    for batch in batches:
+        found = measure(batch.images, batch.labels)
+        total = {key: total[key] + found[key].item() for key in total}
+        count += len(batch)
+    return Score(count, total["loss"] / count, total["top1"] / count, total["top5"] / count)
+
+
+def validation_loader(data: Data, batch: int, crop: int, mean: np.ndarray | None = None) -> Loader:
+    """Make the loader of the validation images: centre crops, stored order."""
+    return Loader(data.validation, batch, shuffle=False, augment=False, crop=crop)
+
+
+def evaluate(model: Classifier, chosen: argparse.Namespace) -> int:
+    """Measure a checkpoint on the validation images."""
+    checkpoint = saved.load(find_checkpoint(chosen.checkpoint, model.name), model.name)
+    data = open_data(chosen.data)
+    classes = [str(name) for name in checkpoint.meta["classes"]]
+    if list(data.validation.classes) != classes:
+        raise DataError(
+            f"evaluate: {checkpoint.path} was trained on {len(classes)} classes "
+            f"({', '.join(classes[:3])}, ...), the data set has {len(data.validation.classes)} "
+            f"({', '.join(list(data.validation.classes)[:3])}, ...).",
+            fix="give the data set that it was trained on with --data",
+        )
+    net = model.build(len(classes))
+    saved.restore(checkpoint, model.name, net)
+    with validation_loader(data, chosen.batch, model.crop) as loader:
+        print(score(measurement(net, model.crop), loader).text())
+    return 0
+
+
+def predict(model: Classifier, chosen: argparse.Namespace) -> int:
+    """Name what pictures show."""
+    checkpoint = saved.load(find_checkpoint(chosen.checkpoint, model.name), model.name)
+    classes = [str(name) for name in checkpoint.meta["classes"]]
+    mean = checkpoint.tensors[saved.MEAN]
+    pictures = [load_image(Path(name), mean.shape[-1]) for name in chosen.images]
+    net = model.build(len(classes))
+    saved.restore(checkpoint, model.name, net)
+    images, _ = inputs(model.crop)
+    likely = sg.function([images], sg.softmax(net(images), axis=1), name="prediction")
+    for name, picture in zip(chosen.images, pictures, strict=True):
+        chances = likely(centre_crop(picture[None], model.crop, mean=mean))[0]
+        best = np.argsort(-chances, kind="stable")[: chosen.top]
+        print(f"{name}: " + ", ".join(f"{classes[i]} {100 * chances[i]:.1f} %" for i in best))
+    return 0

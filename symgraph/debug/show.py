@@ -1,0 +1,76 @@
+"""`show`: a graph as typed text, one value a line, each operand defined above its use."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from symgraph.debug.lines import graph_of, lines_of, names_of
+from symgraph.function import Function
+from symgraph.graph.node import Value
+
+WIDTH = 100
+
+
+def show(what: Any, *, origins: bool = True) -> str:
+    """Give a function, graph or value as typed text with the user's lines, at most 100 columns.
+
+    >>> import symgraph as sg
+    >>> x = sg.tensor("x", (sg.dim("B"), 3))
+    >>> print(sg.show(sg.exp(x).sum(axis=1), origins=False))
+    graph(x: float32[B, 3])
+      %0 = exp(x)          : float32[B, 3]
+      %1 = sum(%0; axes=(1,), keepdims=False) : float32[B]
+      return %1
+    """
+    graph = graph_of(what)
+    names = names_of(graph)
+    lines = lines_of(graph, names)
+    name = what.name if isinstance(what, Function) else "graph"
+    inputs = ", ".join(f"{names[value]}: {value.type}" for value in graph.inputs)
+    result = _wrapped(f"{name}({inputs})")
+    for variable in graph.shared:
+        result.append(f"  shared {names[variable]}: {variable.type}")
+    calls = [f"{line.name} = {line.call}" for line in lines]
+    width = min(max((len(call) for call in calls), default=0), 44)
+    for line, call in zip(lines, calls):
+        text = f"  {_cut(call, 60):<{width}} : {line.node.type}"
+        place = _place(line.node) if origins else ""
+        if place and len(text) + len(place) + 3 <= WIDTH:
+            text = f"{text:<{WIDTH - len(place) - 2}}# {place}"
+        result.append(_cut(text, WIDTH))
+    result.extend(f"  require {guard}" for guard in _guards(graph))
+    result.extend(
+        f"  update {names[target]} <- {names[value]}" for target, value in graph.updates.items()
+    )
+    if graph.outputs:
+        result.append(f"  return {', '.join(names[value] for value in graph.outputs)}")
+    return "\n".join(result)
+
+
+def _place(node: Value) -> str:
+    if not node.origins:
+        return ""
+    file, line = node.origins[0]
+    return f"{os.path.basename(file)}:{line}"
+
+
+def _guards(graph: Any) -> list[str]:
+    signs = {"equal": "==", "less_equal": "<=", "divides": "divides"}
+    return [f"{g.left} {signs[g.relation]} {g.right}" for g in graph.guards()]
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def _wrapped(text: str) -> list[str]:
+    """Break a long first line at commas."""
+    lines: list[str] = []
+    while len(text) > WIDTH:
+        cut = text.rfind(", ", 0, WIDTH)
+        if cut < 0:
+            break
+        lines.append(text[: cut + 1])
+        text = "    " + text[cut + 2 :]
+    return [*lines, text]

@@ -1,0 +1,47 @@
+"""Half precisions compute in float32 and are rounded once: the helpers with which rules do so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from symgraph.errors import DTypeError
+from symgraph.graph.dtypes import is_float, numpy_dtype
+from symgraph.graph.index import load, m
+from symgraph.graph.leaves import cast_to
+from symgraph.graph.node import Value
+from symgraph.graph.op import Array
+from symgraph.graph.scalar import Scalar, compute_dtype
+from symgraph.graph.types import TensorType
+
+
+def check_float(type: TensorType, name: str) -> None:
+    """Raise `DTypeError` unless an operand, a parameter of `infer`, holds floats."""
+    if not is_float(type.dtype):
+        raise DTypeError(f"{{{name}}} must hold floats, not {type.dtype}.", fix='.cast("float32")')
+
+
+def check_same_dtype(types: dict[str, TensorType]) -> None:
+    """Raise `DTypeError` unless operands, given by name, all hold floats of one dtype."""
+    first = next(iter(types))
+    for name, type in types.items():
+        check_float(type, name)
+        if type.dtype != types[first].dtype:
+            raise DTypeError(
+                f"{{{name}}} must have the dtype of {{{first}}}: "
+                f"{type.dtype} is not {types[first].dtype}."
+            )
+
+
+def wide(value: Value) -> Value:
+    """Give a value of a half precision in float32; others as they are."""
+    return cast_to(value, compute_dtype(value.dtype))
+
+
+def widen(array: Array) -> Array:
+    """Give an array of a half precision in float32; others as they are."""
+    return array.astype(numpy_dtype(compute_dtype(str(array.dtype))), copy=False)
+
+
+def wide_load(operand: int, x: Value, *index: Any, guard: Scalar | None = None) -> Scalar:
+    """Read an element of an operand in the dtype in which bodies compute; 0 outside the guard."""
+    return m.cast(load(operand, x.dtype, *index, guard=guard), compute_dtype(x.dtype))

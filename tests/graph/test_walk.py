@@ -1,0 +1,85 @@
+"""Walks and rewrites: order, substitution, simultaneous replacement, cycles."""
+
+import networkx as nx
+import pytest
+
+import symgraph as sg
+from symgraph.errors import PassError
+from symgraph.graph.graph import Graph
+from symgraph.graph.walk import depends_on, rebuild, rewrite, topological
+
+
+def test_topological_order_puts_operands_first_and_is_stable() -> None:
+    x = sg.vector("x")
+    y = sg.exp(x) + sg.sin(x) * sg.exp(x)
+    order = topological([y])
+    places = {node: i for i, node in enumerate(order)}
+    assert all(places[operand] < places[node] for node in order for operand in node.inputs)
+    assert order == topological([y])
+    assert len(order) == 5
+
+
+def test_depends_on_gives_the_values_between() -> None:
+    x, z = sg.vector("x"), sg.vector("z")
+    a, b = sg.exp(x), sg.exp(z)
+    assert depends_on([a + b], [x]) == {x, a, a + b}
+
+
+def test_substitution_does_not_look_into_replacements() -> None:
+    x = sg.vector("x")
+    y = sg.exp(x) + x
+    new = rebuild([y], {x: x * 2})[y]
+    assert new is sg.exp(x * 2) + x * 2
+
+
+def test_a_rewrite_may_wrap_a_value_in_itself() -> None:
+    x = sg.vector("x")
+    y = sg.exp(x)
+    z = sg.sin(y)
+    assert rewrite([z], {y: sg.tanh(y)})[z] is sg.sin(sg.tanh(sg.exp(x)))
+
+
+def test_replacements_may_mention_each_other() -> None:
+    x = sg.vector("x")
+    a = sg.exp(x)
+    b = sg.sin(a)
+    done = rewrite([b], {b: sg.cos(a), a: sg.tanh(x)})
+    assert done[b] is sg.cos(sg.tanh(x))
+
+
+def test_a_rewrite_that_makes_a_cycle_raises() -> None:
+    x = sg.vector("x")
+    a = sg.exp(x)
+    b = sg.sin(a)
+    c = sg.cos(b)
+    with pytest.raises(PassError, match="depend on itself"):
+        rewrite([c], {a: sg.tanh(b), b: sg.tanh(a)})
+
+
+def test_a_graph_is_a_networkx_graph() -> None:
+    x, y = sg.vector("x"), sg.vector("y")
+    z = sg.subtract(sg.exp(x), sg.exp(x) * y)
+    graph = Graph([x, y], [z])
+    assert nx.is_directed_acyclic_graph(graph)
+    assert nx.ancestors(graph, z) == {x, y, sg.exp(x), sg.exp(x) * y}
+    assert graph.number_of_edges(sg.exp(x), z) == 1
+    slots = {(u.op.name, key) for u, _, key in graph.in_edges(z, keys=True)}
+    assert slots == {("exp", 0), ("multiply", 1)}
+    square = Graph([x], [x * x])
+    assert square.number_of_edges(x, x * x) == 2
+    plain = graph.copy()
+    plain.remove_node(z)
+    assert z in graph
+
+
+def test_rewriting_a_graph_keeps_history_and_checks_types() -> None:
+    x = sg.vector("x")
+    y = sg.exp(x) + 0
+    graph = Graph([x], [y])
+    small = graph.rewrite({y: sg.exp(x)}, "drop zero")
+    assert [step.reason for step in small.history] == ["drop zero"]
+    assert small.history[0].replaced == 1
+    assert small.history[0].after < small.history[0].before
+    assert graph.history == ()
+    with pytest.raises(PassError, match="a pass must keep types"):
+        graph.rewrite({y: y.sum()}, "wrong")

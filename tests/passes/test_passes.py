@@ -1,0 +1,114 @@
+"""The pass manager: order, history, failure; dead code and constant folding."""
+
+import numpy as np
+import pytest
+
+import symgraph as sg
+from symgraph.errors import ArgumentError, PassError
+from symgraph.graph.graph import Graph
+from symgraph.graph.node import Value
+from symgraph.passes.clean import dead_code
+from symgraph.passes.fold import constant_folding
+from symgraph.passes.manager import PASSES, Pass, graph_pass, ordered, run_passes
+
+
+def _nothing(graph: Graph) -> dict[Value, Value]:
+    return {}
+
+
+def test_stages_order_and_wishes_inside_a_stage() -> None:
+    late = Pass("late", _nothing, "fuse")
+    first = Pass("zz_first", _nothing, "fold", before=("aa_second",))
+    second = Pass("aa_second", _nothing, "fold")
+    third = Pass("bb_third", _nothing, "fold", after=("aa_second",))
+    names = [one.name for one in ordered([late, third, second, first])]
+    assert names == ["zz_first", "aa_second", "bb_third", "late"]
+
+
+def test_contradicting_wishes_raise() -> None:
+    a = Pass("a", _nothing, "fold", before=("b",))
+    b = Pass("b", _nothing, "fold", before=("a",))
+    with pytest.raises(PassError, match="contradicts itself"):
+        ordered([a, b])
+    wrong = Pass("c", _nothing, "fuse", before=("d",))
+    with pytest.raises(PassError, match="contradicts itself"):
+        ordered([wrong, Pass("d", _nothing, "clean")])
+
+
+def test_unknown_stages_and_double_names_raise() -> None:
+    with pytest.raises(ArgumentError, match="no stage 'nowhere'"):
+        graph_pass(stage="nowhere")
+    with pytest.raises(PassError, match="registered twice"):
+        graph_pass(stage="fold")(type(dead_code.run)(dead_code.run.__code__, {}, "dead_code"))
+    assert set(PASSES) >= {"dead_code", "constant_folding"}
+
+
+def test_a_user_pass_runs_and_stands_in_the_history() -> None:
+    @graph_pass(stage="canonical", default=False)
+    def double_negation(graph: Graph) -> dict[Value, Value]:
+        return {
+            node: node.inputs[0].inputs[0]
+            for node in graph.order
+            if node.op.name == "negative" and node.inputs[0].op.name == "negative"
+        }
+
+    x = sg.vector("x")
+    f = sg.function([x], -(-x), passes=[double_negation])
+    assert [step.reason for step in f.history] == [
+        "dead_code",
+        "double_negation",
+        "constant_folding",
+    ]
+    assert len(f.graph.order) == 1
+    assert "double_negation" not in PASSES
+    assert f([1, 2]).tolist() == [1, 2]
+
+
+def test_a_pass_that_changes_a_type_raises_with_its_name() -> None:
+    @graph_pass(stage="fold", default=False)
+    def wrong(graph: Graph) -> dict[Value, Value]:
+        return {node: node.sum() for node in graph.order if node.op.name == "exp"}
+
+    x = sg.vector("x")
+    with pytest.raises(PassError, match="wrong: replaces"):
+        sg.function([x], sg.exp(x), passes=[wrong])
+
+
+def test_dead_code_removes_what_only_building_needed() -> None:
+    x, n = sg.vector("x"), sg.shared(0, "n")
+    y = sg.with_updates(sg.stop_gradient(+x), {n: n + 1})
+    graph = dead_code(Graph([x], [y * 2], {n: n + 1}))
+    assert {node.op.name for node in graph.order} == {
+        "input", "constant", "multiply", "shared", "add",
+    }  # fmt: skip
+
+
+def test_constants_fold_to_the_oracles_values() -> None:
+    x = sg.vector("x")
+    y = x * (sg.exp(sg.constant(1.0)) + sg.sqrt(sg.constant(2.0)))
+    graph = constant_folding(Graph([x], [y]))
+    assert [node.op.name for node in graph.order] == ["input", "constant", "multiply"]
+    found = sg.function([x], y)([1.0])
+    assert found == pytest.approx(np.e + np.sqrt(2), rel=1e-6)
+
+
+def test_large_or_sized_constants_are_not_folded() -> None:
+    big = sg.broadcast_to(sg.constant(1.0), (1000, 1000)) + 1
+    assert len(constant_folding(Graph([], [big])).order) > 1
+    small = sg.sum(sg.broadcast_to(sg.constant(1.0), (10, 10)) + 1)
+    assert len(constant_folding(Graph([], [small])).order) == 1
+    sized = sg.zeros((sg.dim("B"),)) + 1
+    assert len(constant_folding(Graph([], [sized])).order) > 1
+
+
+def test_random_values_never_fold() -> None:
+    value = sg.random.uniform((2,))
+    f = sg.function([], value)
+    assert f().tolist() != f().tolist()
+
+
+def test_running_no_passes_twice_changes_nothing() -> None:
+    x = sg.vector("x")
+    graph = Graph([x], [sg.exp(x) * 2])
+    once = run_passes(graph)
+    assert run_passes(once).outputs == once.outputs or once.outputs[0] is graph.outputs[0]
