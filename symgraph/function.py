@@ -218,6 +218,10 @@ def eval(value: Value, feeds: Any = None, /, **named: Any) -> Array:
     Updates attached to values on the way (running means, random streams) are applied.
     """
     needed = [leaf for leaf in leaves([value]) if isinstance(leaf.op, Input)]
+    for key in feeds if isinstance(feeds, Mapping) else ():
+        # an input of which only the sizes are needed is no leaf of the value
+        if isinstance(key, Value) and isinstance(key.op, Input) and key not in set(needed):
+            needed.append(key)
     compiled = function(needed, value, name="eval")
     arrays: dict[Value, Array] = {}
     sizes: dict[Dim, int] = {}

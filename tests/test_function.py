@@ -151,15 +151,16 @@ def test_a_call_that_fails_writes_nothing() -> None:
     f([1, 2], 1)
     with pytest.raises(SymgraphError):
         f([1, 2], 5)
+    short = sg.function([x], x[5], updates={a: a + 1})
     with pytest.raises(GuardError):
-        sg.function([x], (x + sg.vector("q")).sum() if False else x[5], updates={a: a + 1})([1])
+        short([1])
     assert (float(a.value), float(b.value)) == (1, 2)
 
 
 @pytest.mark.parametrize(
     ("new", "error", "text"),
     [
-        (lambda w: w.cast("float64"), ShapeError, "float64[3] is not float32[3]"),
+        (lambda w: w.cast("float64"), DTypeError, "float64[3] is not float32[3]"),
         (lambda w: w[:2], ShapeError, "float32[2] is not float32[3]"),
         (lambda w: w.sum(), ShapeError, "float32 is not float32[3]"),
     ],
@@ -169,6 +170,15 @@ def test_updates_keep_the_type(new: object, error: type[Exception], text: str) -
     with pytest.raises(error) as caught:
         sg.function([], None, updates={w: new(w)})  # type: ignore[operator]
     assert text in str(caught.value)
+
+
+def test_an_update_of_unknown_size_is_checked_when_called() -> None:
+    x, w = sg.vector("x"), sg.shared(_ones(3), "w")
+    f = sg.function([x], None, updates={w: x})
+    f([1, 2, 3])
+    with pytest.raises(GuardError):
+        f([1, 2])
+    assert w.value.tolist() == [1, 2, 3]
 
 
 def test_only_shared_variables_are_updated_once() -> None:

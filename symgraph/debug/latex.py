@@ -52,7 +52,9 @@ _FORMS: dict[str, tuple[Form, int]] = {
     "greater": (lambda a, b: f"{a.text} > {b.text}", 0),
     "greater_equal": (lambda a, b: rf"{a.text} \ge {b.text}", 0),
 }
-_TRANSPARENT = {"cast", "positive", "stop_gradient", "attach"}
+_TRANSPARENT = {
+    "attach", "broadcast_to", "cast", "positive", "reshape", "specify_shape", "stop_gradient",
+}  # fmt: skip
 _REDUCTIONS = {"sum": r"\sum", "prod": r"\prod", "max": r"\max", "min": r"\min"}
 _PLAIN = {"log", "sin", "cos", "tan", "sinh", "cosh", "tanh"}
 

@@ -6,7 +6,7 @@ depends; rules then record a `Guard`. Imports nothing of symgraph but its errors
 """
 
 from symgraph.dims import codec
-from symgraph.dims.arithmetic import ceil_div, product
+from symgraph.dims.arithmetic import ceil_div, product, total
 from symgraph.dims.bounds import bounds
 from symgraph.dims.bridge import from_sympy, to_sympy
 from symgraph.dims.core import Dim, Size, anonymous, as_size, dim, dims, is_symbol
@@ -68,5 +68,6 @@ __all__ = [
     "substitute",
     "text",
     "to_sympy",
+    "total",
     "window",
 ]

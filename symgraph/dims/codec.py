@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from symgraph.dims.arithmetic import product
+from symgraph.dims.arithmetic import product, total
 from symgraph.dims.core import Dim, Size, anonymous, dim, is_anonymous, operations, terms_of
 from symgraph.dims.extrema import maximum, minimum
 from symgraph.dims.walk import postorder
@@ -77,15 +77,15 @@ def _atom(head: object, rest: list[Any], atoms: Sequence[Size]) -> Size:
 
 
 def _terms(data: Any, atoms: Sequence[Size]) -> Size:
-    total: Size = 0
+    values: list[Size] = []
     for term in _list(data):
         numbers = _list(term)
         if not numbers or any(type(number) is not int for number in numbers):
             raise _damaged(term)
         if any(not 0 <= place < len(atoms) for place in numbers[1:]):
             raise _damaged(term)
-        total = total + product([numbers[0], *(atoms[place] for place in numbers[1:])])
-    return total
+        values.append(product([numbers[0], *(atoms[place] for place in numbers[1:])]))
+    return total(values)
 
 
 def _decode_one(data: Any) -> Size:

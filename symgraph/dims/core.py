@@ -14,7 +14,7 @@ import itertools
 import keyword
 import operator
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, NoReturn, TypeAlias
 from weakref import WeakValueDictionary
 
@@ -48,6 +48,7 @@ class _Operations:
     modulo: Callable[[Size, Size], Size]
     power: Callable[[Size, int], Size]
     compare: Callable[[str, Size, Size], Any]
+    total: Callable[[Iterable[Size]], Size]
     minimum: Callable[..., Size]
     maximum: Callable[..., Size]
     text: Callable[[Size], str]

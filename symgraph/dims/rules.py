@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from symgraph.dims.arithmetic import product
+from symgraph.dims.arithmetic import product, total
 from symgraph.dims.core import Size, as_size, is_anonymous, is_symbol, polynomial, terms_of
 from symgraph.dims.decide import divides, equal, less
 from symgraph.dims.extrema import maximum
@@ -113,39 +113,39 @@ def reshape(shape: Sequence[Size], new_shape: Sequence[Size]) -> Shape:
         raise DimError(
             f"reshape to {show_shape(new)}: only one size can be -1, not {len(unknown)}."
         )
-    total = product(old)
+    elements = product(old)
     why = f"reshape of {show_shape(old)} to {show_shape(new)}"
     if not unknown:
         count = product(new)
-        if equal(total, count) is False:
+        if equal(elements, count) is False:
             raise DimError(
-                f"{why}: the number of elements differs: {total} != {count}"
-                f"{for_every(total, count)}.",
+                f"{why}: the number of elements differs: {elements} != {count}"
+                f"{for_every(elements, count)}.",
                 fix="use -1 for one size, or sizes with the same product",
             )
-        require_equal(total, count, why)
+        require_equal(elements, count, why)
         return new
     axis = unknown[0]
     rest = product(new[:axis] + new[axis + 1 :])
-    return (*new[:axis], _left_over(total, rest, why), *new[axis + 1 :])
+    return (*new[:axis], _left_over(elements, rest, why), *new[axis + 1 :])
 
 
-def _left_over(total: Size, rest: Size, why: str) -> Size:
+def _left_over(elements: Size, rest: Size, why: str) -> Size:
     if equal(rest, 0):
         raise DimError(f"{why}: -1 cannot be found, because the other sizes have the product 0.")
     if type(rest) is not int:
-        quotient = exact_quotient(terms_of(total), terms_of(rest))
+        quotient = exact_quotient(terms_of(elements), terms_of(rest))
         if quotient is not None:
             return polynomial(quotient)
         require_less_equal(1, rest, why)
-    if divides(rest, total) is False:
+    if divides(rest, elements) is False:
         raise DimError(
-            f"{why}: {total} elements are no multiple of {rest}{for_every(total, rest)}.",
+            f"{why}: {elements} elements are no multiple of {rest}{for_every(elements, rest)}.",
             fix="the sizes beside -1 must divide the number of elements",
         )
     positive = rest if type(rest) is int else maximum(rest, 1)
-    require_divides(positive, total, why)
-    return total // positive
+    require_divides(positive, elements, why)
+    return elements // positive
 
 
 def concat_sizes(sizes: Sequence[Size]) -> Size:
@@ -154,10 +154,7 @@ def concat_sizes(sizes: Sequence[Size]) -> Size:
     >>> concat_sizes((2, 3))
     5
     """
-    total: Size = 0
-    for size in sizes:
-        total = total + as_size(size)
-    return total
+    return total(sizes)
 
 
 def split_sizes(size: Size, parts: int | Sequence[Size]) -> Shape:
@@ -173,8 +170,7 @@ def split_sizes(size: Size, parts: int | Sequence[Size]) -> Shape:
         pieces = tuple(as_size(piece, "the size of a piece") for piece in parts)
         for piece in pieces:
             require_less_equal(0, piece, f"split of {size} into pieces of {show_shape(pieces)}")
-        total = concat_sizes(pieces)
-        require_equal(total, size, f"split of {size} into pieces of {show_shape(pieces)}")
+        require_equal(total(pieces), size, f"split of {size} into pieces of {show_shape(pieces)}")
         return pieces
     count = as_size(parts, "the number of pieces")
     if type(count) is not int or count < 1:

@@ -188,7 +188,9 @@ class _TextPrinter:
         args = [self.formula(terms_of(arg)) for arg in part.args]
         self.depth -= 1
         if part.head in ("min", "max"):
-            return self.call(part.head, ", ".join(sorted(args, key=lambda a: (a.lstrip("-").isdigit(), a))))
+            return self.call(
+                part.head, ", ".join(sorted(args, key=lambda a: (a.lstrip("-").isdigit(), a)))
+            )
         return self.fraction(part.head, part.args, args)
 
     def raised(self, body: str, count: int) -> str:

@@ -151,10 +151,10 @@ def _rebuilt(atom: Dim, new: Mapping[Dim, Size]) -> Size:
 
 
 def _rebuilt_terms(terms: Terms, new: Mapping[Dim, Size]) -> Size:
-    total: Size = 0
+    values: list[Size] = []
     for mono, coefficient in terms.items():
         value: Size = coefficient
         for factor in mono:
             value = operations.multiply(value, new[factor])
-        total = operations.add(total, value)
-    return total
+        values.append(value)
+    return operations.total(values)

@@ -13,7 +13,7 @@ from typing import Any
 
 import networkx as nx
 
-from symgraph.dims import Guard
+from symgraph.dims import Guard, collect_guards
 from symgraph.errors import GraphError, PassError
 from symgraph.graph.leaves import Attach, Input, Shared, check_update
 from symgraph.graph.node import Value
@@ -91,10 +91,12 @@ class Graph(nx.MultiDiGraph):  # type: ignore[misc]
 
     def verify(self) -> None:
         """Check every invariant of a graph; a broken one is a bug of a pass (`PassError`)."""
+        given = set(self.inputs)
         for node in self.order:
-            if not node.inputs and isinstance(node.op, Input) and node not in self.inputs:
+            if isinstance(node.op, Input) and node not in given:
                 raise PassError(f"graph: `{node.label}` is needed but is not an input.")
-            again = node.op.infer(*(operand.type for operand in node.inputs)) if node.inputs else 0
+            with collect_guards():
+                again = node.op.infer(*(operand.type for operand in node.inputs))
             if isinstance(again, TensorType) and not again.same(node.type):
                 raise PassError(
                     f"graph: `{node.label}` is {node.type}, its operation now infers {again}.",

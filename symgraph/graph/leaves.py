@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from symgraph.dims import Dim, Size, anonymous
+from symgraph.dims import Dim, Size, equal
 from symgraph.errors import ArgumentTypeError, DTypeError, GraphError, ShapeError
 from symgraph.graph.dtypes import (
     DType,
@@ -26,7 +26,6 @@ from symgraph.graph.dtypes import (
 )
 from symgraph.graph.node import Value, make, operand_lines
 from symgraph.graph.op import ZERO, Array, Cotangent, Op, op
-from symgraph.graph.origin import assigned_name, here
 from symgraph.graph.registry import Functions, apply, function_of
 from symgraph.graph.types import TensorType, TupleType, Type, tensor_type
 
@@ -215,12 +214,6 @@ def tensor(name: str | None, shape: Sequence[Any], dtype: Any = None) -> Value:
     return make(Input(name, type.dtype, type.shape, next(_keys)))
 
 
-def anonymous_tensor(name: str | None, ndim: int, dtype: Any = None) -> Value:
-    """Make an input of which only the number of axes is known; each size is a fresh one."""
-    label = name or assigned_name(here()) or "input"
-    return tensor(name, [anonymous(f"{label}.shape[{axis}]") for axis in range(ndim)], dtype)
-
-
 def shared(value: Any, name: str | None = None, dtype: Any = None) -> Shared:
     """Make a variable that keeps its numbers between calls; the array is copied.
 
@@ -353,17 +346,27 @@ def check_update(target: Any, new: Any) -> tuple[Shared, Value]:
             fix="make it with sg.shared(...)",
         )
     value = as_value(new, target.dtype)
-    if is_weak(new) and value.dtype != target.dtype:
+    if is_weak(new):
         value = cast_to(value, target.dtype)
-    if not target.tensor.same(value.tensor):
-        raise ShapeError(
-            f"updates: the new value of `{target.label}` must have its type: "
+    if value.dtype != target.dtype:
+        raise DTypeError(
+            f"updates: the new value of `{target.label}` must have its dtype: "
             f"{value.type} is not {target.type}.",
             details=operand_lines([target, value]),
-            fix=f'cast or reshape the new value, e.g. .cast("{target.dtype}")'
-            if value.tensor.with_dtype(target.dtype).same(target.tensor)
-            else "the new value must have the variable's shape",
+            fix=f'cast the new value: .cast("{target.dtype}")',
         )
+    possible = value.ndim == target.ndim and all(
+        equal(size, own) is not False for size, own in zip(value.shape, target.shape)
+    )
+    if not possible:
+        raise ShapeError(
+            f"updates: the new value of `{target.label}` must have its shape: "
+            f"{value.type} is not {target.type}.",
+            details=operand_lines([target, value]),
+            fix="reduce or reshape the new value",
+        )
+    if not target.tensor.same(value.tensor):
+        value = apply("specify_shape", value, target.shape)
     return target, value
 
 
@@ -403,30 +406,3 @@ def needs_integer(name: str, value: Value) -> Value:
             fix='declare it with an integer dtype, or cast: x.cast("int32")',
         )
     return value
-
-
-def _named(ndim: int, dtype: DType | None, ones: tuple[int, ...] = ()) -> Any:
-    def declare(name: str | None = None, dtype: Any = dtype) -> Value:
-        label = name or assigned_name(here()) or "input"
-        shape = [1 if axis in ones else anonymous(f"{label}.shape[{axis}]") for axis in range(ndim)]
-        return tensor(name, shape, dtype)
-
-    kind = f"{dtype} " if dtype else ""
-    declare.__doc__ = f"Make a {kind}input with {ndim} axes of unknown sizes."
-    return declare
-
-
-PREFIXES: dict[str, DType | None] = {
-    "": None, "b": "int8", "w": "int16", "i": "int32", "l": "int64", "f": "float32", "d": "float64",
-}  # fmt: skip
-RANKS = {"scalar": 0, "vector": 1, "matrix": 2, "tensor3": 3, "tensor4": 4, "tensor5": 5}
-
-DECLARATIONS: dict[str, Any] = {
-    prefix + rank: _named(ndim, dtype)
-    for prefix, dtype in PREFIXES.items()
-    for rank, ndim in RANKS.items()
-} | {
-    prefix + name: _named(2, dtype, ones)
-    for prefix, dtype in PREFIXES.items()
-    for name, ones in (("row", (0,)), ("col", (1,)))
-}

@@ -152,13 +152,14 @@ def explained(problem: SymgraphError, op: Op, inputs: Sequence[Value]) -> Symgra
     names = _parameters(type(op).infer)
     if op.variadic:
         names = tuple(f"x{i}" for i in range(len(inputs)))
-    message = problem.message
+    message, fix = problem.message, problem.fix
     for name, operand in zip(names, inputs):
         message = message.replace("{" + name + "}", f"`{operand.label}`")
+        fix = fix.replace("{" + name + "}", f"`{operand.label}`")
     if not message.startswith(f"{op.name}:"):
         message = f"{op.name}: {message}"
     kind = DTypeError if isinstance(problem, DTypeError) else ShapeError
-    return kind(message, details=operand_lines(inputs), fix=problem.fix)
+    return kind(message, details=operand_lines(inputs), fix=fix)
 
 
 def operand_lines(values: Iterable[Value]) -> list[str]:

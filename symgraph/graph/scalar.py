@@ -362,6 +362,8 @@ class SympyMath:
             "select": lambda c, a, b: sp.Piecewise((a, c), (b, True)),
             "cast": lambda x, dtype: x, "like": lambda value, sibling: sp.nsimplify(value),
             "trunc": lambda x: sp.sign(x) * sp.floor(sp.Abs(x)),
+            "rint": lambda x: sp.floor(x + sp.Rational(1, 2)),  # halves aside
+            "isnan": lambda x: sp.false, "isinf": lambda x: sp.false,  # symbols are real numbers
         }  # fmt: skip
         found = table.get(name.rstrip("_"))
         if found is None:

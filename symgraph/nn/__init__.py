@@ -4,7 +4,6 @@
 May import `debug`, `function`, `ops` and everything above them.
 """
 
-from symgraph.graph.registry import F
 from symgraph.nn import init
 from symgraph.nn.activation import Activation, Dropout
 from symgraph.nn.conv import Conv2d
@@ -12,10 +11,9 @@ from symgraph.nn.dense import Dense, Flatten
 from symgraph.nn.module import Module, Sequential
 from symgraph.nn.norm import BatchNorm, LayerNorm, LocalResponseNorm
 from symgraph.nn.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
+from symgraph.ops.losses import cross_entropy
 
 LRN = LocalResponseNorm
-cross_entropy = F.cross_entropy
-
 __all__ = [
     "LRN", "Activation", "AvgPool2d", "BatchNorm", "Conv2d", "Dense", "Dropout", "Flatten",
     "GlobalAvgPool2d", "LayerNorm", "LocalResponseNorm", "MaxPool2d", "Module", "Sequential",

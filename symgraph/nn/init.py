@@ -20,7 +20,7 @@ Initialiser = Callable[[tuple[int, ...], np.random.Generator], Array]
 def generator() -> np.random.Generator:
     """Give the generator of the next parameter: keyed by `sg.seed` and the order of creation."""
     stream = default_stream()
-    return np.random.Generator(np.random.Philox(key=[stream.seed, stream.next_key()]))
+    return np.random.Generator(np.random.Philox(key=[stream.state()["seed"], stream.take_number()]))
 
 
 def constant(value: float) -> Initialiser:

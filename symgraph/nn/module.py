@@ -15,8 +15,8 @@ from symgraph.nn.init import Initialiser, generator
 class Module:
     """Base of layers and networks: subclasses make parameters in `__init__`, graph in `forward`.
 
-    Attributes that are shared variables, modules, or lists of modules are found by name, in the
-    order of assignment. Calling a module calls `forward(x, train=...)`.
+    Shared variables and modules among the attributes are found by name, in the order of
+    assignment, also inside lists, tuples and dicts. Calling a module calls `forward(x, train=...)`.
 
     >>> import symgraph as sg
     >>> net = sg.nn.Sequential(sg.nn.Dense(4, 8), sg.nn.Activation("relu"), sg.nn.Dense(8, 2))
@@ -59,23 +59,22 @@ class Module:
 
     def children(self) -> Iterator[tuple[str, Module]]:
         """Give the modules held directly, by name."""
-        for name, held in self.__dict__.items():
-            if isinstance(held, Module):
-                yield name, held
-            elif isinstance(held, list | tuple):
-                for index, one in enumerate(held):
-                    if isinstance(one, Module):
-                        yield (f"{name}.{index}" if name != "layers" else str(index)), one
+        return ((name, held) for name, held in self._held() if isinstance(held, Module))
+
+    def _held(self) -> Iterator[tuple[str, Shared | Module]]:
+        """Give the variables and modules among the attributes; a list `layers` adds no name."""
+        for attribute, value in self.__dict__.items():
+            yield from _found("" if attribute == "layers" else attribute, value)
 
     def named_state(self) -> dict[str, Shared]:
         """Name every shared variable, trained or not, in order, each once."""
-        return dict(self._walk(lambda module, variable: True))
+        return dict(self._walk())
 
     def named_parameters(self) -> list[tuple[str, Shared]]:
-        """Name every trained variable, in order."""
-        return list(
-            self._walk(lambda module, variable: variable not in module.__dict__.get("_buffers", ()))
-        )
+        """Name every trained variable, in order, each once."""
+        modules = [module for _, module in self.named_modules()]
+        state = {v for module in modules for v in module.__dict__.get("_buffers", ())}
+        return [(name, variable) for name, variable in self._walk() if variable not in state]
 
     def parameters(self, ending: str | None = None) -> list[Shared]:
         """Give the trained variables; with `ending` those whose last name is this ("bias")."""
@@ -85,14 +84,13 @@ class Module:
             if ending is None or name.rsplit(".", 1)[-1] == ending
         ]
 
-    def _walk(self, wanted: Callable[[Module, Shared], bool]) -> Iterator[tuple[str, Shared]]:
+    def _walk(self) -> Iterator[tuple[str, Shared]]:
         seen: set[Shared] = set()
         for prefix, module in self.named_modules():
-            for name, held in module.__dict__.items():
+            for name, held in module._held():
                 if isinstance(held, Shared) and held not in seen:
                     seen.add(held)
-                    if wanted(module, held):
-                        yield (f"{prefix}.{name}" if prefix else name), held
+                    yield (f"{prefix}.{name}" if prefix else name), held
 
     def named_modules(self) -> list[tuple[str, Module]]:
         """Name this module ("") and all modules below it, in order, each once."""
@@ -112,6 +110,16 @@ class Module:
     def count(self) -> int:
         """Count the trained numbers."""
         return sum(variable.storage.array.size for variable in self.parameters())
+
+
+def _found(name: str, value: Any) -> Iterator[tuple[str, Shared | Module]]:
+    """Give the variables and modules in a value, through lists, tuples and dicts."""
+    if isinstance(value, Shared | Module):
+        yield name, value
+    elif isinstance(value, list | tuple | dict):
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, one in pairs:
+            yield from _found(f"{name}.{key}" if name else str(key), one)
 
 
 class Sequential(Module):

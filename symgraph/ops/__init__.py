@@ -4,8 +4,8 @@ Each operation is complete in its file: `infer ref vjp expand samples bad`. File
 nothing from each other; they meet through `F`. May import `graph` and above.
 """
 
-import symgraph.ops.transcendental
 from symgraph.ops.activation import elu, gelu, leaky_relu, relu, sigmoid, silu, softplus
+from symgraph.ops.along_axis import scatter_add_along_axis, take_along_axis
 from symgraph.ops.argreduce import argmax, argmin
 from symgraph.ops.arithmetic import (
     abs,
@@ -34,6 +34,7 @@ from symgraph.ops.arithmetic import (
     trunc,
     where,
 )
+from symgraph.ops.axes import expand_dims, flatten, moveaxis, squeeze, swapaxes
 from symgraph.ops.comparison import (
     bitwise_and,
     bitwise_invert,
@@ -55,18 +56,26 @@ from symgraph.ops.comparison import (
     logical_xor,
     not_equal,
 )
-from symgraph.ops.create import (
-    arange,
-    constant,
-    eye,
-    full,
-    full_like,
-    ones,
-    ones_like,
-    zeros,
-    zeros_like,
-)
-from symgraph.ops.elementwise import (
+from symgraph.ops.control import dropout
+from symgraph.ops.create import arange, eye, full, full_like, ones, ones_like, zeros, zeros_like
+from symgraph.ops.gather import gather, scatter_add, take
+from symgraph.ops.index import index, one_hot
+from symgraph.ops.join import concat, split, stack
+from symgraph.ops.linalg import dot, matmul, matrix_transpose, outer, tensordot, vecdot
+from symgraph.ops.losses import binary_cross_entropy_with_logits, cross_entropy
+from symgraph.ops.lrn import local_response_norm, window_sum
+from symgraph.ops.norm import batch_norm, batch_norm_inference, layer_norm, rms_norm
+from symgraph.ops.pad import flip, pad
+from symgraph.ops.prod_others import prod_others
+from symgraph.ops.random import bernoulli, default_stream, normal, seed, stream, uniform
+from symgraph.ops.reduce import all, any, max, min, prod, sum
+from symgraph.ops.shape import broadcast_to, permute_dims, reshape, transpose
+from symgraph.ops.slicing import slice_at, slice_put
+from symgraph.ops.softmax import log_softmax, logsumexp, softmax
+from symgraph.ops.specify import specify_shape
+from symgraph.ops.statistics import count_nonzero, mean, std, var
+from symgraph.ops.topk import topk
+from symgraph.ops.transcendental import (
     acos,
     acosh,
     asin,
@@ -91,26 +100,6 @@ from symgraph.ops.elementwise import (
     tan,
     tanh,
 )
-from symgraph.ops.join import concat, split, stack
-from symgraph.ops.losses import binary_cross_entropy_with_logits, cross_entropy
-from symgraph.ops.lrn import local_response_norm, window_sum
-from symgraph.ops.norm import batch_norm, batch_norm_inference, layer_norm, rms_norm
-from symgraph.ops.pad import flip, pad
-from symgraph.ops.prod_others import prod_others
-from symgraph.ops.reduce import all, any, max, min, prod, sum
-from symgraph.ops.shape import (
-    broadcast_to,
-    expand_dims,
-    flatten,
-    moveaxis,
-    permute_dims,
-    reshape,
-    squeeze,
-    swapaxes,
-    transpose,
-)
-from symgraph.ops.softmax import log_softmax, logsumexp, softmax
-from symgraph.ops.statistics import count_nonzero, mean, std, var
 
 __all__ = [
     "abs",
@@ -129,6 +118,7 @@ __all__ = [
     "atanh",
     "batch_norm",
     "batch_norm_inference",
+    "bernoulli",
     "binary_cross_entropy_with_logits",
     "bitwise_and",
     "bitwise_invert",
@@ -141,12 +131,14 @@ __all__ = [
     "ceil",
     "clip",
     "concat",
-    "constant",
     "cos",
     "cosh",
     "count_nonzero",
     "cross_entropy",
+    "default_stream",
     "divide",
+    "dot",
+    "dropout",
     "elu",
     "equal",
     "erf",
@@ -162,9 +154,11 @@ __all__ = [
     "floor_divide",
     "full",
     "full_like",
+    "gather",
     "gelu",
     "greater",
     "greater_equal",
+    "index",
     "isfinite",
     "isinf",
     "isnan",
@@ -184,6 +178,8 @@ __all__ = [
     "logical_or",
     "logical_xor",
     "logsumexp",
+    "matmul",
+    "matrix_transpose",
     "max",
     "maximum",
     "mean",
@@ -192,9 +188,12 @@ __all__ = [
     "moveaxis",
     "multiply",
     "negative",
+    "normal",
     "not_equal",
+    "one_hot",
     "ones",
     "ones_like",
+    "outer",
     "pad",
     "permute_dims",
     "positive",
@@ -208,13 +207,19 @@ __all__ = [
     "rms_norm",
     "round",
     "rsqrt",
+    "scatter_add",
+    "scatter_add_along_axis",
+    "seed",
     "sigmoid",
     "sign",
     "silu",
     "sin",
     "sinh",
+    "slice_at",
+    "slice_put",
     "softmax",
     "softplus",
+    "specify_shape",
     "split",
     "sqrt",
     "square",
@@ -222,14 +227,21 @@ __all__ = [
     "stack",
     "std",
     "stop_gradient",
+    "stream",
     "subtract",
     "sum",
     "swapaxes",
+    "take",
+    "take_along_axis",
     "tan",
     "tanh",
+    "tensordot",
+    "topk",
     "transpose",
     "trunc",
+    "uniform",
     "var",
+    "vecdot",
     "where",
     "window_sum",
     "zeros",

@@ -17,12 +17,14 @@ from symgraph.graph.index import (
     Compute,
     Monoid,
     axes,
-    axis as loop,
     load,
     m,
     position,
     reduce,
     take,
+)
+from symgraph.graph.index import (
+    axis as loop,
 )
 from symgraph.graph.leaves import as_value
 from symgraph.graph.node import Value, make

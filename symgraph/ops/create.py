@@ -12,7 +12,8 @@ from symgraph.dims import Dim, Size, ceil_div, maximum, require_less_equal
 from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
 from symgraph.graph.arguments import plain_int, shape_argument
 from symgraph.graph.dtypes import DType, default_float, dtype_name, numpy_dtype
-from symgraph.graph.index import Compute, axis as loop, m, position
+from symgraph.graph.index import Compute, m, position
+from symgraph.graph.index import axis as loop
 from symgraph.graph.leaves import as_value, cast_to, constant
 from symgraph.graph.node import Value, make
 from symgraph.graph.op import Array, Cotangent, Op, op
@@ -90,7 +91,7 @@ def arange(start: Any, stop: Any = None, step: Any = 1, *, dtype: Any = None) ->
                 "arange: symbolic sizes go with int steps and bounds only.",
                 fix="scale afterwards: 0.5 * F.arange(B)",
             )
-        return constant(np.arange(first, last, step, np.float64), name)
+        return constant(np.arange(float(first), float(last), float(step), np.float64), name)
     count = maximum(ceil_div(last - first, step) if step > 0 else ceil_div(first - last, -step), 0)
     if not isinstance(first, Dim) and first == 0 and step == 1:
         return make(Arange(count, name))

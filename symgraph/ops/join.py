@@ -75,7 +75,9 @@ class Concat(Op):
 
     samples = (
         sample(lambda x, y: F.concat([x, y]), arg(("B", 3)), arg(("C", 3))),
-        sample(lambda x, y, z: F.concat([x, y, z], axis=-1), arg((3, 1)), arg((3, "C")), arg((3, 4))),
+        sample(
+            lambda x, y, z: F.concat([x, y, z], axis=-1), arg((3, 1)), arg((3, "C")), arg((3, 4))
+        ),
         sample(lambda x, y: F.concat([x, y], axis=1), arg((2, 0, 3)), arg((2, 17, 3))),
         sample(lambda x: F.concat([x, x], axis=0), arg((1, 33))),
         sample(lambda x, y: F.concat([x, y]), arg((2,), "int32"), arg((3,)), gradient=(1,)),
@@ -106,7 +108,8 @@ class Split(Op):
         (x,) = arrays
         before = (slice(None),) * self.axis
         return tuple(
-            x[(*before, slice(start, start + size))] for start, size in zip(self.starts(), self.sizes)
+            x[(*before, slice(start, start + size))]
+            for start, size in zip(self.starts(), self.sizes)
         )
 
     def starts(self) -> list[Size]:

@@ -85,7 +85,7 @@ class CrossEntropy(Op):
         logits, labels = arrays
         _check_range(xp, "cross_entropy", labels, logits.shape[self.axis])
         places = xp.expand_dims(labels, self.axis).astype(np.int64)
-        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        with np.errstate(all="ignore"):
             low = _shifted(xp, widen(logits), self.axis)
             chosen = xp.take_along_axis(low, places, axis=self.axis)
             loss = xp.log(xp.sum(xp.exp(low), axis=self.axis, keepdims=True)) - chosen
@@ -141,7 +141,7 @@ class CrossEntropyGrad(Op):
         g, logits, labels = arrays
         _check_range(xp, "cross_entropy", labels, logits.shape[self.axis])
         places = xp.expand_dims(labels, self.axis).astype(np.int64)
-        with np.errstate(invalid="ignore", over="ignore"):
+        with np.errstate(all="ignore"):
             y = _shifted(xp, widen(logits), self.axis)
             xp.exp(y, out=y)
             y /= xp.sum(y, axis=self.axis, keepdims=True)

@@ -196,7 +196,7 @@ def _scale(
     channel: Scalar,
 ) -> Scalar:
     window = axis(op.size, "d")
-    one = here.read(operand, x, channel + window - op.size // 2)
+    one = here.read(operand, x, window + channel - op.size // 2)
     return reduce(SUM, [window], one * one) * op.alpha + op.k
 
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from symgraph.dims import Size, product, require_equal
+from symgraph.dims import Size, equal, product, require_equal
 from symgraph.errors import ArgumentError, DTypeError, ShapeError
 from symgraph.graph.arguments import normal_axes
 from symgraph.graph.index import SUM, Compute, axes, m, position, reduce
@@ -317,80 +317,85 @@ def _checked(
 
 @function_of
 def batch_norm(
-    x: Any, scale: Any, shift: Any, axis: Any = (0, 2, 3), epsilon: float = 1e-5
+    x: Any, scale: Any, shift: Any, axis: Any = None, epsilon: float = 1e-5
 ) -> tuple[Value, Value, Value]:
     """Normalise over the batch and give (y, mean, variance), for training.
 
-    y = (x - mean) / sqrt(variance + epsilon) * scale + shift, with mean and variance over `axis`
-    and everything else of the shape of the remaining axes. The variance is divided by the count.
-    Over no elements the statistics are NaN. Raises `ShapeError`, and `ArgumentError` for an axis
-    that does not exist. Ioffe, Szegedy: "Batch normalization", 2015, algorithm 1.
+    y = (x - mean) / sqrt(variance + epsilon) * scale + shift, with mean and variance over `axis`,
+    all but axis 1 unless told otherwise, and everything else of the shape of the remaining axes.
+    The variance is divided by the count; over no elements the statistics are NaN.
+    Raises `ShapeError`, and `ArgumentError` for an axis that does not exist.
+    Ioffe, Szegedy: "Batch normalization", 2015, algorithm 1.
     """
     (value,) = common("batch_norm", x, floating=True)
-    along, operands = _checked("batch_norm", axis, epsilon, value, scale, shift)
+    over = _batch_axes(value.ndim) if axis is None else axis
+    along, operands = _checked("batch_norm", over, epsilon, value, scale, shift)
     y, mean, variance = items(make(BatchNorm(along, float(epsilon)), *operands))
     return y, mean, variance
 
 
-def _inference_sample(x: Value, mean: Value, variance: Value, scale: Value, shift: Value) -> Value:
-    return F.batch_norm_inference(x, mean, variance, scale, shift)  # type: ignore[no-any-return]
+def _inference_sample(x: Value, scale: Value, shift: Value, mean: Value, var: Value) -> Value:
+    return F.batch_norm_inference(x, scale, shift, mean, var)
 
 
-_CHANNELS = (arg((3,)), arg((3,), low=0.1), arg((3,)), arg((3,)))
+_CHANNELS = (arg((3,)), arg((3,)), arg((3,)), arg((3,), low=0.1))
 
 
 @composite(
     samples=[
         sample(_inference_sample, arg(IMAGES), *_CHANNELS, label="images"),
         sample(
-            lambda x, mean, variance, a, b: F.batch_norm_inference(
-                x, mean, variance, a, b, axis=0, epsilon=0.1
+            lambda x, a, b, mean, variance: F.batch_norm_inference(
+                x, a, b, mean, variance, axis=0, epsilon=0.1
             ),
-            arg(("B", 3)),
-            *_CHANNELS,
-            label="rows",
+            arg(("B", 3)), *_CHANNELS, label="rows",
         ),
     ],
     bad=[
         bad(
             _inference_sample, arg((2, 3, 4, 4)), *_CHANNELS[:3], arg((4,)),
-            match="batch_norm_inference: shift",
+            match="batch_norm_inference: variance",
         )
     ],
 )  # fmt: skip
 def batch_norm_inference(
     x: Any,
-    mean: Any,
-    variance: Any,
     scale: Any,
     shift: Any,
-    axis: Any = (0, 2, 3),
+    mean: Any,
+    variance: Any,
+    axis: Any = None,
     epsilon: float = 1e-5,
 ) -> Value:
     """Give (x - mean) / sqrt(variance + epsilon) * scale + shift with given statistics.
 
-    `axis` are the axes over which the statistics were taken; they have the shape of the others.
-    Raises `ShapeError` when a parameter has another shape.
+    `axis` are the axes over which the statistics were taken, all but axis 1 unless told otherwise;
+    the parameters have the shape of the others. Raises `ShapeError` when one has another shape.
     """
     name = "batch_norm_inference"
     (value,) = common(name, x, floating=True)
-    along, operands = _checked(name, axis, epsilon, value, mean, variance, scale, shift)
+    over = _batch_axes(value.ndim) if axis is None else axis
+    along, operands = _checked(name, over, epsilon, value, scale, shift, mean, variance)
     kept = tuple(d for d in range(value.ndim) if d not in along)
-    spread = _spread(value.shape, kept)
     wanted = tuple(value.shape[d] for d in kept)
-    for what, operand in zip(("mean", "variance", "scale", "shift"), operands[1:]):
-        if operand.ndim != len(kept) or any(
-            (a == b) is False for a, b in zip(operand.shape, wanted)
-        ):
+    for what, operand in zip(("scale", "shift", "mean", "variance"), operands[1:]):
+        pairs = zip(operand.shape, wanted)
+        if operand.ndim != len(kept) or any(equal(a, b) is False for a, b in pairs):
             raise ShapeError(
                 f"{name}: {what} must have the shape of x without the axes {along}.",
                 details=operand_lines([value, operand]),
                 fix=f"give it the shape ({', '.join(map(str, wanted))})",
             )
-    values, mu, var, a, b = (wide(operand) for operand in operands)
+    spread = _spread(value.shape, kept)
+    values, a, b, mu, var = (wide(operand) for operand in operands)
     factor = a * F.rsqrt(var + epsilon)
     y = (values - F.reshape(mu, spread)) * F.reshape(factor, spread) + F.reshape(b, spread)
     return cast_to(y, operands[0].dtype)
+
+
+def _batch_axes(ndim: int) -> tuple[int, ...]:
+    """Give all axes but that of the channels."""
+    return tuple(d for d in range(ndim) if d != 1)
 
 
 @function_of

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from symgraph.dims import Dim, Size, require_less_equal
-from symgraph.errors import ArgumentError, ArgumentTypeError, ShapeError
+from symgraph.errors import ArgumentError, ArgumentTypeError
 from symgraph.graph.arguments import distinct_axes, plain_size
 from symgraph.graph.dtypes import is_float, numpy_dtype, weak_dtype
 from symgraph.graph.index import Compute, axes, inside, load

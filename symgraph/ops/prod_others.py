@@ -1,4 +1,4 @@
-"""The product of all other elements along an axis: the derivative of a product, without division."""
+"""The product of all other elements along an axis: the derivative of `prod`, without division."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 from symgraph.errors import ArgumentError, DTypeError
 from symgraph.graph.arguments import normal_axis
 from symgraph.graph.dtypes import is_float, numpy_dtype
-from symgraph.graph.index import PROD, Compute, axes, axis as loop, load, m, reduce
+from symgraph.graph.index import PROD, Compute, axes, load, m, reduce
+from symgraph.graph.index import axis as loop
 from symgraph.graph.leaves import as_value
 from symgraph.graph.node import Value, make
 from symgraph.graph.op import Array, Cotangent, Op, op

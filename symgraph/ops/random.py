@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -29,7 +29,7 @@ from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeE
 from symgraph.graph.arguments import plain_int, shape_argument
 from symgraph.graph.dtypes import DType, default_float, dtype_name, is_float, numpy_dtype
 from symgraph.graph.index import Compute, axes, load, m, position
-from symgraph.graph.leaves import Shared, as_value, constant, shared, with_updates
+from symgraph.graph.leaves import Shared, as_value, shared
 from symgraph.graph.node import Value, make
 from symgraph.graph.op import Array, Cotangent, Op, op
 from symgraph.graph.registry import F, Functions, function_of
@@ -66,8 +66,8 @@ class Random(Op):
 
     def ref(self, xp: ModuleType, *arrays: Array) -> Array:
         seed, step, offset = (int(number) for number in arrays[0])
-        count = int(np.prod(self.shape, dtype=np.int64))
-        first = offset * int(np.prod(self.shape[1:], dtype=np.int64)) if self.by_row else 0
+        count = int(product(self.shape))
+        first = offset * int(product(self.shape[1:])) if self.by_row else 0
         result = xp.empty(count, numpy_dtype(self.dtype))
         math = NumpyMath(xp)
         with np.errstate(all="ignore"):
@@ -254,12 +254,26 @@ class Stream:
         numbers = [_word("random state", name, state[name]) for name in names]
         self.variable.value = np.array(numbers, np.uint64)
 
-    def draw(self, operation: Callable[[int], Op]) -> Value:
-        """Make the next random value of this stream; each call of a function advances the step."""
+    @property
+    def offset(self) -> int:
+        """The number in the whole batch of the first row that this process holds."""
+        return self.state()["offset"]
+
+    @offset.setter
+    def offset(self, row: int) -> None:
+        self.set_state({**self.state(), "offset": row})
+
+    def take_number(self) -> int:
+        """Take the number of the next random value, or of an initial weight drawn elsewhere."""
         with self._lock:
             number, self._made = self._made, self._made + 1
-        value = make(operation(number), self.variable)
-        return with_updates(value, {self.variable: self.variable + _one_step()})
+        return number
+
+    def draw(self, operation: Callable[[int], Op]) -> Value:
+        """Make the next random value of this stream; each call of a function advances the step."""
+        value = make(operation(self.take_number()), self.variable)
+        advanced = self.variable + F.constant(np.array([0, 1, 0], np.uint64))
+        return F.with_updates(value, {self.variable: advanced})
 
     def uniform(self, shape: Any, low: Any = 0.0, high: Any = 1.0, **options: Any) -> Value:
         """Draw even numbers from this stream; see `uniform`."""
@@ -274,19 +288,11 @@ class Stream:
         return bernoulli(shape, p, stream=self, **options)
 
 
-def _one_step() -> Value:
-    return constant(np.array([0, 1, 0], np.uint64))
-
-
 def _word(name: str, what: str, value: Any) -> int:
     number = plain_int(name, what, value)
     if not 0 <= number < 2**64:
         raise ArgumentError(f"{name}: {what} must be from 0 to 2**64 - 1, got {number}.")
     return number
-
-
-class _Default(threading.local):
-    """Holds nothing itself: the default stream is one for the whole process, made when needed."""
 
 
 _default: list[Stream] = []
@@ -320,3 +326,86 @@ def seed(number: int | None = None) -> None:
     {'seed': 1, 'step': 0, 'offset': 0}
     """
     default_stream().seed(number)
+
+
+def _float(name: str, dtype: Any) -> DType:
+    found = default_float() if dtype is None else dtype_name(dtype)
+    if not is_float(found):
+        raise DTypeError(f"{name}: the dtype must be a float, not {found}.", fix='dtype="float32"')
+    return found
+
+
+@function_of
+def uniform(
+    shape: Any,
+    low: Any = 0.0,
+    high: Any = 1.0,
+    *,
+    dtype: Any = None,
+    by_row: bool = False,
+    stream: Stream | None = None,
+) -> Value:
+    """Draw numbers evenly from [low, high): low + (high - low) * k / 2**24 (2**53 for float64).
+
+    `low` and `high` are numbers or values; rounding may give `high` itself. With `by_row`, row i
+    depends on `offset` + i of the stream. Raises `DTypeError` unless the dtype is a float.
+
+    >>> uniform((2, 3), -1, 1).type.shape
+    (2, 3)
+    """
+    kind, sizes = _float("uniform", dtype), shape_argument("uniform", shape)
+    value = _stream(stream).draw(lambda node: RandomUniform(sizes, kind, node, bool(by_row)))
+    if _plain(low, 0) and _plain(high, 1):
+        return value
+    lower, upper = as_value(low, kind), as_value(high, kind)
+    return value * (upper - lower) + lower
+
+
+@function_of
+def normal(
+    shape: Any,
+    mean: Any = 0.0,
+    std: Any = 1.0,
+    *,
+    dtype: Any = None,
+    by_row: bool = False,
+    stream: Stream | None = None,
+) -> Value:
+    """Draw normal numbers: mean + std * z, z within 6.4 (float32 and halves) or 8.3 (float64).
+
+    `mean` and `std` are numbers or values. With `by_row`, row i depends on `offset` + i of the
+    stream. Raises `DTypeError` unless the dtype is a float.
+    """
+    kind, sizes = _float("normal", dtype), shape_argument("normal", shape)
+    value = _stream(stream).draw(lambda node: RandomNormal(sizes, kind, node, bool(by_row)))
+    if not _plain(std, 1):
+        value = value * as_value(std, kind)
+    return value if _plain(mean, 0) else value + as_value(mean, kind)
+
+
+@function_of
+def bernoulli(
+    shape: Any, p: Any = 0.5, *, by_row: bool = False, stream: Stream | None = None
+) -> Value:
+    """Draw bools that are true with probability `p`, to the nearest 2**-32.
+
+    A symbolic `p` is compared with even numbers of its own dtype instead. With `by_row`, row i
+    depends on `offset` + i of the stream. Raises `ArgumentError` unless 0 <= p <= 1.
+    """
+    if isinstance(p, Value):
+        even = uniform(shape, dtype=_float("bernoulli", p.dtype), by_row=by_row, stream=stream)
+        return F.less(even, p)
+    if isinstance(p, bool) or not isinstance(p, int | float | np.number):
+        raise ArgumentTypeError(f"bernoulli: p must be a number, got {p!r:.60}.", fix="p=0.5")
+    if not 0 <= p <= 1:
+        raise ArgumentError(f"bernoulli: p must be from 0 to 1, got {p}.", fix="p=0.5")
+    sizes = shape_argument("bernoulli", shape)
+    return _stream(stream).draw(lambda node: _coin(sizes, float(p), node, bool(by_row)))
+
+
+def _stream(chosen: Stream | None) -> Stream:
+    return default_stream() if chosen is None else chosen
+
+
+def _plain(value: Any, number: int) -> bool:
+    return isinstance(value, int | float) and value == number

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from symgraph.dims import require_less_equal
 from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
 from symgraph.graph.arguments import normal_axes
-from symgraph.graph.dtypes import DType, is_float, is_integer, numpy_dtype
+from symgraph.graph.dtypes import DType, is_float, numpy_dtype
 from symgraph.graph.index import (
     ALL,
     ANY,
@@ -25,10 +25,12 @@ from symgraph.graph.index import (
     Compute,
     Monoid,
     axes,
-    axis as loop,
     load,
     m,
     reduce,
+)
+from symgraph.graph.index import (
+    axis as loop,
 )
 from symgraph.graph.leaves import as_value
 from symgraph.graph.node import Value, make
@@ -195,9 +197,7 @@ class Prod(Reduction):
         sample(lambda x: F.prod(x, axis=0), arg((3, 4), "int8", low=-9, high=9)),
         sample(lambda x: F.prod(x, axis=0), arg((3, 4), "bool")),
     )
-    bad = (
-        bad(lambda x: F.prod(x, axis=-3), arg((2, 3)), error=ArgumentError, match="axis -3"),
-    )
+    bad = (bad(lambda x: F.prod(x, axis=-3), arg((2, 3)), error=ArgumentError, match="axis -3"),)
 
 
 class Extreme(Reduction):
@@ -308,7 +308,7 @@ def _logical_samples(name: str) -> tuple[Any, ...]:
 
 
 @op
-class Any_(Logical):
+class AnyTrue(Logical):
     """Whether any element along axes is not zero."""
 
     name = "any"
@@ -318,9 +318,10 @@ class Any_(Logical):
 
 
 @op
-class All(Logical):
+class AllTrue(Logical):
     """Whether all elements along axes are not zero."""
 
+    name = "all"
     monoid = ALL
     samples = _logical_samples("all")
     bad = (bad(lambda x: F.all(x, axis=1), arg((2,), "bool"), error=ArgumentError, match="axis 1"),)
@@ -371,13 +372,13 @@ def min(x: Any, axis: Axis = None, *, keepdims: bool = False) -> Value:
 @function_of
 def any(x: Any, axis: Axis = None, *, keepdims: bool = False) -> Value:
     """Tell whether any element along axes is not zero; of an empty axis: False."""
-    return _reduce(Any_, "any", x, axis, keepdims)
+    return _reduce(AnyTrue, "any", x, axis, keepdims)
 
 
 @function_of
 def all(x: Any, axis: Axis = None, *, keepdims: bool = False) -> Value:
     """Tell whether all elements along axes are not zero; of an empty axis: True."""
-    return _reduce(All, "all", x, axis, keepdims)
+    return _reduce(AllTrue, "all", x, axis, keepdims)
 
 
 def _reduce(cls: type[Reduction], name: str, x: Any, axis: Axis, keepdims: bool) -> Value:

@@ -69,7 +69,7 @@ class Softmax(Op):
 
     def ref(self, xp: ModuleType, *arrays: Array) -> Array:
         (x,) = arrays
-        with np.errstate(invalid="ignore", over="ignore"):
+        with np.errstate(all="ignore"):
             y = _shifted(xp, widen(x), self.axis)
             xp.exp(y, out=y)
             y /= xp.sum(y, axis=self.axis, keepdims=True)
@@ -107,7 +107,7 @@ class LogSoftmax(Op):
 
     def ref(self, xp: ModuleType, *arrays: Array) -> Array:
         (x,) = arrays
-        with np.errstate(invalid="ignore", over="ignore"):
+        with np.errstate(all="ignore"):
             y = _shifted(xp, widen(x), self.axis)
             y -= xp.log(xp.sum(xp.exp(y), axis=self.axis, keepdims=True))
         return y.astype(x.dtype, copy=False)
@@ -132,7 +132,7 @@ class Logsumexp(Op):
         sample(lambda x: F.logsumexp(x, axis=0), arg(ROWS)),
         sample(lambda x: F.logsumexp(x, axis=(0, -1), keepdims=True), arg((2, "C", 3))),
         sample(lambda x: F.logsumexp(x, axis=()), arg((2, 3))),
-        sample(lambda x: F.logsumexp(x, axis=1), arg((3, "C")), sizes={"C": 0}),
+        sample(lambda x: F.logsumexp(x, axis=1), arg((3, "C")), sizes={"C": 0}, gradient=()),
         sample(lambda x: F.logsumexp(x, axis=1), WILD, gradient=()),
     )
     bad = (
@@ -150,7 +150,7 @@ class Logsumexp(Op):
         (x,) = arrays
         if not self.axes:
             return x
-        with np.errstate(divide="ignore", over="ignore"):
+        with np.errstate(all="ignore"):
             values = widen(x)
             top = xp.max(values, axis=self.axes, keepdims=True, initial=-xp.inf)
             top = xp.where(xp.isfinite(top), top, 0).astype(values.dtype)

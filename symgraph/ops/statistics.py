@@ -93,9 +93,7 @@ def std(x: Any, axis: Axis = None, *, correction: float = 0, keepdims: bool = Fa
     Its gradient is not finite where all elements are equal. Raises as `var` does.
     """
     value, dtype = _floating(x)
-    return cast_to(
-        F.sqrt(F.var(value, axis=axis, correction=correction, keepdims=keepdims)), dtype
-    )
+    return cast_to(F.sqrt(F.var(value, axis=axis, correction=correction, keepdims=keepdims)), dtype)
 
 
 @composite(

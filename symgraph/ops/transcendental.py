@@ -93,7 +93,7 @@ cosh = scalar_op("cosh", lambda m, x: m.cosh(x), d=lambda m, x, y: m.sinh(x),
     latex=r"\cosh {0}", doc="Take the hyperbolic cosine.")
 tanh = scalar_op("tanh", lambda m, x: m.tanh(x), d=lambda m, x, y: 1 - y * y,
     latex=r"\tanh {0}", doc="Take the hyperbolic tangent.")
-asinh = scalar_op("asinh", _asinh, d=lambda m, x, y: m.rsqrt(x * x + 1),
+asinh = scalar_op("asinh", _asinh, d=lambda m, x, y: 1 / m.cosh(y),
     latex=r"\operatorname{{arsinh}} {0}", doc="Invert the hyperbolic sine.")
 acosh = scalar_op("acosh", _acosh, d=lambda m, x, y: m.rsqrt(x - 1) * m.rsqrt(x + 1),
     domain=(1.2, 4.0), latex=r"\operatorname{{arcosh}} {0}",

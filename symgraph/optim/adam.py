@@ -34,8 +34,8 @@ class Adam(Optimizer):
         clip_value: float | None = None,
     ) -> None:
         name = type(self).__name__
-        if not all(0 <= beta < 1 for beta in betas):
-            raise ArgumentError(f"{name}: betas must be in [0, 1), got {betas}.")
+        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+            raise ArgumentError(f"{name}: betas must be two numbers in [0, 1), got {betas}.")
         if not epsilon > 0:
             raise ArgumentError(f"{name}: epsilon must be > 0, got {epsilon}.")
         self.betas = betas

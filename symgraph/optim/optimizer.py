@@ -12,6 +12,7 @@ from symgraph.autodiff.reverse import grad
 from symgraph.errors import ArgumentError, ArgumentTypeError
 from symgraph.graph.leaves import Shared, cast_to, shared
 from symgraph.graph.node import Value
+from symgraph.graph.precision import wide
 from symgraph.graph.registry import F
 
 
@@ -26,17 +27,21 @@ class Group:
     2.0
     """
 
-    parameters: Sequence[Shared]
+    parameters: Iterable[Shared]
     rate: float = 1.0
     decay: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parameters", tuple(self.parameters))
 
 
 class Optimizer(ABC):
     """Turns a loss into updates; subclasses give `step` for one parameter.
 
-    The learning rate is itself a shared variable, `optimizer.lr`, so a schedule changes it without
-    compiling again. `clip_norm` scales all gradients together so that their joint Euclidean norm
-    is at most this; `clip_value` limits each element first.
+    The learning rate is itself a shared variable, `optimizer.lr` (float64, rounded to the dtype of
+    each parameter), so a schedule changes it without compiling again. `clip_norm` scales all
+    gradients together so that their joint Euclidean norm is at most this; `clip_value` limits each
+    element first.
     """
 
     def __init__(
@@ -58,7 +63,7 @@ class Optimizer(ABC):
         self.weight_decay = weight_decay
         self.clip_norm = clip_norm
         self.clip_value = clip_value
-        self.lr = shared(np.float32(lr), "lr")
+        self.lr = shared(np.float64(lr), "lr")
         self.slots: dict[Shared, dict[str, Shared]] = {
             parameter: {
                 slot: shared(np.zeros_like(parameter.storage.array), f"{parameter.label}.{slot}")
@@ -117,7 +122,9 @@ class Optimizer(ABC):
             gradients = [F.clip(g, -self.clip_value, self.clip_value) for g in gradients]
         if self.clip_norm is None:
             return gradients
-        squares = [cast_to(F.sum(g * g), "float32") for g in gradients]
+        # One number for each gradient: float64 costs nothing here and does not overflow.
+        wider = [wide(g) for g in gradients]
+        squares = [cast_to(F.sum(g * g), "float64") for g in wider]
         total = squares[0]
         for square in squares[1:]:
             total = total + square
@@ -134,7 +141,14 @@ class Optimizer(ABC):
         result = self.common_state()
         for index, (parameter, slots) in enumerate(self.slots.items()):
             prefix = by_parameter.get(parameter, str(index))
-            result.update((f"{prefix}.{slot}", variable) for slot, variable in slots.items())
+            for slot, variable in slots.items():
+                name = f"{prefix}.{slot}"
+                if name in result:
+                    raise ArgumentError(
+                        f"{type(self).__name__}: two arrays of the state are called `{name}`.",
+                        fix="give the names of all parameters: net.named_state()",
+                    )
+                result[name] = variable
         return result
 
 
@@ -152,6 +166,7 @@ def _grouped(name: str, parameters: Iterable[Shared | Group]) -> list[Group]:
     seen: set[Shared] = set()
     for group in groups:
         _at_least(name, "rate of a group", group.rate, 0)
+        _at_least(name, "decay of a group", group.decay or 0.0, 0)
         for parameter in group.parameters:
             if not isinstance(parameter, Shared):
                 raise ArgumentTypeError(

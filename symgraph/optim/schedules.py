@@ -19,6 +19,9 @@ class Schedule(ABC):
     def __call__(self, position: float) -> float:
         """Give the learning rate at a position (in epochs or steps, as the caller counts)."""
 
+    def report(self, measure: float) -> None:  # noqa: B027 - most schedules do not listen
+        """Take the measure of one validation, for schedules that follow it."""
+
     def state(self) -> dict[str, Any]:
         """Give what a checkpoint must keep; nothing for pure functions of the position."""
         return {}
@@ -83,6 +86,10 @@ class Warmup(Schedule):
         part = min(max(position / self.length, 0.0), 1.0)
         return self.inner(position) * (self.start + (1 - self.start) * part)
 
+    def report(self, measure: float) -> None:
+        """Hand the measure to the inner schedule."""
+        self.inner.report(measure)
+
     def state(self) -> dict[str, Any]:
         """Give the inner schedule's state."""
         return self.inner.state()
@@ -126,7 +133,8 @@ class Plateau(Schedule):
         state = self._state
         state["reports"] += 1
         score = self.sign * measure
-        if state["best"] is None or score >= state["best"] + self.threshold:
+        better = state["best"] is None or score >= state["best"] + self.threshold
+        if better and not math.isnan(score):
             state["best"], state["stale"] = score, 0
             return
         state["stale"] += 1
@@ -143,4 +151,9 @@ class Plateau(Schedule):
         missing = set(self._state) - set(state)
         if missing:
             raise ArgumentError(f"Plateau: the state lacks {', '.join(sorted(missing))}.")
+        for key in self._state:
+            if not isinstance(state[key], int | float) and not (
+                key == "best" and state[key] is None
+            ):
+                raise ArgumentError(f"Plateau: `{key}` must be a number, got {state[key]!r:.60}.")
         self._state = {key: state[key] for key in self._state}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from tests.dims.formulas import SYMBOLS, B, Formula, box, formulas
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +19,7 @@ from symgraph.dims import (
     substitute,
 )
 from symgraph.errors import DimError
+from tests.dims.formulas import SYMBOLS, B, Formula, box, formulas
 
 # More of them than elsewhere: a wrong answer about a size is a wrong shape everywhere.
 RELAXED = settings(

@@ -1,4 +1,4 @@
-"""Oracles of the elementwise operations: functions of NumPy, SciPy and mpmath, Python's integers."""
+"""Oracles of the elementwise operations: NumPy, SciPy, mpmath, and Python's own integers."""
 
 from __future__ import annotations
 
@@ -90,7 +90,12 @@ def _elu(op: Any, x: Array) -> Array:
 def _cast(op: Any, x: Array) -> Array:
     if op.dtype == "bool":
         return x != 0
-    return np.trunc(x) if "int" in op.dtype and is_floating(x.dtype) else x
+    if "int" not in op.dtype:
+        return x
+    limits = np.iinfo(op.dtype)
+    turns = int(limits.max) - int(limits.min) + 1
+    found = [(int(one) - int(limits.min)) % turns + int(limits.min) for one in x.reshape(-1)]
+    return np.array(found, op.dtype).reshape(x.shape)
 
 
 # fmt: off
@@ -108,7 +113,7 @@ ORACLES: dict[str, Callable[..., Any]] = {
     "sign":          whole(lambda x: (x > 0) - (x < 0), np.sign),
     "square":        whole(lambda x: x * x, np.square),
     "sqrt":          named(np.sqrt),
-    "rsqrt":         named(lambda x: np.power(np.where(x == 0, 0.0, x), -0.5)),
+    "rsqrt":         named(lambda x: np.copysign(np.power(x, -0.5), x)),
     "reciprocal":    named(lambda x: np.true_divide(1.0, x)),
     "maximum":       named(np.maximum),
     "minimum":       named(np.minimum),

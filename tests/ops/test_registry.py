@@ -311,7 +311,7 @@ def test_bad(name: str, bad: Bad) -> None:
     text = str(info.value)
     assert info.type is bad.error or bad.error is not SymgraphError, "name the exact class"
     assert name.rstrip("_") in text, f"the message does not name `{name}`: {text}"
-    # an error about an argument is about the call itself; one about operands shows where they came from
+    # an argument is wrong in the call itself; an operand was made elsewhere: the line says where
     if operands and not isinstance(info.value, ArgumentError | ArgumentTypeError):
         assert "registry_cases.py:" in text, f"the message does not show the user's line: {text}"
 

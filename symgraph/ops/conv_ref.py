@@ -1,0 +1,175 @@
+"""Convolution and its two gradients with NumPy or CuPy, as matrix products of columns.
+
+A column holds the input elements under the filter at one output position (im2col; Chellapilla,
+Puri, Simard 2006). Columns of many positions form a matrix, so that BLAS does the work. They are
+made a block of positions at a time, and a block stays in the cache.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from types import ModuleType
+from typing import Any, NamedTuple
+
+Array = Any
+Sizes = tuple[int, ...]
+
+BLOCK = 8 << 20  # bytes of one block of columns
+
+
+class Geometry(NamedTuple):
+    """Where the filters stand: one number, or one pair, for each spatial axis."""
+
+    kernel: Sizes
+    stride: Sizes
+    padding: tuple[tuple[int, int], ...]
+    dilation: Sizes
+    groups: int
+
+    @property
+    def extent(self) -> Sizes:
+        """The length of the input under a filter."""
+        return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation))
+
+    def padded(self, sizes: Sequence[int]) -> Sizes:
+        """The sizes with their padding."""
+        return tuple(low + size + high for size, (low, high) in zip(sizes, self.padding))
+
+    def positions(self, sizes: Sequence[int]) -> Sizes:
+        """The number of positions of the filters."""
+        lengths = zip(self.padded(sizes), self.extent, self.stride)
+        return tuple((size - extent) // stride + 1 for size, extent, stride in lengths)
+
+    def inner(self, sizes: Sequence[int]) -> tuple[slice, ...]:
+        """The part of the padded sizes that is no padding."""
+        return tuple(slice(low, low + size) for size, (low, _) in zip(sizes, self.padding))
+
+
+def conv(xp: ModuleType, x: Array, w: Array, geometry: Geometry) -> Array:
+    """Convolve (n, c, *sizes) with (o, c / groups, *kernel)."""
+    filters = grouped(w, geometry.groups)
+    groups, each, _ = filters.shape
+    out = geometry.positions(x.shape[2:])
+    y = xp.empty((x.shape[0], groups, each, *out), x.dtype)
+    for images, rows, columns in blocks_of_columns(xp, x, geometry):
+        part = y[images, :, :, rows]
+        found = xp.matmul(filters, columns).reshape(groups, each, part.shape[0], *part.shape[3:])
+        part[...] = xp.moveaxis(found, 2, 0)
+    return y.reshape(x.shape[0], groups * each, *out)
+
+
+def conv_weight(xp: ModuleType, x: Array, g: Array, geometry: Geometry) -> Array:
+    """Give the gradient by the filters: columns times cotangents, summed over all positions."""
+    cotangents = split_channels(g, geometry.groups)
+    groups, each, channels = geometry.groups, cotangents.shape[2], x.shape[1] // geometry.groups
+    total = xp.zeros((groups, channels * math.prod(geometry.kernel), each), x.dtype)
+    for images, rows, columns in blocks_of_columns(xp, x, geometry):
+        # columns on the left: BLAS is faster so than with the transposed product
+        total += xp.matmul(columns, as_matrix(xp, cotangents[images, :, :, rows]).swapaxes(1, 2))
+    return total.swapaxes(1, 2).reshape(groups * each, channels, *geometry.kernel)
+
+
+def conv_input(
+    xp: ModuleType, g: Array, w: Array, sizes: Sequence[int], geometry: Geometry
+) -> Array:
+    """Give the gradient by the input: columns of gradients, added where they were taken (col2im)."""
+    filters = grouped(w, geometry.groups).swapaxes(1, 2)
+    cotangents = split_channels(g, geometry.groups)
+    groups, channels = geometry.groups, w.shape[1]
+    out, batch = g.shape[2:], g.shape[0]
+    dx = xp.empty((batch, groups, channels, *sizes), g.dtype)
+    for images, all_rows in blocks(batch, out, filters.shape[0] * filters.shape[1], g.dtype):
+        shape = (groups, channels, images.stop - images.start, *geometry.padded(sizes))
+        canvas = xp.zeros(shape, g.dtype)
+        for rows in all_rows:
+            part = cotangents[images, :, :, rows]
+            columns = xp.matmul(filters, as_matrix(xp, part))
+            columns = columns.reshape(
+                groups, channels, *geometry.kernel, part.shape[0], *part.shape[3:]
+            )
+            add_columns(canvas, columns, rows.start, geometry)
+        dx[images] = xp.moveaxis(canvas[(..., *geometry.inner(sizes))], 2, 0)
+    return dx.reshape(batch, groups * channels, *sizes)
+
+
+def grouped(w: Array, groups: int) -> Array:
+    """View filters as one matrix for each group: (groups, o / groups, c / groups * taps)."""
+    return w.reshape(groups, w.shape[0] // groups, math.prod(w.shape[1:]))
+
+
+def split_channels(x: Array, groups: int) -> Array:
+    """View (n, c, *sizes) as (n, groups, c / groups, *sizes)."""
+    return x.reshape(x.shape[0], groups, x.shape[1] // groups, *x.shape[2:])
+
+
+def as_matrix(xp: ModuleType, part: Array) -> Array:
+    """Copy (n, groups, c, *positions) to (groups, c, n * positions)."""
+    moved = xp.moveaxis(part, 0, 2)
+    return moved.reshape(*moved.shape[:2], math.prod(moved.shape[2:]))
+
+
+def blocks(
+    batch: int, out: Sequence[int], column: int, dtype: Any
+) -> Iterator[tuple[slice, list[slice]]]:
+    """Cut the output positions into blocks of whole images, or of rows of one image.
+
+    `column` is the number of elements of a column.
+    """
+    image = max(1, math.prod(out) * column * dtype.itemsize)
+    images = max(1, BLOCK // image)
+    rows = max(1, out[0] if image <= BLOCK else BLOCK * out[0] // image)
+    all_rows = [slice(start, min(start + rows, out[0])) for start in range(0, out[0], rows)]
+    for start in range(0, batch, images):
+        yield slice(start, min(start + images, batch)), all_rows
+
+
+def blocks_of_columns(
+    xp: ModuleType, x: Array, geometry: Geometry
+) -> Iterator[tuple[slice, slice, Array]]:
+    """Give (images, rows, columns): the columns of a block are (groups, c * taps, positions)."""
+    groups, channels = geometry.groups, x.shape[1] // geometry.groups
+    taps = channels * math.prod(geometry.kernel)
+    out = geometry.positions(x.shape[2:])
+    for images, all_rows in blocks(x.shape[0], out, groups * taps, x.dtype):
+        seen = windows(xp, pad(xp, x[images], geometry), geometry)
+        for rows in all_rows:
+            part = seen[(..., rows, *(slice(None) for _ in out[1:]))]
+            columns = xp.ascontiguousarray(part)
+            positions = math.prod(part.shape[-len(out) - 1 :])
+            yield images, rows, columns.reshape(groups, taps, positions)
+
+
+def pad(xp: ModuleType, x: Array, geometry: Geometry) -> Array:
+    """Give zeros around an array, or the array itself where there is no padding."""
+    if not any(map(any, geometry.padding)):
+        return x
+    padded = xp.zeros((*x.shape[:2], *geometry.padded(x.shape[2:])), x.dtype)
+    padded[(..., *geometry.inner(x.shape[2:]))] = x
+    return padded
+
+
+def windows(xp: ModuleType, x: Array, geometry: Geometry) -> Array:
+    """View a padded input as (groups, c / groups, *kernel, n, *positions), without copying."""
+    rank = len(geometry.kernel)
+    split = split_channels(x, geometry.groups)
+    spatial = tuple(range(3, 3 + rank))
+    sliding = xp.lib.stride_tricks.sliding_window_view
+    seen = sliding(split, geometry.extent, axis=spatial)
+    every = (*geometry.stride, *geometry.dilation)
+    seen = seen[(..., *(slice(None, None, step) for step in every))]
+    taps = tuple(range(3 + rank, 3 + 2 * rank))
+    return seen.transpose(1, 2, *taps, 0, *spatial)
+
+
+def add_columns(canvas: Array, columns: Array, top: int, geometry: Geometry) -> None:
+    """Add columns to the places they were taken from; `top` is the first row of positions."""
+    out = columns.shape[-len(geometry.kernel) :]
+    first = (top, *(0 for _ in out[1:]))
+    for tap in itertools.product(*map(range, geometry.kernel)):
+        place = tuple(
+            slice(d * t + s * f, d * t + s * (f + n - 1) + 1, s)
+            for t, d, s, f, n in zip(tap, geometry.dilation, geometry.stride, first, out)
+        )
+        canvas[(..., *place)] += columns[(slice(None), slice(None), *tap)]

@@ -1,0 +1,254 @@
+"""`x[key]`: NumPy's indexing with integers, slices, `...`, None, and integer values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from symgraph.dims import Dim, Size, collect_guards, less, less_equal, slice_length
+from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError, IndexRangeError
+from symgraph.graph.arguments import normal_axis
+from symgraph.graph.dtypes import default_float, dtype_name, is_integer
+from symgraph.graph.leaves import as_value, cast_to
+from symgraph.graph.node import Value
+from symgraph.graph.registry import F, composite
+from symgraph.graph.samples import arg, bad, sample
+
+
+@dataclass
+class Basic:
+    """What the integers and slices of a key select, axis by axis."""
+
+    starts: list[Size]
+    lengths: list[Size]
+    steps: list[int]
+    dropped: list[int]
+    counted: list[Size]
+
+    def add(self, start: Size, length: Size, step: int = 1) -> None:
+        """Add an axis."""
+        self.starts.append(start)
+        self.lengths.append(length)
+        self.steps.append(step)
+
+    def apply(self, x: Value) -> Value:
+        """Cut it out of a value."""
+        return F.slice_at(
+            x, self.starts, self.lengths, self.steps, dropped=self.dropped, counted=self.counted
+        )
+
+
+@composite(
+    samples=[
+        sample(lambda x: x[1:, None, ..., 0], arg(("B", 2, 3)), label="basic"),
+        sample(lambda x: x[None, None], arg(("B",)), label="new axes"),
+        sample(lambda x, i: x[i], arg(("B", 3)), arg((2,), "int32", low=-3, high=3), label="rows"),
+        sample(lambda x, i: x[:, i], arg(("B", 3)), arg((), "int64", low=0, high=3), label="one"),
+        sample(
+            lambda x, i: x[F.arange(x.shape[0]), i], arg(("B", 5)),
+            arg(("B",), "int32", low=0, high=5), label="picked",
+        ),
+        sample(
+            lambda x, i: x[i, :, [[0], [2]]], arg((4, "B", 3)), arg((5,), "int8", low=-4, high=4),
+            label="apart",
+        ),
+        sample(lambda x: x[[2, 0], ::2, -1], arg((3, "B", 2)), label="mixed"),
+    ],
+    bad=[
+        bad(lambda x: x[3], arg((3, 2)), error=IndexRangeError, match="index: 3 is out of range"),
+        bad(lambda x: x[0, -3], arg((3, 2)), error=IndexRangeError, match="axis 1 of `x0`"),
+        bad(lambda x: x[0, 0, 0], arg((3, 2)), error=IndexRangeError, match="3 indices .* 2 axes"),
+        bad(lambda x: x[..., ...], arg((3, 2)), error=ArgumentError, match="index: only one ..."),
+        bad(lambda x: x[0.5], arg((3, 2)), error=ArgumentTypeError, match="index: float"),
+        bad(lambda x: x[True], arg((3, 2)), error=ArgumentTypeError, match="index: bool"),
+        bad(lambda x: x["a"], arg((3, 2)), error=ArgumentTypeError, match="index: str"),
+        bad(lambda x: x[::0], arg((3, 2)), error=ArgumentError, match="index: the step .* 0"),
+        bad(lambda x: x[1.0:], arg((3, 2)), error=ArgumentTypeError, match="index: a bound"),
+        bad(lambda x: x[x > 0], arg((3, 2)), error=DTypeError, match="index: .* integers"),
+        bad(lambda x: x[x[0, 0] :], arg((3, 2), "int32"), error=ArgumentTypeError, match="a bound"),
+    ],
+)  # fmt: skip
+def index(x: Any, key: Any) -> Value:
+    """Select elements by NumPy's rules: what `x[key]` does.
+
+    Integers (negative ones count from the end), slices with bounds that may be symbolic, `...`,
+    None, and integer values or arrays. A symbolic bound is taken to be counted from the front
+    unless it is negative for all sizes. Raises `IndexRangeError` for an integer that is outside for
+    all sizes, `DTypeError` for values that hold no integers.
+
+    >>> import symgraph as sg
+    >>> x = sg.tensor("x", (sg.dim("B"), 3))
+    >>> str(x[1:, 0].type), str(x[::-2].type)
+    ('float32[B - 1]', 'float32[(B + 1)//2, 3]')
+    """
+    value = as_value(x)
+    parts = _completed(key, value)
+    wide = any(isinstance(part, Value) and part.ndim for part in parts)
+    basic = Basic([], [], [], [], [])
+    layout: list[Value | str] = []  # what each axis before the gathering is
+    for part in parts:
+        d = len(basic.starts)
+        if part is None:
+            layout.append("new")
+        elif isinstance(part, slice):
+            _add_slice(basic, part, value.shape[d])
+            layout.append("kept")
+        elif isinstance(part, Value):
+            basic.add(0, value.shape[d])
+            layout.append(part)
+        elif wide:
+            # beside an array an integer is an index of its own, as in NumPy
+            _inside(part, d, value)
+            basic.add(0, value.shape[d])
+            layout.append(as_value(part, "int64"))
+        else:
+            basic.dropped.append(d)
+            basic.add(_inside(part, d, value), 1)
+    return _gathered(basic.apply(value), layout)
+
+
+def _gathered(value: Value, layout: Sequence[Value | str]) -> Value:
+    """Insert the new axes, then select along those that have a value as index."""
+    if "new" in [part for part in layout if isinstance(part, str)]:
+        rest = iter(value.shape)
+        sizes = [1 if _is_new(part) else next(rest) for part in layout]
+        value = F.reshape(value, tuple(sizes))
+    places = [d for d, part in enumerate(layout) if isinstance(part, Value)]
+    if not places:
+        return value
+    indices = [part for part in layout if isinstance(part, Value)]
+    if places[-1] - places[0] == len(places) - 1:
+        return F.gather(value, indices, axis=places[0])  # type: ignore[no-any-return]
+    rest_axes = [d for d in range(value.ndim) if d not in places]
+    moved = F.permute_dims(value, (*places, *rest_axes))
+    return F.gather(moved, indices, axis=0)  # type: ignore[no-any-return]
+
+
+def _is_new(part: Value | str) -> bool:
+    return isinstance(part, str) and part == "new"
+
+
+def _completed(key: Any, x: Value) -> list[Any]:
+    """Give a key with one part for each axis: arrays as values, `...` written out."""
+    given = list(key) if isinstance(key, tuple) else [key]
+    parts = [_part(part) for part in given]
+    used = len([part for part in parts if part is not None and part is not Ellipsis])
+    if used > x.ndim:
+        raise IndexRangeError(
+            f"index: {used} indices, but `{x.label}` has {x.ndim} axes.",
+            details=[x.describe()],
+            fix="remove some, or add axes with None",
+        )
+    dots = [number for number, part in enumerate(parts) if part is Ellipsis]
+    if len(dots) > 1:
+        raise ArgumentError("index: only one ... can stand in a key.", fix="use : for each axis")
+    place = dots[0] if dots else len(parts)
+    return [*parts[:place], *[slice(None)] * (x.ndim - used), *parts[place + len(dots) :]]
+
+
+def _part(part: Any) -> Any:
+    """Give one part of a key in its plain form: int, size, slice, None, `...` or integer value."""
+    if part is None or part is Ellipsis or isinstance(part, slice | Dim):
+        return part
+    if isinstance(part, bool | np.bool_) or not isinstance(
+        part, int | np.integer | np.ndarray | list | Value
+    ):
+        raise ArgumentTypeError(
+            f"index: {type(part).__name__} {part!s:.40} is no index.",
+            fix="use integers, slices, ..., None, or integer values; F.where selects by a mask",
+        )
+    if isinstance(part, int | np.integer):
+        return int(part)
+    if isinstance(part, list) and not part:
+        part = np.zeros(0, np.int64)
+    value = as_value(part)
+    if not is_integer(value.dtype):
+        raise DTypeError(
+            f"index: `{value.label}` must hold integers, not {value.dtype}.",
+            details=[value.describe()],
+            fix="use F.where(mask, a, b) for a mask; cast floats to int64 first",
+        )
+    return value
+
+
+def _inside(number: int | Dim, d: int, x: Value) -> Size:
+    """Give an integer index counted from the front, or raise `IndexRangeError`."""
+    size = x.shape[d]
+    place: Size = number + size if less(number, 0) else number
+    if less(place, 0) or less_equal(size, place):
+        raise IndexRangeError(
+            f"index: {number} is out of range for axis {d} of `{x.label}`, whose size is {size}.",
+            details=[x.describe()],
+            fix=f"use -{size} to {size - 1}" if isinstance(size, int) and size else "",
+        )
+    return place
+
+
+def _add_slice(basic: Basic, part: slice, size: Size) -> None:
+    bounds = [_bound(part.start), _bound(part.stop)]
+    step = 1 if part.step is None else _bound(part.step)
+    if not isinstance(step, int) or step == 0:
+        raise ArgumentError(
+            f"index: the step of a slice must be a number and not be 0, got {step}.",
+            fix="use a step such as 2 or -1",
+        )
+    with collect_guards() as guards:
+        start, length = slice_length(size, bounds[0], bounds[1], step)
+    basic.counted.extend(guard.right for guard in guards)
+    basic.add(start, length, step)
+
+
+def _bound(bound: Any) -> Size | None:
+    if bound is None or isinstance(bound, Dim):
+        return bound
+    if isinstance(bound, bool) or not isinstance(bound, int | np.integer):
+        raise ArgumentTypeError(
+            f"index: a bound of a slice must be an int or a size, got {type(bound).__name__}.",
+            fix="for a position that is computed use x[i + F.arange(n)]",
+        )
+    return int(bound)
+
+
+@composite(
+    samples=[
+        sample(lambda i: F.one_hot(i, 4), arg(("B",), "int32", low=0, high=4), label="last"),
+        sample(lambda i: F.one_hot(i, 3, axis=0), arg((2, "B"), "uint8", high=3), label="first"),
+        sample(
+            lambda i: F.one_hot(i, 300, "bool"), arg((3,), "int8", low=-2, high=5), label="wide"
+        ),
+        sample(
+            lambda i: F.one_hot(i, i.shape[0]), arg(("B",), "int64", low=0, high=9), label="size"
+        ),
+    ],
+    bad=[
+        bad(lambda i: F.one_hot(i, 3), arg((2,)), error=DTypeError, match="one_hot: .* integers"),
+        bad(
+            lambda i: F.one_hot(i, 3, axis=2), arg((2,), "int32"), error=ArgumentError, match="axis"
+        ),
+    ],
+)
+def one_hot(indices: Any, depth: Size, dtype: Any = None, axis: int = -1) -> Value:
+    """Write each index as a row with a 1 at its place: y[..., j] = 1 where j = indices[...].
+
+    An index outside 0..depth-1 gives a row of zeros. The new axis stands at `axis`; the dtype is
+    `config.float_dtype` unless given. Raises `DTypeError` unless `indices` holds integers.
+
+    >>> import symgraph as sg
+    >>> sg.F.one_hot(sg.constant([1, 0]), 2, "int8").eval().tolist()
+    [[0, 1], [1, 0]]
+    """
+    value = as_value(indices)
+    if not is_integer(value.dtype):
+        raise DTypeError(
+            f"one_hot: `{value.label}` must hold integers, not {value.dtype}.",
+            details=[value.describe()],
+            fix='cast first: x.cast("int32")',
+        )
+    place = normal_axis("one_hot", axis, value.ndim + 1)
+    column = F.expand_dims(value.cast("int64"), place)
+    numbers = F.reshape(F.arange(depth), (-1, *(1,) * (value.ndim - place)))
+    found = F.equal(column, numbers)
+    return cast_to(found, default_float() if dtype is None else dtype_name(dtype))
