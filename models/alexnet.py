@@ -32,8 +32,8 @@ class AlexNet(sg.nn.Module):
 
     def __init__(self, classes: int = 1000) -> None:
         def conv(inputs: int, outputs: int, kernel: int, bias: float, **options: Any) -> Conv2d:
-            start = {"weight": normal(0.01), "bias": constant(bias)}
-            return Conv2d(inputs, outputs, kernel, **start, **options)
+            weight = normal(0.01)
+            return Conv2d(inputs, outputs, kernel, weight=weight, bias=constant(bias), **options)
 
         def dense(inputs: int, outputs: int, std: float, bias: float) -> Dense:
             return Dense(inputs, outputs, weight=normal(std), bias=constant(bias))
@@ -41,13 +41,15 @@ class AlexNet(sg.nn.Module):
         def relu() -> Activation:
             return Activation("relu")
 
+        first = conv(3, 96, 11, 0.0, stride=4)
         self.features = Sequential(
-            conv(3, 96, 11, 0.0, stride=4), relu(), MaxPool2d(3, 2), LRN(),
+            first, relu(), MaxPool2d(3, 2), LRN(),
             conv(96, 256, 5, 0.1, padding=2, groups=2), relu(), MaxPool2d(3, 2), LRN(),
             conv(256, 384, 3, 0.0, padding=1), relu(),
             conv(384, 384, 3, 0.1, padding=1, groups=2), relu(),
             conv(384, 256, 3, 0.0, padding=1, groups=2), relu(), MaxPool2d(3, 2),
         )  # fmt: skip
+        self._filters = first.weight
         self.classifier = Sequential(
             Flatten(),
             dense(9216, 4096, 0.005, 0.1), relu(), Dropout(0.5, inverted=False),
@@ -62,7 +64,7 @@ class AlexNet(sg.nn.Module):
     @property
     def filters(self) -> Value:
         """The first layer's filters, (96, 3, 11, 11)."""
-        return self.features[0].weight  # type: ignore[union-attr]
+        return self._filters
 
 
 def optimizer(net: sg.nn.Module, lr: float) -> sg.optim.SGD:

@@ -49,7 +49,9 @@ FAMILIES: Mapping[str, str] = {
     "activation": "elementwise", "arithmetic": "elementwise", "comparison": "elementwise",
     "transcendental": "elementwise",
     "reduce": "reduce", "argreduce": "exact", "prod_others": "reduce", "statistics": "composite",
-    "shape": "exact", "index": "exact", "control": "exact", "random": "exact", "sort": "exact",
+    "shape": "exact", "create": "exact", "join": "exact", "pad": "exact", "slicing": "exact",
+    "topk": "exact", "gather": "reduce", "along_axis": "reduce", "index": "exact",
+    "control": "exact", "random": "exact", "sort": "exact",
     "linalg": "contract", "conv": "contract",
     "pool": "reduce", "norm": "norm", "softmax": "norm", "losses": "norm",
 }
@@ -61,6 +63,7 @@ OVERRIDES: Mapping[str, str] = {
     **dict.fromkeys(("reciprocal", "negative", "positive", "abs", "sign", "relu"), "exact"),
     **dict.fromkeys(("maximum", "minimum", "clip", "where", "cast", "stop_gradient"), "exact"),
     **dict.fromkeys(("floor", "ceil", "trunc", "round"), "exact"),
+    **dict.fromkeys(("take", "take_along_axis", "max", "min", "any", "all"), "exact"),
     "random_normal": "norm",  # the oracle is SciPy's inverse; tests/ops/test_random.py compares bits
     "gelu": "tail",
     "logaddexp": "reduce",  # the maximum and the logarithm may cancel

@@ -109,7 +109,7 @@ def score(measure: Function, batches: Iterable[Batch]) -> Score:
     return Score(count, total["loss"] / count, total["top1"] / count, total["top5"] / count)
 
 
-def validation_loader(data: Data, batch: int, crop: int, mean: np.ndarray | None = None) -> Loader:
+def validation_loader(data: Data, batch: int, crop: int) -> Loader:
     """Make the loader of the validation images: centre crops, stored order."""
     return Loader(data.validation, batch, shuffle=False, augment=False, crop=crop)
 
@@ -117,8 +117,8 @@ def validation_loader(data: Data, batch: int, crop: int, mean: np.ndarray | None
 def evaluate(model: Classifier, chosen: argparse.Namespace) -> int:
     """Measure a checkpoint on the validation images."""
     checkpoint = saved.load(find_checkpoint(chosen.checkpoint, model.name), model.name)
-    data = open_data(chosen.data)
-    classes = [str(name) for name in checkpoint.meta["classes"]]
+    data = open_data(chosen.data if "data" in chosen.given else saved.setting(checkpoint, "data"))
+    classes = saved.class_names(checkpoint)
     if list(data.validation.classes) != classes:
         raise DataError(
             f"evaluate: {checkpoint.path} was trained on {len(classes)} classes "
@@ -136,7 +136,7 @@ def evaluate(model: Classifier, chosen: argparse.Namespace) -> int:
 def predict(model: Classifier, chosen: argparse.Namespace) -> int:
     """Name what pictures show."""
     checkpoint = saved.load(find_checkpoint(chosen.checkpoint, model.name), model.name)
-    classes = [str(name) for name in checkpoint.meta["classes"]]
+    classes = saved.class_names(checkpoint)
     mean = checkpoint.tensors[saved.MEAN]
     pictures = [load_image(Path(name), mean.shape[-1]) for name in chosen.images]
     net = model.build(len(classes))

@@ -217,6 +217,20 @@ class _Help(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpF
         return super()._get_help_string(action)
 
 
+class _Given(argparse.Action):
+    """Store a value and note in `given` that the user chose it: a resumed run keeps the rest."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        setattr(namespace, self.dest, values)
+        namespace.given = (*namespace.given, self.dest)
+
+
 class _RefuseGpus(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
         parser.error(
@@ -228,10 +242,16 @@ class _RefuseGpus(argparse.Action):
 def _add_train_flags(parser: argparse.ArgumentParser, name: str) -> None:
     training = parser.add_argument_group("training")
     add = training.add_argument
-    add("--epochs", type=positive_int, default=10, metavar="N", help="passes over the images")
-    add("--batch", type=positive_int, default=128, metavar="N", help="images in one step")
-    add("--learning-rate", type=positive_float, default=0.01, metavar="X", help="rate at the start")
-    add("--seed", type=seed, default=0, metavar="N", help="of weights, order of images and dropout")
+    # fmt: off
+    settings: tuple[tuple[str, Callable[[str], float], float, str, str], ...] = (
+        ("--epochs",        positive_int,   10,   "N", "passes over the images"),
+        ("--batch",         positive_int,   128,  "N", "images in one step"),
+        ("--learning-rate", positive_float, 0.01, "X", "rate at the start"),
+        ("--seed",          seed,           0,    "N", "of weights, order of images and dropout"),
+    )
+    # fmt: on
+    for flag, kind, start, metavar, text in settings:
+        add(flag, action=_Given, type=kind, default=start, metavar=metavar, help=text)
     add("--max-steps", type=positive_int, metavar="N", help="stop after N steps, whatever --epochs")
     run = parser.add_argument_group("run folder")
     add = run.add_argument
@@ -242,7 +262,7 @@ def _add_train_flags(parser: argparse.ArgumentParser, name: str) -> None:
         const=LATEST,
         metavar="PATH",
         help="go on from a checkpoint: a file, the folder of a run, or, without a PATH or with "
-        f"'{LATEST}', the latest one in --out or under runs/",
+        f"'{LATEST}', the latest one in --out or under runs/; settings not given are kept",
     )
     add(
         "--checkpoint-every",
@@ -254,11 +274,14 @@ def _add_train_flags(parser: argparse.ArgumentParser, name: str) -> None:
 
 
 def _add_data_flag(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(given=())
     parser.add_argument_group("data").add_argument(
         "--data",
+        action=_Given,
         default="digits",
         metavar="PATH",
-        help="a prepared data set, or 'digits': images that ship with scikit-learn",
+        help="a prepared data set, or 'digits': images that ship with scikit-learn; with a "
+        "checkpoint, what it was trained on unless given",
     )
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -34,14 +35,20 @@ class MetricsLog:
 
     A new run passes no `resume_step` and must find no file with lines in it. A resumed run passes
     the step of its checkpoint: lines of later steps, which it will write again, are removed first,
-    and so is a last line that was cut short.
+    and so are lines of that very step whose kind is among `again`, and a last line cut short.
 
     Raises:
         ArgumentError: a new run found the metrics of another one.
         DataError: the file to be resumed is damaged in the middle.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, resume_step: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        resume_step: int | None = None,
+        again: Collection[str] = (),
+    ) -> None:
         self.path = Path(path)
         exists = self.path.exists() and self.path.stat().st_size > 0
         if exists and resume_step is None:
@@ -50,7 +57,7 @@ class MetricsLog:
                 fix="resume that run, or choose another folder with --out",
             )
         if exists and resume_step is not None:
-            _truncate(self.path, resume_step)
+            _truncate(self.path, resume_step, again)
         self._file: TextIO = self.path.open("a", encoding="utf-8")
 
     def write(self, kind: str, *, step: int, **values: float | str | bool | None) -> None:
@@ -118,8 +125,12 @@ def read_metrics(path: str | os.PathLike[str]) -> Metrics:
     return Metrics(source, tuple(records), last.decode(errors="replace"))
 
 
-def _truncate(path: Path, step: int) -> None:
-    kept = [record for record in read_metrics(path).records if _step(record) <= step]
+def _truncate(path: Path, step: int, again: Collection[str]) -> None:
+    kept = [
+        record
+        for record in read_metrics(path).records
+        if _step(record) < step or (_step(record) == step and record["kind"] not in again)
+    ]
     with atomic_file(path) as file:
         for record in kept:
             values = {key: _plain(key, value) for key, value in record.items()}

@@ -22,6 +22,15 @@ _BLUE, _ORANGE, _GREY, _INK = "#1f5fa8", "#d9661f", "#d9d9d9", "#333333"
 _DPI = 120
 
 
+def check_pictures() -> None:
+    """Check that pictures can be drawn, before hours of training end in not drawing them.
+
+    Raises:
+        DeviceError: matplotlib is not installed.
+    """
+    _figure(1.0, 1.0)
+
+
 def plot_curves(
     metrics: Metrics | str | os.PathLike[str], path: str | os.PathLike[str], *, title: str = ""
 ) -> Path:

@@ -20,6 +20,15 @@ from symgraph.io import Checkpoint, check_matches, load_checkpoint, save_checkpo
 KIND = "image classifier"
 MEAN = "data.mean_image"
 
+# What a resumed run takes from its checkpoint, and evaluation too: flags of the command line.
+SETTINGS: dict[str, type] = {
+    "data": str, "batch": int, "learning_rate": float, "seed": int, "epochs": int,
+}  # fmt: skip
+
+_KEYS: dict[str, type] = {
+    "classes": list, "step": int, "settings": dict, "random_state": dict, "data_cursor": dict,
+}  # fmt: skip
+
 
 def variables(net: sg.nn.Module, optimizer: sg.optim.Optimizer | None = None) -> dict[str, Shared]:
     """Name every shared variable that a checkpoint holds."""
@@ -41,8 +50,8 @@ def save(
     """Write a checkpoint into a run's folder and give its path."""
     tensors = {name: v.value for name, v in variables(net, optimizer).items()}
     tensors[MEAN] = np.asarray(mean_image, np.float32)
-    stream = sg.random.default_stream().state()
-    return save_checkpoint(place, tensors, {**meta, "task": KIND, "random": stream})
+    stream = sg.default_stream().state()
+    return save_checkpoint(place, tensors, {**meta, "task": KIND, "random_state": stream})
 
 
 def load(path: Path, model: str) -> Checkpoint:
@@ -54,15 +63,33 @@ def load(path: Path, model: str) -> Checkpoint:
     if found.meta.get("task") != KIND or found.meta.get("model") != model:
         what = found.meta.get("model") or found.meta.get("task") or "something else"
         raise CheckpointError(
-            f"{path} is not a checkpoint of {model}: it holds {what}.",
+            f"{found.path} is not a checkpoint of {model}: it holds {what}.",
             fix=f"give a checkpoint that {model} wrote",
         )
-    for key, kind in (("classes", list), ("step", int), ("random", dict), ("loader", dict)):
+    for key, kind in _KEYS.items():
         if not isinstance(found.meta.get(key), kind):
-            raise CheckpointError(f"{path}: its document has no usable `{key}`.")
+            raise CheckpointError(f"{found.path}: its document has no usable `{key}`.")
     if MEAN not in found.tensors:
-        raise CheckpointError(f"{path}: it holds no mean image.")
+        raise CheckpointError(f"{found.path}: it holds no mean image.")
     return found
+
+
+def class_names(checkpoint: Checkpoint) -> list[str]:
+    """Give the names of the classes that a checkpoint was trained on, in order."""
+    names: Any = checkpoint.meta["classes"]
+    return [str(name) for name in names]
+
+
+def setting(checkpoint: Checkpoint, name: str) -> Any:
+    """Give a setting of the run that wrote a checkpoint: one of `SETTINGS`.
+
+    Raises `CheckpointError` when it is missing or of another kind.
+    """
+    settings: Any = checkpoint.meta["settings"]
+    value = settings.get(name)
+    if type(value) is not SETTINGS[name]:
+        raise CheckpointError(f"{checkpoint.path}: its document has no usable setting `{name}`.")
+    return value
 
 
 def restore(
@@ -76,14 +103,11 @@ def restore(
     Everything is checked before anything is written.
     """
     named = variables(net, optimizer)
-    wanted: dict[str, tuple[tuple[int, ...], str]] = {
-        name: (v.storage.array.shape, v.dtype) for name, v in named.items()
-    }
-    if optimizer is None:
-        wanted |= {n: s for n, s in checkpoint.signature.items() if n.startswith("optimizer.")}
-    wanted[MEAN] = checkpoint.signature[MEAN]
-    check_matches(checkpoint, wanted, what=model)
+    wanted = {name: (v.storage.array.shape, v.dtype) for name, v in named.items()}
+    surplus = [MEAN] if optimizer is not None else [MEAN, "optimizer."]
+    check_matches(checkpoint, wanted, what=model, ignore=surplus)
+    if optimizer is not None:
+        state: Any = checkpoint.meta["random_state"]
+        sg.default_stream().set_state(state)
     for name, variable in named.items():
         variable.value = checkpoint.tensors[name]
-    if optimizer is not None:
-        sg.random.default_stream().set_state(dict(checkpoint.meta["random"]))

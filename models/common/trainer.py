@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 import symgraph as sg
 from models.common import saved
@@ -22,11 +26,12 @@ from models.common.classifier import (
 )
 from models.common.interrupt import Interrupted, hold_interrupts
 from models.common.metrics import MetricsLog
-from models.common.pictures import plot_curves, plot_filters
+from models.common.pictures import check_pictures, plot_curves, plot_filters
 from models.common.progress import Progress, show_progress
 from models.common.runs import find_checkpoint, new_run_folder
 from symgraph.data import Augment, Batch, Loader
-from symgraph.errors import CheckpointError
+from symgraph.errors import ArgumentError, CheckpointError, SymgraphError
+from symgraph.io import Checkpoint
 
 
 class Stopped(Exception):  # noqa: N818 - it is no error
@@ -37,11 +42,11 @@ class Training:
     """One run: everything that a checkpoint holds, and how to go on from it."""
 
     def __init__(self, model: Classifier, chosen: argparse.Namespace) -> None:
+        check_pictures()
         resumed = None
         if chosen.resume is not None:
-            path = find_checkpoint(chosen.resume, model.name, chosen.out)
-            resumed = saved.load(path, model.name)
-            chosen.seed = int(resumed.meta["seed"])
+            resumed = saved.load(_checkpoint_of(chosen, model.name), model.name)
+            _keep_settings(chosen, resumed)
         sg.seed(chosen.seed)
         self.model, self.chosen = model, chosen
         self.data: Data = open_data(chosen.data)
@@ -52,62 +57,70 @@ class Training:
         augment = Augment(model.crop, seed=chosen.seed, mirror=self.data.mirror)
         self.loader = Loader(self.data.train, chosen.batch, seed=chosen.seed, augment=augment)
         self.step = 0
-        self.unvalidated = False  # an epoch ended and was not measured yet
+        self.unvalidated = False  # the measurement that belongs to this step is still to come
         self.last: Score | None = None
-        if resumed is None:
-            self.folder = new_run_folder(model.name, chosen.out)
-        else:
-            self.folder = resumed.path.parent
+        self.path: Path | None = None  # the last checkpoint
+        self.changed = True  # since that checkpoint
+        if resumed is not None:
             self._restore(resumed)
         self.train = train_step(self.net, self.optimizer, model.crop)
         self.measure = measurement(self.net, model.crop)
         steps = chosen.epochs * len(self.loader)
         self.total = min(steps, chosen.max_steps) if chosen.max_steps else steps
+        self.folder = (
+            new_run_folder(model.name, chosen.out) if resumed is None else resumed.path.parent
+        )
 
-    def _restore(self, resumed: Any) -> None:
-        meta = resumed.meta
-        if meta["classes"] != self.classes:
+    def _restore(self, resumed: Checkpoint) -> None:
+        meta: dict[str, Any] = resumed.meta
+        same = np.array_equal(resumed.tensors[saved.MEAN], self.data.train.mean_image)
+        if meta["classes"] != self.classes or not same:
             raise CheckpointError(
-                f"{resumed.path} was trained on other classes than {self.chosen.data} has.",
-                fix="resume with the same --data",
+                f"{resumed.path} was trained on other images than {self.chosen.data} has: "
+                f"the {'mean image' if meta['classes'] == self.classes else 'classes'} differ.",
+                fix=f"resume with --data {saved.setting(resumed, 'data')}, or start a new run",
             )
-        if meta["loader"].get("batch", self.chosen.batch) != self.chosen.batch:
-            raise CheckpointError(
-                f"{resumed.path} was written with --batch {meta['loader'].get('batch')}, "
-                f"this run has {self.chosen.batch}.",
-                fix=f"resume with --batch {meta['loader'].get('batch')}",
-            )
-        saved.restore(resumed, self.model.name, self.net, self.optimizer)
-        self.loader.set_state({k: v for k, v in meta["loader"].items() if k != "batch"})
+        self.loader.set_state(meta["data_cursor"])
         self.schedule.set_state(meta.get("schedule", {}))
+        saved.restore(resumed, self.model.name, self.net, self.optimizer)
         self.step = int(meta["step"])
         self.unvalidated = bool(meta.get("unvalidated", False))
+        self.path, self.changed = resumed.path, False
 
     def save(self) -> Path:
-        """Write a checkpoint of this moment."""
-        return saved.save(
-            self.folder,
-            net=self.net,
-            optimizer=self.optimizer,
-            mean_image=self.data.train.mean_image,
-            meta={
-                "model": self.model.name,
-                "classes": self.classes,
-                "seed": self.chosen.seed,
-                "step": self.step,
-                "epoch": self.loader.epoch,
-                "loader": {**self.loader.state(), "batch": self.chosen.batch},
-                "schedule": self.schedule.state(),
-                "unvalidated": self.unvalidated,
-                "data": self.chosen.data,
-            },
-        )
+        """Write a checkpoint of this moment, unless there is one, and give its path."""
+        if self.path is None or self.changed:
+            self.path = saved.save(
+                self.folder,
+                net=self.net,
+                optimizer=self.optimizer,
+                mean_image=self.data.train.mean_image,
+                meta={
+                    "model": self.model.name,
+                    "classes": self.classes,
+                    "settings": {
+                        name: kind(getattr(self.chosen, name))
+                        for name, kind in saved.SETTINGS.items()
+                    },
+                    "step": self.step,
+                    "epoch": self.loader.epoch,
+                    "data_cursor": self.loader.state(),
+                    "schedule": self.schedule.state(),
+                    "unvalidated": self.unvalidated,
+                },
+            )
+            self.changed = False
+        return self.path
 
     def run(self) -> int:
         """Train to the end, or to Ctrl-C; give the exit status."""
         first = self.step
+        # Before the first line of metrics: whatever ends this run, it can be resumed.
+        self.save()
         log = MetricsLog(
-            self.folder / "metrics.jsonl", resume_step=first if self.chosen.resume else None
+            self.folder / "metrics.jsonl",
+            resume_step=first if self.chosen.resume else None,
+            again=("validation",) if self.unvalidated else (),
         )
         progress = show_progress(
             total=self.total, epochs=self.chosen.epochs, first=first, quiet=self.chosen.quiet
@@ -122,6 +135,8 @@ class Training:
         print(f"checkpoint {path}")
         if interrupted:
             print(f"stopped at step {self.step}; go on with --resume {path.parent}")
+        elif self.step == first and self.last is None:
+            print(f"nothing to do at step {first} of {self.total}: give more --epochs")
         return interrupted.exit_code
 
     def _epochs(self, log: MetricsLog, progress: Progress, interrupted: Interrupted) -> None:
@@ -132,60 +147,92 @@ class Training:
             self.optimizer.lr.value = float(self.schedule(epoch))
             for batch in self.loader:
                 self._one(batch, log, progress)
+                self.unvalidated = self._epoch_ended or self.step >= self.total
                 if interrupted:
-                    self.unvalidated = self.loader.epoch != epoch
                     raise Stopped
-                if self.step >= self.total:
-                    break
                 if self.step % self.chosen.checkpoint_every == 0:
-                    self.unvalidated = self.loader.epoch != epoch
                     self.save()
-            if self.loader.epoch != epoch or self.step >= self.total:
-                self.unvalidated = True
-                self._validate(log, progress, interrupted)
+                if self.unvalidated:
+                    self._validate(log, progress, interrupted)
+                    break
 
     def _one(self, batch: Batch, log: MetricsLog, progress: Progress) -> None:
         before = time.perf_counter()
         loss = float(self.train(batch.images, batch.labels))
         seconds = time.perf_counter() - before
-        self.step += 1
+        self.step, self.changed = self.step + 1, True
         rate = float(self.optimizer.lr.value)
         log.write(
             "train", step=self.step, epoch=batch.epoch, loss=loss, learning_rate=rate,
             images_per_second=round(len(batch) / seconds, 2),
         )  # fmt: skip
+        if not math.isfinite(loss):
+            # Saving now would push good checkpoints out with numbers that lead nowhere.
+            raise SymgraphError(
+                f"the loss of step {self.step} is {loss}: training diverged.",
+                details=[f"last checkpoint : {self.path}"],
+                fix="start again with a smaller --learning-rate",
+            )
         progress.step(
             self.step, epoch=batch.epoch, images=len(batch), loss=loss, learning_rate=rate
         )
 
+    @property
+    def _epoch_ended(self) -> bool:
+        """Whether the last batch was the last of its epoch."""
+        return self.step > 0 and self.loader.state()["position"] == 0
+
     def _validate(self, log: MetricsLog, progress: Progress, interrupted: Interrupted) -> None:
-        def batches(loader: Loader) -> Any:
+        def until_stopped(loader: Loader) -> Iterator[Batch]:
             for batch in loader:
                 if interrupted:
                     raise Stopped
                 yield batch
 
         with validation_loader(self.data, self.chosen.batch, self.model.crop) as loader:
-            self.last = score(self.measure, batches(loader))
-        self.unvalidated = False
-        if isinstance(self.schedule, sg.optim.Plateau):
+            self.last = score(self.measure, until_stopped(loader))
+        self.unvalidated, self.changed = False, True
+        if self._epoch_ended:
             self.schedule.report(self.last.top1)
         log.write(
-            "validation", step=self.step, epoch=progress.epoch, accuracy=self.last.top1,
-            top5=self.last.top5, loss=self.last.loss,
+            "validation", step=self.step, epoch=self.loader.epoch - self._epoch_ended,
+            accuracy=self.last.top1, top5=self.last.top5, loss=self.last.loss,
         )  # fmt: skip
-        progress.epoch_end(
-            validation_accuracy=self.last.top1, validation_loss=self.last.loss
-        )
+        progress.epoch_end(validation_accuracy=self.last.top1, validation_loss=self.last.loss)
         self._pictures()
 
     def _pictures(self) -> None:
         if self.step:
-            plot_curves(
-                self.folder / "metrics.jsonl", self.folder / "curves.png", title=self.model.name
-            )
+            curves = self.folder / "curves.png"
+            plot_curves(self.folder / "metrics.jsonl", curves, title=self.model.name)
         filters = self.model.first_layer(self.net)
         plot_filters(filters.eval(), self.folder / "filters.png", title="first layer")
+
+
+def _checkpoint_of(chosen: argparse.Namespace, model: str) -> Path:
+    """Find the checkpoint to resume from; a run goes on in the folder where it began."""
+    path = find_checkpoint(chosen.resume, model, chosen.out)
+    if chosen.out is not None and Path(chosen.out).resolve() != path.resolve().parent:
+        raise ArgumentError(
+            f"--out {chosen.out}: a resumed run goes on in its own folder, {path.parent}.",
+            fix="leave --out out",
+        )
+    return path
+
+
+def _keep_settings(chosen: argparse.Namespace, resumed: Checkpoint) -> None:
+    """Take the settings of the run that goes on; only data and length may be given anew."""
+    for name in saved.SETTINGS:
+        before = saved.setting(resumed, name)
+        if name not in chosen.given:
+            setattr(chosen, name, before)
+        elif name not in ("data", "epochs") and getattr(chosen, name) != before:
+            flag = "--" + name.replace("_", "-")
+            raise CheckpointError(
+                f"{resumed.path} was written with {flag} {before}, "
+                f"not {getattr(chosen, name)}: it would not be the same run.",
+                fix=f"leave {flag} out, or start a new run",
+            )
 
 
 def train(model: Classifier, chosen: argparse.Namespace) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 from symgraph.graph.leaves import Constant, SizeOf
@@ -25,38 +24,21 @@ class Part:
         return self.text if self.level >= level else rf"\left({self.text}\right)"
 
 
-Form = Callable[..., str]
-
-# operation -> (how to write it from its operands, how tightly the result holds)
-_FORMS: dict[str, tuple[Form, int]] = {
-    "add": (lambda a, b: f"{a.text} + {b.text}", 1),
-    "subtract": (lambda a, b: f"{a.text} - {b.at_least(2)}", 1),
-    "multiply": (lambda a, b: rf"{a.at_least(2)} \cdot {b.at_least(2)}", 2),
-    "matmul": (lambda a, b: rf"{a.at_least(2)} \, {b.at_least(2)}", 2),
-    "divide": (lambda a, b: rf"\frac{{{a.text}}}{{{b.text}}}", 3),
-    "reciprocal": (lambda a: rf"\frac{{1}}{{{a.text}}}", 3),
-    "negative": (lambda a: f"-{a.at_least(2)}", 1),
-    "pow": (lambda a, b: f"{a.at_least(3)}^{{{b.text}}}", 3),
-    "square": (lambda a: f"{a.at_least(3)}^2", 3),
-    "permute_dims": (lambda a: f"{a.at_least(3)}^T", 3),
-    "exp": (lambda a: f"e^{{{a.text}}}", 3),
-    "sqrt": (lambda a: rf"\sqrt{{{a.text}}}", 3),
-    "abs": (lambda a: rf"\left|{a.text}\right|", 3),
-    "floor": (lambda a: rf"\lfloor {a.text} \rfloor", 3),
-    "ceil": (lambda a: rf"\lceil {a.text} \rceil", 3),
-    "sigmoid": (lambda a: rf"\sigma\left({a.text}\right)", 3),
-    "equal": (lambda a, b: f"{a.text} = {b.text}", 0),
-    "not_equal": (lambda a, b: rf"{a.text} \ne {b.text}", 0),
-    "less": (lambda a, b: f"{a.text} < {b.text}", 0),
-    "less_equal": (lambda a, b: rf"{a.text} \le {b.text}", 0),
-    "greater": (lambda a, b: f"{a.text} > {b.text}", 0),
-    "greater_equal": (lambda a, b: rf"{a.text} \ge {b.text}", 0),
-}
+# how tightly results hold and operands must hold, where the template alone does not tell
+_LEVELS: dict[str, tuple[int, ...]] = {
+    "add": (1, 1, 1), "subtract": (1, 1, 2), "multiply": (2, 2, 2), "negative": (1, 2),
+    "pow": (3, 3, 0), "square": (3, 3), "expm1": (1, 0), "matmul": (2, 2, 2),
+    **dict.fromkeys(
+        ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "logical_and",
+         "logical_or", "logical_xor"), (0, 1, 1),
+    ),
+}  # fmt: skip
+# structured operations that mathematics has signs for; elementwise ones bring their own templates
+_TEMPLATES = {"matmul": r"{0} \, {1}", "permute_dims": "{0}^T"}
 _TRANSPARENT = {
     "attach", "broadcast_to", "cast", "positive", "reshape", "specify_shape", "stop_gradient",
 }  # fmt: skip
 _REDUCTIONS = {"sum": r"\sum", "prod": r"\prod", "max": r"\max", "min": r"\min"}
-_PLAIN = {"log", "sin", "cos", "tan", "sinh", "cosh", "tanh"}
 
 
 @function_of
@@ -94,15 +76,27 @@ def _part(node: Value, operands: list[Part]) -> Part:
     name = node.op.name
     if name in _TRANSPARENT:
         return operands[0]
-    if name in _FORMS:
-        form, level = _FORMS[name]
-        return Part(form(*operands), level)
+    template = _TEMPLATES.get(name) or getattr(node.op, "latex", None)
+    if template:
+        level, *needed = _LEVELS.get(name) or _read_levels(template, len(operands))
+        texts = [part.at_least(least) for part, least in zip(operands, needed)]
+        return Part(template.format(*texts), level)
     if name in _REDUCTIONS:
-        axes = getattr(node.op, "axes", ())
-        under = ",".join(map(str, axes)) if len(axes) < node.inputs[0].ndim else ""
+        axes = getattr(node.op, "axis", ())
+        over = axes if isinstance(axes, tuple) else (axes,)
+        under = ",".join(map(str, over)) if len(over) < node.inputs[0].ndim else ""
         return Part(f"{_REDUCTIONS[name]}_{{{under}}} {operands[0].at_least(2)}", 2)
-    word = rf"\{name}" if name in _PLAIN else rf"\operatorname{{{name.replace('_', ' ')}}}"
+    word = rf"\operatorname{{{name.replace('_', ' ')}}}"
     return Part(rf"{word}\left({', '.join(part.text for part in operands)}\right)", 3)
+
+
+def _read_levels(template: str, count: int) -> list[int]:
+    """Read off a template what operands stand inside brackets and so need none of their own."""
+    inside = [
+        re.search(rf"[{{(,|]\s?\{{{slot}\}}\s?[}}),|]", template) is not None
+        for slot in range(count)
+    ]
+    return [3 if all(inside) else 2, *(0 if closed else 3 for closed in inside)]
 
 
 def _literal(array: Any, type: str) -> Part:

@@ -32,13 +32,14 @@ def show(what: Any, *, origins: bool = True) -> str:
     for variable in graph.shared:
         result.append(f"  shared {names[variable]}: {variable.type}")
     calls = [f"{line.name} = {line.call}" for line in lines]
+    places = [_place(line.node) if origins else "" for line in lines]
     width = min(max((len(call) for call in calls), default=0), 44)
-    for line, call in zip(lines, calls):
-        text = f"  {_cut(call, 60):<{width}} : {line.node.type}"
-        place = _place(line.node) if origins else ""
-        if place and len(text) + len(place) + 3 <= WIDTH:
-            text = f"{text:<{WIDTH - len(place) - 2}}# {place}"
-        result.append(_cut(text, WIDTH))
+    column = WIDTH - 2 - max((len(place) for place in places), default=0)
+    for line, call, place in zip(lines, calls, places):
+        text = _cut(f"  {_cut(call, 60):<{width}} : {line.node.type}", WIDTH)
+        if place and len(text) < column:
+            text = f"{text:<{column}}# {place}"
+        result.append(text)
     result.extend(f"  require {guard}" for guard in _guards(graph))
     result.extend(
         f"  update {names[target]} <- {names[value]}" for target, value in graph.updates.items()

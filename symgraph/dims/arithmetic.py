@@ -191,6 +191,7 @@ def _with_floor(
 
     def quotient_bounds() -> tuple[int | None, int | None]:
         least, most = bounds(divisor)
+        least = max(least or 1, 1)  # known, though maybe not proven anew for this form
         return _quotient_end(low, least, most), _quotient_end(high, most, least)
 
     floor = atom("//", (top, divisor), quotient_bounds)
@@ -226,11 +227,13 @@ def _floor_by_formula(terms: Terms, divisor: Terms) -> Size:
     outside, inside = divide(terms, divisor)
     if not inside:
         return polynomial(outside)
-    inside, divisor = _cancel(inside, divisor)
+    reduced, smaller = _cancel(inside, divisor)
+    if _positive(smaller):  # it is; but only what can be proven anew can be rebuilt later
+        inside, divisor = reduced, smaller
     if list(divisor) == [()]:
         return polynomial(plus(outside, terms_of(_floor_by_number(inside, divisor[()]))))
     nested = _only_unit_floor(inside)
-    if nested is not None:
+    if nested is not None and _positive(times(terms_of(nested.args[1]), divisor)):
         top, bottom = nested.args
         rest = leave_out(inside, nested)
         inner = plus(terms_of(top), times(terms_of(bottom), rest))

@@ -11,7 +11,7 @@ from __future__ import annotations
 from symgraph.dims.core import Dim, Mono, Range, Size, Terms, terms_of
 from symgraph.dims.polynomial import plus, scaled, times
 
-_MAX_STEPS = 24  # replacements tried per question
+_MAX_STEPS = 160  # terms looked at in replacements, per question
 _MAX_SHIFTED = 6  # highest degree that is expanded around the least values
 
 
@@ -57,7 +57,7 @@ def _lower(terms: Terms, steps: list[int]) -> int | None:
         split = _split(terms, candidate)
         if split is None:
             continue
-        steps[0] -= 1
+        steps[0] -= len(terms)
         factor, rest = split
         by_case = _low_of_floor if candidate.kind == "//" else _low_of_extreme
         found = by_case(candidate, factor, rest, steps)

@@ -23,7 +23,7 @@ from symgraph.errors import DimError, UndecidedError
 MAX_TERMS = 10_000
 """A polynomial with more terms than this is refused."""
 
-MAX_PRODUCTS = 1_000_000
+MAX_PRODUCTS = 250_000
 """A multiplication that would need more products of terms than this is refused."""
 
 MAX_DEGREE = 256

@@ -80,8 +80,8 @@ def _normal(kind: Extreme, sizes: tuple[Size, ...]) -> Size:
     inner: Terms
     if kind == "max" and len(cases) == 2:
         # max(a, b) = a + b - min(a, b): one form for both
-        least = _atom("min", cases)
-        inner = plus(plus(cases[0], cases[1]), {(least,): 1}, -1)
+        least = _normal("min", (polynomial(cases[0]), polynomial(cases[1])))
+        inner = plus(plus(cases[0], cases[1]), terms_of(least), -1)
     else:
         inner = {(_atom(kind, cases),): 1}
     return polynomial(plus(times(inner, factor), shared))

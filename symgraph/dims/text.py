@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from symgraph.dims.core import Dim, Size, Terms, is_symbol, operations, polynomial, terms_of
-from symgraph.dims.polynomial import leave_out, plus, scaled
+from symgraph.dims.polynomial import leave_out, plus, times
 from symgraph.dims.walk import postorder
 
 MAX_TEXT = 2000
@@ -85,7 +85,7 @@ def _shown(terms: Terms) -> tuple[Terms, list[_Part]]:
     rest = dict(terms)
     parts: list[_Part] = []
     atoms = [mono[0] for mono in terms if len(mono) == 1 and mono[0].kind != "symbol"]
-    for atom in sorted(atoms, key=lambda atom: atom.kind == "//"):  # min and max choose first
+    for atom in sorted(atoms, key=_display_order):
         coefficient = rest.get((atom,), 0)
         if not coefficient:
             continue
@@ -93,6 +93,14 @@ def _shown(terms: Terms) -> tuple[Terms, list[_Part]]:
         rest, part = show(atom, coefficient, leave_out(rest, atom))
         parts.append(part)
     return rest, parts
+
+
+def _display_order(atom: Dim) -> int:
+    """Floors over min and max take them back first; then min and max take their arguments."""
+    if atom.kind != "//":
+        return 1
+    inner = terms_of(atom.args[0])
+    return 0 if any(mono and _was_moved_out(mono) for mono in inner) else 2
 
 
 def _show_floor(atom: Dim, coefficient: int, rest: Terms) -> tuple[Terms, _Part]:
@@ -107,11 +115,17 @@ def _show_floor(atom: Dim, coefficient: int, rest: Terms) -> tuple[Terms, _Part]
             together = plus(plus(rest, shifted, count), {(): -count * shift} if shift else {})
             if shift % bottom == 0 and len(together) < len(rest):
                 return together, _Part(-count, "%", (polynomial(shifted), bottom))
-    if coefficient == 1 and constant < 0:
-        moved = plus(terms_of(top), scaled(terms_of(bottom), constant))
-        rest = {mono: value for mono, value in rest.items() if mono}
-        return rest, _Part(1, "//", (polynomial(moved), bottom))
+    inner = terms_of(top)
+    back = {m: v for m, v in rest.items() if v < 0 and m in inner and _was_moved_out(m)}
+    if coefficient == 1 and back:
+        moved = plus(inner, times(terms_of(bottom), back))
+        return plus(rest, back, -1), _Part(1, "//", (polynomial(moved), bottom))
     return rest, _Part(coefficient, "//", atom.args, atom)
+
+
+def _was_moved_out(mono: tuple[Dim, ...]) -> bool:
+    """Whether a negative term beside a floor reads better inside: numbers, min and max do."""
+    return not mono or (len(mono) == 1 and mono[0].kind in ("min", "max"))
 
 
 def _show_extreme(atom: Dim, coefficient: int, rest: Terms) -> tuple[Terms, _Part]:
@@ -188,9 +202,8 @@ class _TextPrinter:
         args = [self.formula(terms_of(arg)) for arg in part.args]
         self.depth -= 1
         if part.head in ("min", "max"):
-            return self.call(
-                part.head, ", ".join(sorted(args, key=lambda a: (a.lstrip("-").isdigit(), a)))
-            )
+            args.sort(key=lambda body: (body.lstrip("-").isdigit(), body))  # numbers last
+            return self.call(part.head, ", ".join(args))
         return self.fraction(part.head, part.args, args)
 
     def raised(self, body: str, count: int) -> str:

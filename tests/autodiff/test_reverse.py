@@ -42,9 +42,10 @@ def test_vjp_of_a_vector_is_the_transposed_product() -> None:
     a = np.arange(6.0).reshape(2, 3)
     x, g = sg.vector("x", "float64"), sg.vector("g", "float64")
     pulled = sg.vjp(sg.constant(a) @ x, x, g)
-    assert sg.function([x, g], pulled, name="f")(np.ones(3), np.array([1.0, 10.0])).tolist() == (
-        a.T @ [1, 10]
-    ).tolist()
+    assert (
+        sg.function([x, g], pulled, name="f")(np.ones(3), np.array([1.0, 10.0])).tolist()
+        == (a.T @ [1, 10]).tolist()
+    )
 
 
 def test_results_with_several_parts() -> None:

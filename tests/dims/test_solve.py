@@ -33,9 +33,9 @@ def test_solve() -> None:
         (B, 5, B, 5), (2 * B + 1, 9, B, 4), (2 * B, 9, B, None), (B, 0, B, None), (Z, 0, Z, 0),
         (B * H, 12, B, None), (B * H * 3, 6 * H, B, 2), (B * H + H, C * H, B, C - 1),
         (H // 2, 5, H, None), (4 * H // 2 + 1, 7, H, 3), (B * B, 49, B, 7), (B * B, 50, B, None),
-        (B * B - B, 0, B, 1), (B + H // 2, 3 + H // 2, B, 3), (B + B // 2, 4, B, 3), (3, 3, B, None),
+        (B * B - B, 0, B, 1), (B + H // 2, 3 + H // 2, B, 3), (B + B // 2, 4, B, 3),
         (B + B // 2, 5, B, None), (maximum(B, 3), 5, B, None), (H, C // 2, H, C // 2),
-        (B - B % 3 + 2 * (B % 3), 7, B, None),
+        (B - B % 3 + 2 * (B % 3), 7, B, 5), (3, 3, B, None),
     ]:  # fmt: skip
         found = solve(expression, value, symbol)
         assert found is expected or found == expected, (expression, value)

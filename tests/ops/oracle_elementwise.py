@@ -113,7 +113,7 @@ ORACLES: dict[str, Callable[..., Any]] = {
     "sign":          whole(lambda x: (x > 0) - (x < 0), np.sign),
     "square":        whole(lambda x: x * x, np.square),
     "sqrt":          named(np.sqrt),
-    "rsqrt":         named(lambda x: np.copysign(np.power(x, -0.5), x)),
+    "rsqrt":         named(lambda x: np.where(x < 0, np.nan, np.copysign(np.abs(x) ** -0.5, x))),
     "reciprocal":    named(lambda x: np.true_divide(1.0, x)),
     "maximum":       named(np.maximum),
     "minimum":       named(np.minimum),

@@ -62,6 +62,13 @@ REFUSED_DTYPES: Mapping[tuple[str, str], str] = {}
 # operations whose meaning is not given by other operations or an index expression
 NO_EXPANSION: Mapping[str, str] = {}
 
+# operations whose errors of shape or dtype are about arguments, not about operands with a line
+ABOUT_ARGUMENTS: Mapping[str, str] = {
+    "zeros": "takes sizes, no tensors",
+    "ones": "takes sizes, no tensors",
+    "full": "takes sizes and a number",
+}
+
 
 # -- loading ---------------------------------------------------------------------------------------
 
