@@ -41,15 +41,13 @@ class AlexNet(sg.nn.Module):
         def relu() -> Activation:
             return Activation("relu")
 
-        first = conv(3, 96, 11, 0.0, stride=4)
         self.features = Sequential(
-            first, relu(), MaxPool2d(3, 2), LRN(),
+            conv(3, 96, 11, 0.0, stride=4), relu(), MaxPool2d(3, 2), LRN(),
             conv(96, 256, 5, 0.1, padding=2, groups=2), relu(), MaxPool2d(3, 2), LRN(),
             conv(256, 384, 3, 0.0, padding=1), relu(),
             conv(384, 384, 3, 0.1, padding=1, groups=2), relu(),
             conv(384, 256, 3, 0.0, padding=1, groups=2), relu(), MaxPool2d(3, 2),
         )  # fmt: skip
-        self._filters = first.weight
         self.classifier = Sequential(
             Flatten(),
             dense(9216, 4096, 0.005, 0.1), relu(), Dropout(0.5, inverted=False),
@@ -64,7 +62,8 @@ class AlexNet(sg.nn.Module):
     @property
     def filters(self) -> Value:
         """The first layer's filters, (96, 3, 11, 11)."""
-        return self._filters
+        weight: Value = self.features[0].weight  # type: ignore[union-attr]
+        return weight
 
 
 def optimizer(net: sg.nn.Module, lr: float) -> sg.optim.SGD:

@@ -4,13 +4,17 @@
 differentiate (`sg.grad`), compile (`sg.function`), and look at what you have (`sg.show`).
 """
 
-from symgraph import data, debug, dims, errors, io, nn, ops, optim
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from symgraph import debug, dims, errors, ops
 from symgraph._version import __version__
 from symgraph.autodiff.reverse import grad, vjp
 from symgraph.config import config
 from symgraph.debug import debugprint, show
 from symgraph.dims import Dim, Size, anonymous, dim
-from symgraph.errors import SymgraphError
+from symgraph.errors import SymgraphError, UnknownNameError
 from symgraph.function import Function, eval, function
 from symgraph.graph.declare import (
     bcol,
@@ -219,6 +223,22 @@ from symgraph.ops import (
 )
 from symgraph.ops.random import seed
 from symgraph.passes.manager import Pass, graph_pass
+
+if TYPE_CHECKING:
+    from symgraph import data, io, nn, optim
+
+_LATE = ("data", "io", "nn", "optim")  # not every program needs them, and imports cost time
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _LATE:
+        return importlib.import_module(f"symgraph.{name}")
+    raise UnknownNameError(f"symgraph has no member `{name}`.", fix="see dir(symgraph)")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
 
 __all__ = [
     "Dim",

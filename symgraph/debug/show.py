@@ -19,8 +19,8 @@ def show(what: Any, *, origins: bool = True) -> str:
     >>> x = sg.tensor("x", (sg.dim("B"), 3))
     >>> print(sg.show(sg.exp(x).sum(axis=1), origins=False))
     graph(x: float32[B, 3])
-      %0 = exp(x)          : float32[B, 3]
-      %1 = sum(%0; axes=(1,), keepdims=False) : float32[B]
+      %0 = exp(x)                             : float32[B, 3]
+      %1 = sum(%0; axis=(1,), keepdims=False) : float32[B]
       return %1
     """
     graph = graph_of(what)

@@ -107,7 +107,8 @@ def reshape(shape: Sequence[Size], new_shape: Sequence[Size]) -> Shape:
     new = tuple(as_size(size, "a size of the new shape") for size in new_shape)
     unknown = [axis for axis, size in enumerate(new) if type(size) is int and size == -1]
     for size in new:
-        if less(size, 0) and not (type(size) is int and size == -1):
+        negative = size < -1 if type(size) is int else not is_symbol(size) and less(size, 0)
+        if negative:
             raise DimError(f"reshape to {show_shape(new)}: the size {size} is negative.")
     if len(unknown) > 1:
         raise DimError(
@@ -131,6 +132,8 @@ def reshape(shape: Sequence[Size], new_shape: Sequence[Size]) -> Shape:
 
 
 def _left_over(elements: Size, rest: Size, why: str) -> Size:
+    if type(rest) is int and rest > 0 and type(elements) is int and elements % rest == 0:
+        return elements // rest
     if equal(rest, 0):
         raise DimError(f"{why}: -1 cannot be found, because the other sizes have the product 0.")
     if type(rest) is not int:

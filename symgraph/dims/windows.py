@@ -43,6 +43,8 @@ def window(
 
 def _check_at_least_one(kernel: Size, stride: Size, dilation: Size) -> None:
     for name, value in (("kernel", kernel), ("stride", stride), ("dilation", dilation)):
+        if type(value) is int and value >= 1:
+            continue
         if less_equal(1, as_size(value, f"the {name} of a window")) is not True:
             raise DimError(f"the {name} of a window must be >= 1, not {value}.")
 

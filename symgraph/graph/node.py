@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 from weakref import WeakValueDictionary
@@ -130,7 +131,7 @@ def make(op: Op, *inputs: Value) -> Value:
             type = op.infer(*(operand.type for operand in inputs))
         except (DimError, ShapeError, DTypeError) as problem:
             raise explained(problem, op, inputs) from None
-    made = Value(op, inputs, type, tuple(guards))
+    made = Value(op, inputs, type, tuple(_named(guard, op, inputs) for guard in guards))
     with _lock:
         return _table.setdefault(key, made)
 
@@ -145,17 +146,29 @@ def _parameters(infer: Callable[..., Type]) -> tuple[str, ...]:
     return tuple(inspect.signature(infer).parameters)[1:]
 
 
+def in_users_names(text: str, op: Op, inputs: Sequence[Value]) -> str:
+    """Replace the parameters of `infer`, written `{x}`, by the user's names of the operands."""
+    if "{" not in text:
+        return text
+    names = _parameters(type(op).infer)
+    if op.variadic:
+        names = tuple(f"x{i}" for i in range(len(inputs)))
+    for name, operand in zip(names, inputs):
+        text = text.replace("{" + name + "}", f"`{operand.label}`")
+    return text
+
+
+def _named(guard: Guard, op: Op, inputs: Sequence[Value]) -> Guard:
+    """Give a guard that says, in the user's names, which operation needs it."""
+    why = in_users_names(guard.why, op, inputs)
+    return replace(guard, why=why if why.startswith(op.name) else f"{op.name}: {why}")
+
+
 def explained(problem: SymgraphError, op: Op, inputs: Sequence[Value]) -> SymgraphError:
     """Give the error again with the operation, the operands by name, and the user's lines."""
     if problem.details:
         return problem
-    names = _parameters(type(op).infer)
-    if op.variadic:
-        names = tuple(f"x{i}" for i in range(len(inputs)))
-    message, fix = problem.message, problem.fix
-    for name, operand in zip(names, inputs):
-        message = message.replace("{" + name + "}", f"`{operand.label}`")
-        fix = fix.replace("{" + name + "}", f"`{operand.label}`")
+    message, fix = (in_users_names(text, op, inputs) for text in (problem.message, problem.fix))
     if not message.startswith(f"{op.name}:"):
         message = f"{op.name}: {message}"
     kind = DTypeError if isinstance(problem, DTypeError) else ShapeError

@@ -172,7 +172,9 @@ def op(cls: type[SomeOp]) -> type[SomeOp]:
 
     The name is the class's own in lower case with underscores, unless it sets `name`.
     """
-    made = dataclass(frozen=True, eq=False, repr=False)(cls)
+    # making a dataclass costs half a millisecond; without attributes the base's will do
+    own = "__annotations__" in cls.__dict__
+    made = dataclass(frozen=True, eq=False, repr=False)(cls) if own else cls
     if "name" not in cls.__dict__:
         made.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
     if made.name in OPS:

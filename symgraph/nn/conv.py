@@ -36,6 +36,10 @@ class Conv2d(Module):
                 f"inputs={inputs}, outputs={outputs}, groups={groups}."
             )
         window = (kernel, kernel) if isinstance(kernel, int) else tuple(kernel)
+        if len(window) != 2 or min(window) < 1:
+            raise ArgumentError(
+                f"Conv2d: the kernel must be a size >= 1 or two of them, got {kernel}."
+            )
         self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
         shape = (outputs, inputs // groups, *window)
         self.weight = self.parameter("weight", shape, weight or init.he())

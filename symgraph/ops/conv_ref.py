@@ -47,16 +47,33 @@ class Geometry(NamedTuple):
         return tuple(slice(low, low + size) for size, (low, _) in zip(sizes, self.padding))
 
 
+class Scratch:
+    """Memory for one array after the other: fresh memory costs more than to fill it."""
+
+    def __init__(self, xp: ModuleType, dtype: Any) -> None:
+        self._xp, self._flat = xp, xp.empty(0, dtype)
+
+    def array(self, shape: Sequence[int]) -> Array:
+        """Give an array with undefined elements, in the place of the one given before."""
+        count = math.prod(shape)
+        if self._flat.size < count:
+            self._flat = self._xp.empty(count, self._flat.dtype)
+        return self._flat[:count].reshape(shape)
+
+
 def conv(xp: ModuleType, x: Array, w: Array, geometry: Geometry) -> Array:
     """Convolve (n, c, *sizes) with (o, c / groups, *kernel)."""
     filters = grouped(w, geometry.groups)
     groups, each, _ = filters.shape
     out = geometry.positions(x.shape[2:])
     y = xp.empty((x.shape[0], groups, each, *out), x.dtype)
+    found = Scratch(xp, x.dtype)
     for images, rows, columns in blocks_of_columns(xp, x, geometry):
         part = y[images, :, :, rows]
-        found = xp.matmul(filters, columns).reshape(groups, each, part.shape[0], *part.shape[3:])
-        part[...] = xp.moveaxis(found, 2, 0)
+        products = found.array((groups, each, columns.shape[2]))
+        xp.matmul(filters, columns, out=products)
+        products = products.reshape(groups, each, part.shape[0], *part.shape[3:])
+        part[...] = xp.moveaxis(products, 2, 0)
     return y.reshape(x.shape[0], groups * each, *out)
 
 
@@ -65,16 +82,38 @@ def conv_weight(xp: ModuleType, x: Array, g: Array, geometry: Geometry) -> Array
     cotangents = split_channels(g, geometry.groups)
     groups, each, channels = geometry.groups, cotangents.shape[2], x.shape[1] // geometry.groups
     total = xp.zeros((groups, channels * math.prod(geometry.kernel), each), x.dtype)
+    products = xp.empty_like(total)
     for images, rows, columns in blocks_of_columns(xp, x, geometry):
+        part = as_matrix(xp, cotangents[images, :, :, rows]).swapaxes(1, 2)
         # columns on the left: BLAS is faster so than with the transposed product
-        total += xp.matmul(columns, as_matrix(xp, cotangents[images, :, :, rows]).swapaxes(1, 2))
+        total += xp.matmul(columns, part, out=products)
     return total.swapaxes(1, 2).reshape(groups * each, channels, *geometry.kernel)
 
 
 def conv_input(
     xp: ModuleType, g: Array, w: Array, sizes: Sequence[int], geometry: Geometry
 ) -> Array:
-    """Give the gradient by the input: columns of gradients, added where they were taken (col2im)."""
+    """Give the gradient by the input, an array with the spatial sizes `sizes`."""
+    margins = tuple(
+        (extent - 1 - low, extent - 1 - high)
+        for extent, (low, high) in zip(geometry.extent, geometry.padding)
+    )
+    if set(geometry.stride) <= {1} and all(margin >= 0 for pair in margins for margin in pair):
+        return conv(xp, g, flipped(xp, w, geometry.groups), geometry._replace(padding=margins))
+    return add_back(xp, g, w, sizes, geometry)
+
+
+def flipped(xp: ModuleType, w: Array, groups: int) -> Array:
+    """Reverse the taps and swap inputs with outputs: with these filters a gradient is convolved."""
+    split = w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
+    turned = xp.flip(split.swapaxes(1, 2), tuple(range(3, split.ndim)))
+    return turned.reshape(groups * w.shape[1], w.shape[0] // groups, *w.shape[2:])
+
+
+def add_back(
+    xp: ModuleType, g: Array, w: Array, sizes: Sequence[int], geometry: Geometry
+) -> Array:
+    """Make columns of gradients and add them where columns were taken from (col2im)."""
     filters = grouped(w, geometry.groups).swapaxes(1, 2)
     cotangents = split_channels(g, geometry.groups)
     groups, channels = geometry.groups, w.shape[1]
@@ -85,8 +124,7 @@ def conv_input(
         canvas = xp.zeros(shape, g.dtype)
         for rows in all_rows:
             part = cotangents[images, :, :, rows]
-            columns = xp.matmul(filters, as_matrix(xp, part))
-            columns = columns.reshape(
+            columns = xp.matmul(filters, as_matrix(xp, part)).reshape(
                 groups, channels, *geometry.kernel, part.shape[0], *part.shape[3:]
             )
             add_columns(canvas, columns, rows.start, geometry)
@@ -132,11 +170,13 @@ def blocks_of_columns(
     groups, channels = geometry.groups, x.shape[1] // geometry.groups
     taps = channels * math.prod(geometry.kernel)
     out = geometry.positions(x.shape[2:])
+    memory = Scratch(xp, x.dtype)
     for images, all_rows in blocks(x.shape[0], out, groups * taps, x.dtype):
         seen = windows(xp, pad(xp, x[images], geometry), geometry)
         for rows in all_rows:
             part = seen[(..., rows, *(slice(None) for _ in out[1:]))]
-            columns = xp.ascontiguousarray(part)
+            columns = memory.array(part.shape)
+            columns[...] = part
             positions = math.prod(part.shape[-len(out) - 1 :])
             yield images, rows, columns.reshape(groups, taps, positions)
 

@@ -204,7 +204,7 @@ def _check_range(xp: ModuleType, name: str, labels: Array, classes: int) -> None
 
 def _shifted(xp: ModuleType, x: Array, axis: int) -> Array:
     """Give x minus its largest element along an axis, as a fresh array."""
-    return x - xp.max(x, axis=axis, keepdims=True, initial=-xp.inf)
+    return x - xp.max(x, axis=axis, keepdims=True) if x.size else x.copy()
 
 
 class _Row:

@@ -20,7 +20,7 @@ from symgraph.graph.index import SUM, Compute, axes, m, position, reduce
 from symgraph.graph.index import axis as loop
 from symgraph.graph.leaves import cast_to, common, items
 from symgraph.graph.node import Value, make, operand_lines
-from symgraph.graph.op import Array, Cotangent, Op, op
+from symgraph.graph.op import ZERO, Array, Cotangent, Op, op
 from symgraph.graph.precision import check_same_dtype, wide, wide_load, widen
 from symgraph.graph.registry import F, Functions, composite, function_of
 from symgraph.graph.samples import arg, bad, sample
@@ -134,21 +134,27 @@ class BatchNorm(Op):
         mean, variance = (F.reshape(each, spread) for each in y[1:])
         count = F.size_of(_count(x.shape, self.axes), mean.dtype)
         centred = wide(x) - mean
-        d_x, d_scale, d_shift = F.zeros_like(centred), F.zeros_like(scale), F.zeros_like(shift)
+        parts: list[Value] = []
+        to_parameters: tuple[Cotangent, Cotangent] = (ZERO, ZERO)
         if g[0] is not None:
             inverse = F.rsqrt(variance + self.epsilon)
             normal, cotangent = centred * inverse, wide(g[0])
             to_shift = F.sum(cotangent, axis=self.axes, keepdims=True)
             to_scale = F.sum(cotangent * normal, axis=self.axes, keepdims=True)
             inner = cotangent - to_shift / count - normal * (to_scale / count)
-            d_x = F.reshape(wide(scale), spread) * inverse * inner
-            d_scale = cast_to(F.reshape(to_scale, tuple(scale.shape)), scale.dtype)
-            d_shift = cast_to(F.reshape(to_shift, tuple(shift.shape)), shift.dtype)
+            parts.append(F.reshape(wide(scale), spread) * inverse * inner)
+            to_parameters = (
+                cast_to(F.reshape(to_scale, tuple(scale.shape)), scale.dtype),
+                cast_to(F.reshape(to_shift, tuple(shift.shape)), shift.dtype),
+            )
         if g[1] is not None:
-            d_x = d_x + F.reshape(g[1], spread) / count
+            parts.append(F.broadcast_to(F.reshape(g[1], spread) / count, tuple(x.shape)))
         if g[2] is not None:
-            d_x = d_x + centred * (F.reshape(g[2], spread) * (2.0 / count))
-        return cast_to(d_x, x.dtype), d_scale, d_shift
+            parts.append(centred * (F.reshape(g[2], spread) * (2.0 / count)))
+        total = parts[0]
+        for part in parts[1:]:
+            total = total + part
+        return cast_to(total, x.dtype), *to_parameters
 
     def expand(self, F: Functions, *xs: Value) -> tuple[Value, Value, Value]:
         x, scale, shift = (wide(value) for value in xs)

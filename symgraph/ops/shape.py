@@ -35,12 +35,17 @@ def same_shape(first: Shape, second: Shape) -> bool:
 
 @op
 class Reshape(Op):
-    """The same elements, in row-major order, in another shape."""
+    """The same elements, in row-major order, in another shape.
+
+    `open_axis` is the axis that was given as -1 where that asks something of the sizes.
+    """
 
     shape: Shape
+    open_axis: int | None = None
 
     def infer(self, x: TensorType) -> Type:
-        return x.with_shape(reshaped(x.shape, self.shape))
+        target = (-1 if d == self.open_axis else size for d, size in enumerate(self.shape))
+        return x.with_shape(reshaped(x.shape, tuple(target)))
 
     def ref(self, xp: ModuleType, *arrays: Array) -> Array:
         return arrays[0].reshape(self.shape)
@@ -219,18 +224,18 @@ def reshape(x: Any, shape: Any) -> Value:
     """
     value = as_value(x)
     target = shape_argument("reshape", shape, unknown=True)
-    if any(_is_unknown(size) for size in target):
-        try:
-            # `infer` of the resolved shape asks again, and keeps the guards
-            with collect_guards():
-                target = reshaped(value.shape, target)
-        except DimError as problem:
-            raise explained(problem, Reshape(target), (value,)) from None
-    return value if same_shape(value.shape, target) else make(Reshape(target), value)
-
-
-def _is_unknown(size: Size) -> bool:
-    return isinstance(size, int) and size == -1
+    given = [d for d, size in enumerate(target) if isinstance(size, int) and size == -1]
+    if not given:
+        return value if same_shape(value.shape, target) else make(Reshape(target), value)
+    try:
+        with collect_guards() as guards:
+            target = reshaped(value.shape, target)
+    except DimError as problem:
+        raise explained(problem, Reshape(target), (value,)) from None
+    if same_shape(value.shape, target):
+        return value
+    # `infer` asks again and keeps the guards; without any, one node serves both ways of writing it
+    return make(Reshape(target, given[0] if guards else None), value)
 
 
 @function_of

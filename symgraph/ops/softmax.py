@@ -31,7 +31,7 @@ WILD = arg((3, 4), values=(1e4, -1e4, 0.0, 3.0, -np.inf, 1e4, 1e4, -np.inf, -9.0
 
 def _shifted(xp: ModuleType, x: Array, axis: int) -> Array:
     """Give x minus its largest element along an axis, as a fresh array."""
-    return x - xp.max(x, axis=axis, keepdims=True, initial=-xp.inf)
+    return x - xp.max(x, axis=axis, keepdims=True) if x.size else x.copy()
 
 
 def _rows(x: Value, along: int) -> tuple[tuple[Axis, ...], Scalar, Scalar]:
@@ -152,8 +152,10 @@ class Logsumexp(Op):
             return x
         with np.errstate(all="ignore"):
             values = widen(x)
-            top = xp.max(values, axis=self.axes, keepdims=True, initial=-xp.inf)
-            top = xp.where(xp.isfinite(top), top, 0).astype(values.dtype)
+            top = 0
+            if x.size:  # nothing has no largest element, its sum is 0
+                largest = xp.max(values, axis=self.axes, keepdims=True)
+                top = xp.where(xp.isfinite(largest), largest, 0).astype(values.dtype)
             total = xp.sum(xp.exp(values - top), axis=self.axes, keepdims=True)
             y = xp.log(total) + top
         y = y if self.keepdims else xp.squeeze(y, axis=self.axes)

@@ -17,7 +17,7 @@ B, C = dims("B C")
 Z = dim("Z", min=0)
 
 
-@settings(suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, suppress_health_check=list(HealthCheck))
 @given(formulas(leaves_at_most=4))
 def test_sympy_computes_the_same(formula: Formula) -> None:
     expression = to_sympy(formula.size)
@@ -27,7 +27,7 @@ def test_sympy_computes_the_same(formula: Formula) -> None:
         assert expression.subs(values, simultaneous=True) == formula.meaning(env)
 
 
-@settings(suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, suppress_health_check=list(HealthCheck))
 @given(formulas(leaves_at_most=4))
 def test_there_and_back(formula: Formula) -> None:
     again = from_sympy(to_sympy(formula.size))

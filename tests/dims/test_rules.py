@@ -264,7 +264,7 @@ def test_slices_are_clean_formulas() -> None:
     assert [str(s) for s in slice_length(B, None, 5)] == ["0", "min(B, 5)"]
     assert [str(s) for s in slice_length(B, 5, None)] == ["min(B, 5)", "max(B - 5, 0)"]
     with collect_guards() as guards:
-        assert slice_length(n, None, n - 1)[1].terms == (n - 1).terms or True
+        assert str(slice_length(n, None, n - 1)[1]) == "max(n - 1, 0)"
     assert "counted from the front" in guards[0].why
     with pytest.raises(DimError, match="step of a slice must not be 0"):
         slice_length(B, None, None, 0)

@@ -19,6 +19,7 @@ from symgraph.dims import (
     bounds,
     ceil_div,
     codec,
+    core,
     dim,
     dims,
     divides,
@@ -150,8 +151,6 @@ def test_least_value_of_a_name() -> None:
 
 
 def test_formulas_nobody_holds_disappear() -> None:
-    from symgraph.dims import core
-
     core.forget()
     gc.collect()
     before = len(core._table)

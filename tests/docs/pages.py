@@ -38,7 +38,9 @@ ROOT = Path(__file__).parent.parent.parent
 COPIED = ("symgraph", "models", "tests", "pyproject.toml", "setup.py", "README.md")
 TIME_LIMIT = 240  # seconds for a page
 
-_FENCE = re.compile(r"^(?P<fence>`{3,})(?P<info>[^`\n]*)\n(?P<body>.*?)^(?P=fence)[ ]*$", re.M | re.S)
+_FENCE = re.compile(
+    r"^(?P<fence>`{3,})(?P<info>[^`\n]*)\n(?P<body>.*?)^(?P=fence)[ ]*$", re.M | re.S
+)
 _CAPTION = re.compile(r"\A:caption: (?P<path>\S+)\n\n?")
 
 

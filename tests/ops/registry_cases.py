@@ -189,12 +189,16 @@ class Built:
 
     def run(self) -> dict[Value, Any]:
         """Compute everything, check it against the inferred types, and give each node's array."""
-        for node in topological(self.outputs):
-            for guard in node.guards:
-                guard.check(self.env)
+        self.check_guards()
         if not self.seen:
             watch_into(self.seen, self.outputs, self.feeds, self.env)
         return self.seen
+
+    def check_guards(self) -> None:
+        """Raise `GuardError` where the numbers of the sizes do not fit."""
+        for node in topological(self.outputs):
+            for guard in node.guards:
+                guard.check(self.env)
 
     def nodes(self) -> list[Value]:
         """The nodes of the operation under test."""
@@ -237,9 +241,14 @@ def shape_of(type: TensorType, env: Mapping[Dim, int]) -> tuple[int, ...]:
     return tuple(size if isinstance(size, int) else evaluate(size, env) for size in type.shape)
 
 
-def build(case: Case, dtype: str | None = None, symbolic: bool = True) -> Built:
+def build(
+    case: Case,
+    dtype: str | None = None,
+    symbolic: bool = True,
+    other_sizes: Mapping[str, int] | None = None,
+) -> Built:
     """Build a sample, with named sizes as symbols or as numbers; `dtype` replaces float dtypes."""
-    sizes = case.sample.sizes
+    sizes = {**case.sample.sizes, **(other_sizes or {})}
     # a size that the sample runs at 0 must be allowed to be 0
     named: dict[str, Any] = {
         name: dim(name if number else f"{name}_or_0", min=1 if number else 0)

@@ -170,3 +170,20 @@ def test_errors_name_the_operands_and_the_fix() -> None:
         F.layer_norm(images, tensor("scale", (3, 8)))
     with pytest.raises(ArgumentError, match="epsilon must be > 0, got 0"):
         F.rms_norm(images, epsilon=0)
+
+
+def test_gradient_through_the_statistics_alone() -> None:
+    leaf, scale = tensor("x", (5, 3), "float64"), tensor("scale", (3,), "float64")
+    _, mean, variance = F.batch_norm(leaf, scale, np.zeros(3), axis=0)
+    x = RNG.normal(size=(5, 3))
+    by_mean, by_variance, by_scale = interpret(
+        [
+            F.grad(F.sum(mean), leaf),
+            F.grad(F.sum(variance), leaf),
+            F.grad(F.sum(variance), scale, missing="zero"),
+        ],
+        {leaf: x, scale: np.ones(3)},
+    )
+    np.testing.assert_allclose(by_mean, 1 / 5)
+    np.testing.assert_allclose(by_variance, 2 * (x - x.mean(axis=0)) / 5)
+    np.testing.assert_array_equal(by_scale, 0)

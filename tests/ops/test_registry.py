@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from symgraph.dims import dim, equal
-from symgraph.errors import ArgumentError, ArgumentTypeError, SymgraphError
+from symgraph.errors import ArgumentError, ArgumentTypeError, ShapeError, SymgraphError
 from symgraph.graph.dtypes import is_float
 from symgraph.graph.index import Compute, evaluate
 from symgraph.graph.interpret import interpret
@@ -57,10 +57,17 @@ SYMBOLIC = [case for case in CASES if case.sample.sizes]
 DIFFERENTIABLE = [case for case in CASES if case.checked]
 
 
-def with_dtypes(cases: Sequence[Case]) -> list[Any]:
-    """Give each sample in every float dtype, or once when it has no floats."""
+def with_dtypes(cases: Sequence[Case], slice: Sequence[str] = FLOATS) -> list[Any]:
+    """Give each sample in every float dtype (those outside the slice are for `-m full`), or once
+    when it has no floats.
+    """
     return [
-        pytest.param(case, dtype, id=f"{case.id}:{dtype or 'as_is'}")
+        pytest.param(
+            case,
+            dtype,
+            id=f"{case.id}:{dtype or 'as_is'}",
+            marks=[] if dtype is None or dtype in slice else [pytest.mark.full],
+        )
         for case in cases
         for dtype in (FLOATS if case.float_operands else (None,))
         if (case.name, dtype) not in REFUSED_DTYPES
@@ -125,7 +132,24 @@ def test_what_is_left_out_exists() -> None:
 
 @pytest.mark.parametrize(("case", "dtype"), with_dtypes(CASES))
 def test_ref(case: Case, dtype: str | None) -> None:
-    built = build(case, dtype)
+    assert_follows_oracle(case, build(case, dtype), dtype)
+
+
+@pytest.mark.full
+@each(SYMBOLIC, "grown")
+def test_ref_at_other_sizes(case: Case) -> None:
+    """Every named size grows, alone; where a guard then fails, the sample is about that size."""
+    for size in case.sample.sizes:
+        for number in (17, 33):
+            try:
+                built = build(case, other_sizes={size: number})
+                built.check_guards()
+            except ShapeError:
+                continue
+            assert_follows_oracle(case, built, None)
+
+
+def assert_follows_oracle(case: Case, built: Built, dtype: str | None) -> None:
     assert case.oracle is not None, f"{case.id} has no oracle"
     seen = built.run()
     kind = class_of(case.name)
@@ -168,7 +192,8 @@ def assert_same(first: Any, second: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("case", "dtype"), with_dtypes([case for case in CASES if not case.composite])
+    ("case", "dtype"),
+    with_dtypes([case for case in CASES if not case.composite], slice=("float32", "bfloat16")),
 )
 def test_expand(case: Case, dtype: str | None) -> None:
     built = build(case, dtype)
@@ -225,7 +250,9 @@ def gradients(built: Built, rng: np.random.Generator) -> tuple[list[Value], dict
     return pulled, feeds
 
 
-@pytest.mark.parametrize(("case", "dtype"), with_dtypes(DIFFERENTIABLE))
+@pytest.mark.parametrize(
+    ("case", "dtype"), with_dtypes(DIFFERENTIABLE, slice=("float32", "float16"))
+)
 def test_cotangents_have_the_operands_types(case: Case, dtype: str | None) -> None:
     built = build(case, dtype)
     pulled, feeds = gradients(built, np.random.default_rng(case.seed))
