@@ -66,9 +66,10 @@ def dtypes(kind: type[Op]) -> str:
     """Tell with which kinds of dtypes an operation's samples run."""
     if issubclass(kind, Elementwise):
         return KINDS[kind.takes]
-    first = {sample.args[0].dtype for sample in kind.samples if sample.args}
+    built = [node for sample in kind.samples for node in nodes(kind, sample)]
+    first = {node.inputs[0].dtype for node in built if node.inputs}
     kinds = {"floats" if is_float(d) else "integers" if is_integer(d) else "bools" for d in first}
-    return ", ".join(sorted(kinds)) or "any dtype"
+    return ", ".join(sorted(kinds)) or ("no operands" if kind.leaf or built else "any dtype")
 
 
 def gradient(kind: type[Op]) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 
 from symgraph.dims import Size, broadcast_shapes
 from symgraph.errors import ArgumentTypeError, DTypeError, ShapeError
-from symgraph.graph.dtypes import DType, is_float, is_integer, numpy_dtype
+from symgraph.graph.dtypes import DType, dtype_name, is_float, is_integer, numpy_dtype
 from symgraph.graph.index import Compute, axes, broadcast_load
 from symgraph.graph.index import m as trace
 from symgraph.graph.leaves import as_value, cast_to, common, is_constant
@@ -27,7 +27,7 @@ from symgraph.graph.op import ZERO, Array, Cotangent, Op, op
 from symgraph.graph.registry import Functions, function_of
 from symgraph.graph.samples import Arg, Bad, Sample, sample
 from symgraph.graph.samples import bad as bad_case
-from symgraph.graph.scalar import NumpyMath, Scalar, SympyMath, compute_dtype, operands_of
+from symgraph.graph.scalar import NumpyMath, Scalar, SympyMath, compute_dtype, operands_of, widen
 from symgraph.graph.types import TensorType, Type
 
 Body = Callable[..., Any]
@@ -90,11 +90,8 @@ class Elementwise(Op):
         return type(self).body(m, *operands)
 
     def ref(self, xp: ModuleType, *arrays: Array) -> Array:
-        dtypes = [str(array.dtype) for array in arrays]
-        wide = [
-            array.astype(numpy_dtype(compute_dtype(dtype)), copy=False)
-            for array, dtype in zip(arrays, dtypes)
-        ]
+        dtypes = [dtype_name(array.dtype) for array in arrays]
+        wide = [widen(array) for array in arrays]
         with np.errstate(all="ignore"):
             found = xp.asarray(self.run_body(NumpyMath(xp), *wide))
             return found.astype(numpy_dtype(self.result_dtype(dtypes)), copy=False)

@@ -124,8 +124,13 @@ class Op:
         return replace(self, **changed)
 
     def __repr__(self) -> str:
-        inside = ", ".join(f"{name}={_show(value)}" for name, value in self.attributes().items())
-        return f"{self.name}({inside})"
+        """Give the name and the attributes that differ from their defaults."""
+        shown = (
+            f"{field.name}={_show(getattr(self, field.name))}"
+            for field in fields(self)
+            if canonical(getattr(self, field.name)) != canonical(field.default)
+        )
+        return f"{self.name}({', '.join(shown)})"
 
 
 def _show(value: Any) -> str:

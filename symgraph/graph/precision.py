@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from symgraph.errors import DTypeError
-from symgraph.graph.dtypes import is_float, numpy_dtype
+from symgraph.graph.dtypes import is_float
 from symgraph.graph.index import load, m
 from symgraph.graph.leaves import cast_to
 from symgraph.graph.node import Value
-from symgraph.graph.op import Array
 from symgraph.graph.scalar import Scalar, compute_dtype
 from symgraph.graph.types import TensorType
 
@@ -35,11 +34,6 @@ def check_same_dtype(types: dict[str, TensorType]) -> None:
 def wide(value: Value) -> Value:
     """Give a value of a half precision in float32; others as they are."""
     return cast_to(value, compute_dtype(value.dtype))
-
-
-def widen(array: Array) -> Array:
-    """Give an array of a half precision in float32; others as they are."""
-    return array.astype(numpy_dtype(compute_dtype(str(array.dtype))), copy=False)
 
 
 def wide_load(operand: int, x: Value, *index: Any, guard: Scalar | None = None) -> Scalar:

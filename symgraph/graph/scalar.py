@@ -20,6 +20,7 @@ import numpy as np
 from symgraph.errors import ArgumentTypeError, DTypeError, UnknownNameError
 from symgraph.graph.dtypes import (
     DType,
+    dtype_name,
     is_float,
     is_integer,
     itemsize,
@@ -235,6 +236,8 @@ def const(value: bool | int | float, dtype: DType) -> Scalar:
 def _typed(value: Any, sibling: DType) -> Scalar:
     if isinstance(value, Scalar):
         return value
+    if callable(getattr(value, "scalar", None)):  # an axis of the index language
+        return value.scalar()  # type: ignore[no-any-return]
     if isinstance(value, bool | int | float):
         return const(value, weak_dtype(value, sibling))
     raise ArgumentTypeError(f"body: {type(value).__name__} is no scalar ({value!r:.60}).")
@@ -396,6 +399,13 @@ def scalar_order(roots: Iterable[Scalar]) -> list[Scalar]:
 def compute_dtype(dtype: DType) -> DType:
     """Give the dtype in which a body is computed: half precisions compute in float32."""
     return "float32" if dtype in ("float16", "bfloat16") else dtype
+
+
+def widen(array: Array) -> Array:
+    """Give an array of a half precision in float32; others as they are."""
+    dtype = dtype_name(array.dtype)
+    wide = compute_dtype(dtype)
+    return array if wide == dtype else array.astype(numpy_dtype(wide))
 
 
 def check_integer(name: str, dtype: DType) -> None:

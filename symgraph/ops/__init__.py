@@ -57,6 +57,14 @@ from symgraph.ops.comparison import (
     not_equal,
 )
 from symgraph.ops.control import dropout
+from symgraph.ops.conv_functions import (
+    conv1d,
+    conv2d,
+    conv3d,
+    conv_transpose1d,
+    conv_transpose2d,
+    conv_transpose3d,
+)
 from symgraph.ops.create import arange, eye, full, full_like, ones, ones_like, zeros, zeros_like
 from symgraph.ops.gather import gather, scatter_add, take
 from symgraph.ops.index import index, one_hot
@@ -131,6 +139,12 @@ __all__ = [
     "ceil",
     "clip",
     "concat",
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
     "cos",
     "cosh",
     "count_nonzero",

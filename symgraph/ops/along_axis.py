@@ -11,7 +11,7 @@ import numpy as np
 from symgraph.dims import Size, require_equal
 from symgraph.errors import ArgumentError, DTypeError, IndexRangeError, ShapeError
 from symgraph.graph.arguments import normal_axis, plain_size
-from symgraph.graph.dtypes import is_float, is_integer, numpy_dtype
+from symgraph.graph.dtypes import dtype_name, is_float, is_integer, numpy_dtype
 from symgraph.graph.index import SUM, Compute, axes, inside, load, m, position, reduce
 from symgraph.graph.index import axis as loop
 from symgraph.graph.leaves import as_value
@@ -121,7 +121,7 @@ class ScatterAddAlongAxis(Op):
         updates, indices = arrays
         size: Any = self.size
         places = _checked(xp, self.name, indices, size, self.axis)
-        wide = numpy_dtype(compute_dtype(str(updates.dtype)))
+        wide = numpy_dtype(compute_dtype(dtype_name(updates.dtype)))
         total = xp.zeros(self.result(updates.shape), wide)
         grid = xp.ogrid[tuple(slice(n) for n in updates.shape)]
         key = tuple(places if d == self.axis else own for d, own in enumerate(grid))

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 from symgraph.dims import require_less_equal
 from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
 from symgraph.graph.arguments import normal_axis
-from symgraph.graph.dtypes import numpy_dtype
 from symgraph.graph.index import (
     ARGMAX,
     ARGMIN,
@@ -31,7 +30,7 @@ from symgraph.graph.node import Value, make
 from symgraph.graph.op import Array, Cotangent, Op, op
 from symgraph.graph.registry import F, Functions, function_of
 from symgraph.graph.samples import arg, bad, sample
-from symgraph.graph.scalar import compute_dtype
+from symgraph.graph.scalar import compute_dtype, widen
 from symgraph.graph.types import TensorType, Type
 
 
@@ -54,7 +53,7 @@ class ArgReduction(Op):
 
     def ref(self, xp: ModuleType, *arrays: Array) -> Array:
         (x,) = arrays
-        wide = x.astype(numpy_dtype(compute_dtype(str(x.dtype))), copy=False)
+        wide = widen(x)
         found = getattr(xp, self.name)(wide, axis=self.axis, keepdims=self.keepdims)
         return xp.asarray(found).astype(xp.int64, copy=False)
 

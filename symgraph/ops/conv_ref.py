@@ -110,9 +110,7 @@ def flipped(xp: ModuleType, w: Array, groups: int) -> Array:
     return turned.reshape(groups * w.shape[1], w.shape[0] // groups, *w.shape[2:])
 
 
-def add_back(
-    xp: ModuleType, g: Array, w: Array, sizes: Sequence[int], geometry: Geometry
-) -> Array:
+def add_back(xp: ModuleType, g: Array, w: Array, sizes: Sequence[int], geometry: Geometry) -> Array:
     """Make columns of gradients and add them where columns were taken from (col2im)."""
     filters = grouped(w, geometry.groups).swapaxes(1, 2)
     cotangents = split_channels(g, geometry.groups)

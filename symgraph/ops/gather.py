@@ -22,7 +22,7 @@ from symgraph.errors import (
     ShapeError,
 )
 from symgraph.graph.arguments import normal_axis, shape_argument
-from symgraph.graph.dtypes import is_float, is_integer, numpy_dtype
+from symgraph.graph.dtypes import dtype_name, is_float, is_integer, numpy_dtype
 from symgraph.graph.index import SUM, Axis, Compute, axes, inside, load, m, position, reduce
 from symgraph.graph.leaves import Constant, as_value
 from symgraph.graph.node import Value, explained, make
@@ -126,7 +126,7 @@ class ScatterAdd(Op):
         updates, *indices = arrays
         shape: Any = self.shape
         found = _checked(xp, self.name, indices, shape, self.axis)
-        wide = numpy_dtype(compute_dtype(str(updates.dtype)))
+        wide = numpy_dtype(compute_dtype(dtype_name(updates.dtype)))
         total = xp.zeros(shape, wide)
         xp.add.at(total, (*(slice(None),) * self.axis, *found), updates.astype(wide, copy=False))
         return total.astype(updates.dtype, copy=False)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from symgraph.dims import Size, broadcast_shapes, equal, product, require_equal
+from symgraph.dims import Size, broadcast_shapes, collect_guards, equal, product, require_equal
 from symgraph.errors import ArgumentError, DimError, DTypeError, ShapeError
 from symgraph.graph.arguments import distinct_axes, normal_axis, plain_int
 from symgraph.graph.dtypes import is_float
@@ -18,9 +18,10 @@ from symgraph.graph.index import SUM, Axis, Compute, axes, axis, m, reduce
 from symgraph.graph.leaves import common
 from symgraph.graph.node import Value, make, operand_lines
 from symgraph.graph.op import Array, Cotangent, Op, op
-from symgraph.graph.precision import wide_load, widen
+from symgraph.graph.precision import wide_load
 from symgraph.graph.registry import F, Functions, composite, function_of
 from symgraph.graph.samples import arg, bad, sample
+from symgraph.graph.scalar import widen
 from symgraph.graph.types import TensorType, same_size
 
 
@@ -120,7 +121,8 @@ class Matmul(Op):
 
     def expand(self, F: Functions, *xs: Value) -> Compute:
         x, y = xs
-        out = axes(self.infer(x.tensor, y.tensor).shape)
+        with collect_guards():  # they belong to the node, not to its expansion
+            out = axes(self.infer(x.tensor, y.tensor).shape)
         inner = axis(x.shape[-1], "k")
         kept = len(out) - (x.ndim > 1) - (y.ndim > 1)
         row, column = out[kept : kept + (x.ndim > 1)], out[len(out) - (y.ndim > 1) :]
@@ -179,8 +181,10 @@ def matrix_transpose(x: Any) -> Value:
         sample(lambda x, y: F.tensordot(x, y), arg(("B", 3, 4)), arg((3, 4, 2)), label="two"),
         sample(lambda x, y: F.tensordot(x, y, 1), arg((2, "K")), arg(("K", 2, 3)), label="one"),
         sample(lambda x, y: F.tensordot(x, y, 0), arg(("B",)), arg((2, 3)), label="none"),
-        sample(lambda x, y: F.tensordot(x, y, ((0, -1), (1, 0))), arg(("B", 2, 3)), arg((3, "B")), label="named"),
-        sample(lambda x, y: F.tensordot(x, y, (1, 0)), arg((2, "K")), arg(("K",)), sizes={"K": 0}, label="empty"),
+        sample(lambda x, y: F.tensordot(x, y, ((0, -1), (1, 0))), arg(("B", 2, 3)), arg((3, "B")),
+            label="named"),
+        sample(lambda x, y: F.tensordot(x, y, (1, 0)), arg((2, "K")), arg(("K",)), sizes={"K": 0},
+            label="empty"),
     ],
     bad=[
         bad(lambda x, y: F.tensordot(x, y), arg((2, 3, 4)), arg((4, 3, 2)), match="axis 1 of"),
@@ -248,6 +252,15 @@ def _pairs(x: Value, y: Value, axes: Any) -> tuple[tuple[int, ...], tuple[int, .
     return left, right
 
 
+def _named(name: str, build: Callable[..., Value], *operands: Value) -> Value:
+    """Build a part under the name of the function that the user called."""
+    try:
+        return build(*operands)
+    except ShapeError as problem:
+        message = f"{name}: {problem.message.partition(': ')[2]}"
+        raise ShapeError(message, details=problem.details, fix=problem.fix) from None
+
+
 @composite(
     samples=[
         sample(lambda x, y: F.dot(x, y), arg(("B", 3)), arg((3, 2))),
@@ -255,7 +268,7 @@ def _pairs(x: Value, y: Value, axes: Any) -> tuple[tuple[int, ...], tuple[int, .
         sample(lambda x, y: F.dot(x, y), arg(()), arg(("B",))),
         sample(lambda x, y: F.dot(x, y), arg((2, "K")), arg((3, "K", 2)), label="stack"),
     ],
-    bad=[bad(lambda x, y: F.dot(x, y), arg((2, 3)), arg((2, 3)), match="dot|matmul")],
+    bad=[bad(lambda x, y: F.dot(x, y), arg((2, 3)), arg((2, 3)), match="dot: .* 3 != 2")],
 )
 def dot(x: Any, y: Any) -> Value:
     """Multiply as NumPy's `dot`: scalars scale, vectors and matrices multiply.
@@ -267,7 +280,7 @@ def dot(x: Any, y: Any) -> Value:
     if not first.ndim or not second.ndim:
         return F.multiply(first, second)  # type: ignore[no-any-return]
     if second.ndim <= 2:
-        return F.matmul(first, second)  # type: ignore[no-any-return]
+        return _named("dot", F.matmul, first, second)
     return F.tensordot(first, second, (-1, -2))  # type: ignore[no-any-return]
 
 
@@ -277,7 +290,7 @@ def dot(x: Any, y: Any) -> Value:
         sample(lambda x, y: F.vecdot(x, y, axis=0), arg((3, "B")), arg((3, 1)), label="first"),
         sample(lambda x, y: F.vecdot(x, y), arg(("B",)), arg(("B",)), sizes={"B": 0}),
     ],
-    bad=[bad(lambda x, y: F.vecdot(x, y), arg((2, 3)), arg((2, 4)), match="vecdot|multiply")],
+    bad=[bad(lambda x, y: F.vecdot(x, y), arg((2, 3)), arg((2, 4)), match="vecdot: .*broadcast")],
 )
 def vecdot(x: Any, y: Any, *, axis: int = -1) -> Value:
     """Give the dot products of vectors along an axis; other axes are broadcast.
@@ -288,7 +301,7 @@ def vecdot(x: Any, y: Any, *, axis: int = -1) -> Value:
     [21.0, 43.0]
     """
     first, second = common("vecdot", x, y)
-    both = F.multiply(first, second)
+    both = _named("vecdot", F.multiply, first, second)
     return F.sum(both, axis=normal_axis("vecdot", axis, both.ndim))  # type: ignore[no-any-return]
 
 

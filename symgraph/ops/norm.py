@@ -21,10 +21,10 @@ from symgraph.graph.index import axis as loop
 from symgraph.graph.leaves import cast_to, common, items
 from symgraph.graph.node import Value, make, operand_lines
 from symgraph.graph.op import ZERO, Array, Cotangent, Op, op
-from symgraph.graph.precision import check_same_dtype, wide, wide_load, widen
+from symgraph.graph.precision import check_same_dtype, wide, wide_load
 from symgraph.graph.registry import F, Functions, composite, function_of
 from symgraph.graph.samples import arg, bad, sample
-from symgraph.graph.scalar import Scalar, compute_dtype
+from symgraph.graph.scalar import Scalar, compute_dtype, widen
 from symgraph.graph.types import Shape, TensorType, TupleType
 
 IMAGES = ("B", 3, 4, 2)

@@ -9,7 +9,7 @@ import numpy as np
 
 from symgraph.errors import ArgumentError, DTypeError
 from symgraph.graph.arguments import normal_axis
-from symgraph.graph.dtypes import is_float, numpy_dtype
+from symgraph.graph.dtypes import is_float
 from symgraph.graph.index import PROD, Compute, axes, load, m, reduce
 from symgraph.graph.index import axis as loop
 from symgraph.graph.leaves import as_value
@@ -17,7 +17,7 @@ from symgraph.graph.node import Value, make
 from symgraph.graph.op import Array, Cotangent, Op, op
 from symgraph.graph.registry import F, Functions, function_of
 from symgraph.graph.samples import arg, bad, sample
-from symgraph.graph.scalar import compute_dtype
+from symgraph.graph.scalar import compute_dtype, widen
 from symgraph.graph.types import TensorType, Type
 
 
@@ -36,7 +36,7 @@ class ProdOthers(Op):
         (x,) = arrays
         if x.shape[self.axis] == 0:
             return x
-        wide = x.astype(numpy_dtype(compute_dtype(str(x.dtype))), copy=False)
+        wide = widen(x)
         rows = xp.moveaxis(wide, self.axis, -1)
         one = xp.ones((*rows.shape[:-1], 1), rows.dtype)
         with np.errstate(all="ignore"):

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from symgraph.dims import require_less_equal
 from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
 from symgraph.graph.arguments import normal_axes
-from symgraph.graph.dtypes import DType, is_float, numpy_dtype
+from symgraph.graph.dtypes import DType, dtype_name, is_float, numpy_dtype
 from symgraph.graph.index import (
     ALL,
     ANY,
@@ -37,7 +37,7 @@ from symgraph.graph.node import Value, make
 from symgraph.graph.op import Array, Cotangent, Op, op
 from symgraph.graph.registry import F, Functions, function_of
 from symgraph.graph.samples import arg, bad, sample
-from symgraph.graph.scalar import Scalar, compute_dtype
+from symgraph.graph.scalar import Scalar, compute_dtype, widen
 from symgraph.graph.types import Shape, TensorType, Type
 
 Axis = int | Sequence[int] | None
@@ -120,7 +120,7 @@ class Sum(Reduction):
 
     def ref(self, xp: ModuleType, *arrays: Array) -> Array:
         (x,) = arrays
-        dtype = self.result_dtype(str(x.dtype))
+        dtype = self.result_dtype(dtype_name(x.dtype))
         wide = numpy_dtype(compute_dtype(dtype))
         total = xp.sum(x.astype(wide, copy=False), axis=self.axis, keepdims=self.keepdims)
         return xp.asarray(total).astype(numpy_dtype(dtype), copy=False)
@@ -165,7 +165,7 @@ class Prod(Reduction):
 
     def ref(self, xp: ModuleType, *arrays: Array) -> Array:
         (x,) = arrays
-        dtype = self.result_dtype(str(x.dtype))
+        dtype = self.result_dtype(dtype_name(x.dtype))
         wide = numpy_dtype(compute_dtype(dtype))
         total = xp.prod(x.astype(wide, copy=False), axis=self.axis, keepdims=self.keepdims)
         return xp.asarray(total).astype(numpy_dtype(dtype), copy=False)
@@ -213,7 +213,7 @@ class Extreme(Reduction):
 
     def ref(self, xp: ModuleType, *arrays: Array) -> Array:
         (x,) = arrays
-        wide = x.astype(numpy_dtype(compute_dtype(str(x.dtype))), copy=False)
+        wide = widen(x)
         found = getattr(xp, self.name)(wide, axis=self.axis, keepdims=self.keepdims)
         return xp.asarray(found).astype(x.dtype, copy=False)
 
@@ -285,7 +285,7 @@ class Logical(Reduction):
         return x if x.dtype == "bool" else m.ne(x, m.like(0, x))
 
     def ref(self, xp: ModuleType, *arrays: Array) -> Array:
-        true = arrays[0] if str(arrays[0].dtype) == "bool" else arrays[0] != 0
+        true = arrays[0] if arrays[0].dtype == bool else arrays[0] != 0
         return xp.asarray(getattr(xp, self.name)(true, axis=self.axis, keepdims=self.keepdims))
 
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:

@@ -19,10 +19,10 @@ from symgraph.graph.index import MAX, SUM, Axis, Compute, Monoid, axes, axis, lo
 from symgraph.graph.leaves import cast_to, common
 from symgraph.graph.node import Value, make
 from symgraph.graph.op import Array, Cotangent, Op, op
-from symgraph.graph.precision import check_float, wide, wide_load, widen
+from symgraph.graph.precision import check_float, wide, wide_load
 from symgraph.graph.registry import F, Functions, function_of
 from symgraph.graph.samples import arg, bad, sample
-from symgraph.graph.scalar import Scalar
+from symgraph.graph.scalar import Scalar, widen
 from symgraph.graph.types import TensorType
 
 ROWS = ("B", 5)

@@ -8,7 +8,7 @@ from typing import Any
 from symgraph.dims import require_less_equal
 from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
 from symgraph.graph.arguments import normal_axis, plain_int
-from symgraph.graph.dtypes import is_float, numpy_dtype
+from symgraph.graph.dtypes import is_float
 from symgraph.graph.index import (
     MAX,
     SUM,
@@ -28,7 +28,7 @@ from symgraph.graph.node import Value, make
 from symgraph.graph.op import Array, Cotangent, Op, op
 from symgraph.graph.registry import F, Functions, function_of
 from symgraph.graph.samples import arg, bad, sample
-from symgraph.graph.scalar import Scalar, compute_dtype
+from symgraph.graph.scalar import Scalar, compute_dtype, widen
 from symgraph.graph.types import TensorType, TupleType
 
 
@@ -55,7 +55,7 @@ class TopK(Op):
         # Sorted ascending from back to front and read backwards: NaNs, which sort last, come
         # first, and of equal elements the first, because the sort is stable.
         (x,) = arrays
-        wide = x.astype(numpy_dtype(compute_dtype(str(x.dtype))), copy=False)
+        wide = widen(x)
         back = xp.flip(wide, axis=self.axis)
         order = xp.flip(xp.argsort(back, axis=self.axis, kind="stable"), axis=self.axis)
         first = (*(slice(None),) * self.axis, slice(0, self.k))

@@ -191,7 +191,10 @@ class Built:
         """Compute everything, check it against the inferred types, and give each node's array."""
         self.check_guards()
         if not self.seen:
+            before = [array.tobytes() for array in self.arrays]
             watch_into(self.seen, self.outputs, self.feeds, self.env)
+            after = [array.tobytes() for array in self.arrays]
+            assert before == after, f"{self.case.id} writes into an operand"
         return self.seen
 
     def check_guards(self) -> None:

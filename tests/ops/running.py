@@ -58,10 +58,10 @@ def run_grad(call: Callable[..., Any], *arrays: Any, order: int = 1, symbolic: b
     return computed(found, inputs, given, env)[0]
 
 
-def check_expansions(call: Callable[..., Any], *arrays: Any) -> None:
+def check_expansions(call: Callable[..., Any], *arrays: Any, symbolic: bool = True) -> None:
     """Hold the index expression of every node that a function builds against its reference."""
     given = [np.asarray(array) for array in arrays]
-    inputs, env = declared(given, symbolic=True)
+    inputs, env = declared(given, symbolic)
     outputs = as_list(call(*inputs))
     seen: dict[Value, Any] = {}
     watch_into(seen, outputs, dict(zip(inputs, given)), env)

@@ -451,3 +451,13 @@ def drawn(value: Value) -> Any:
 
 def test_two_streams_of_one_seed_agree() -> None:
     assert bits(drawn(Stream(1).normal((3,)))) == bits(drawn(Stream(1).normal((3,))))
+
+
+def test_scalars_of_random_bodies_check_their_types() -> None:
+    word, number = const(7, "uint32"), const(1.0, "float64")
+    with pytest.raises(DTypeError, match="bitcast of float64 to uint32: the widths differ"):
+        m.bitcast(number, "uint32")
+    with pytest.raises(DTypeError, match="philox takes 6 uint32 words"):
+        m.philox(word, word)
+    pattern = m.bitcast(const(-2.0, "float32"), "uint32")
+    assert int(evaluate(Compute((), pattern), [], {})[0]) == 0xC0000000
