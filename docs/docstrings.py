@@ -58,12 +58,13 @@ def signature(function: Any, *, method: bool = False) -> str:
         return "(...)"
     parameters = [_readable(each) for each in found.parameters.values()]
     returned = found.return_annotation
-    return str(
+    text = str(
         found.replace(
             parameters=parameters[1:] if method else parameters,
             return_annotation=_Text(returned) if isinstance(returned, str) else returned,
         )
     )
+    return re.sub(r"\bsymgraph(?:\.\w+)*\.(\w+)", r"\1", text)
 
 
 def _readable(parameter: inspect.Parameter) -> inspect.Parameter:

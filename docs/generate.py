@@ -19,6 +19,8 @@ from docstrings import escaped, markdown, signature
 from optable import operations
 
 from symgraph.graph.declare import Declaration
+from symgraph.graph.dsl import TensorMethods
+from symgraph.graph.op import Op
 
 #       module -> how a user writes it
 MODULES = {
@@ -57,7 +59,9 @@ def public(module: ModuleType) -> list[str]:
             if getattr(held, "__module__", "") == module.__name__
         ]
         listed = [name for name in own if inspect.isroutine(vars(module)[name])] + [
-            name for name in own if inspect.isclass(vars(module)[name])
+            name
+            for name in own
+            if inspect.isclass(vars(module)[name]) and not issubclass(vars(module)[name], Op)
         ]
     kept = [name for name in listed if not inspect.ismodule(getattr(module, name))]
     return sorted((name for name in kept if not name.startswith("_")), key=str.lower)
@@ -87,7 +91,9 @@ def _class(kind: type) -> str:
 
 def members(kind: type) -> Iterator[str]:
     """Write the methods and properties of a class that have a docstring of their own."""
-    for name, held in vars(kind).items():
+    # the methods of values stand in a base that is not public
+    own = {**vars(kind), **(vars(TensorMethods) if TensorMethods in kind.__bases__ else {})}
+    for name, held in own.items():
         plain = held.fget if isinstance(held, property) else getattr(held, "__func__", held)
         if name.startswith("_") or not inspect.isfunction(plain) or not plain.__doc__:
             continue

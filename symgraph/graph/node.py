@@ -50,6 +50,9 @@ class Value(TensorMethods):
             fix="build a new value, or hold changing numbers in sg.shared(...)",
         )
 
+    def __delattr__(self, name: str) -> None:
+        raise GraphError(f"graph: values are immutable; `{name}` of `{self.label}` stays.")
+
     __hash__ = object.__hash__
 
     @property

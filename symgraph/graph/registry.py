@@ -61,11 +61,25 @@ def function_of(build: Build) -> Build:
 
 
 def composite(samples: Sequence[Sample] = (), bad: Sequence[Bad] = ()) -> Callable[[Build], Build]:
-    """Register a function made of other functions, with the examples its tests are made from."""
+    """Register a function made of other functions, with the examples its tests are made from.
+
+    An error from inside also names the function that the user called.
+    """
 
     def register(build: Build) -> Build:
-        COMPOSITES[build.__name__.rstrip("_")] = (tuple(samples), tuple(bad))
-        return function_of(build)
+        name = build.__name__.rstrip("_")
+        COMPOSITES[name] = (tuple(samples), tuple(bad))
+
+        @functools.wraps(build)
+        def named(*args: Any, **options: Any) -> Any:
+            try:
+                return build(*args, **options)
+            except SymgraphError as problem:
+                if not problem.message.startswith(f"{name}:"):
+                    problem.message = f"{name}: {problem.message}"
+                raise
+
+        return function_of(named)  # type: ignore[return-value]
 
     return register
 

@@ -132,11 +132,11 @@ def windows_over(
         if not is_zero(low):
             start = start + position(low)
         if step != 1:
-            guard = both(guard, (start % step) == position(0))  # type: ignore[arg-type]
+            guard = both(guard, (start % step) == position(0))
             start = start // step
         found.append(start)
         guard = both(guard, inside(start, count))
-    return found, guard if guard is not None else position(0) == position(0)  # type: ignore[return-value]
+    return found, guard if guard is not None else position(0) == position(0)
 
 
 def both(first: Scalar | None, second: Scalar) -> Scalar:

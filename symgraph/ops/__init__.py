@@ -74,6 +74,16 @@ from symgraph.ops.losses import binary_cross_entropy_with_logits, cross_entropy
 from symgraph.ops.lrn import local_response_norm, window_sum
 from symgraph.ops.norm import batch_norm, batch_norm_inference, layer_norm, rms_norm
 from symgraph.ops.pad import flip, pad
+from symgraph.ops.pool_functions import (
+    avg_pool1d,
+    avg_pool2d,
+    avg_pool3d,
+    global_avg_pool2d,
+    global_max_pool2d,
+    max_pool1d,
+    max_pool2d,
+    max_pool3d,
+)
 from symgraph.ops.prod_others import prod_others
 from symgraph.ops.random import bernoulli, default_stream, normal, seed, stream, uniform
 from symgraph.ops.reduce import all, any, max, min, prod, sum
@@ -124,6 +134,9 @@ __all__ = [
     "atan",
     "atan2",
     "atanh",
+    "avg_pool1d",
+    "avg_pool2d",
+    "avg_pool3d",
     "batch_norm",
     "batch_norm_inference",
     "bernoulli",
@@ -170,6 +183,8 @@ __all__ = [
     "full_like",
     "gather",
     "gelu",
+    "global_avg_pool2d",
+    "global_max_pool2d",
     "greater",
     "greater_equal",
     "index",
@@ -195,6 +210,9 @@ __all__ = [
     "matmul",
     "matrix_transpose",
     "max",
+    "max_pool1d",
+    "max_pool2d",
+    "max_pool3d",
     "maximum",
     "mean",
     "min",

@@ -223,7 +223,7 @@ def tensordot(x: Any, y: Any, axes: Any = 2) -> Value:
     right = _checked(right, (*inner, *columns))
     left = F.reshape(left, (product(outer), product(inner)))
     right = F.reshape(right, (product(inner), product(columns)))
-    return F.reshape(F.matmul(left, right), (*outer, *columns))  # type: ignore[no-any-return]
+    return F.reshape(F.matmul(left, right), (*outer, *columns))
 
 
 def _checked(value: Value, shape: tuple[Size, ...]) -> Value:
@@ -278,10 +278,10 @@ def dot(x: Any, y: Any) -> Value:
     """
     first, second = common("dot", x, y)
     if not first.ndim or not second.ndim:
-        return F.multiply(first, second)  # type: ignore[no-any-return]
+        return F.multiply(first, second)
     if second.ndim <= 2:
         return _named("dot", F.matmul, first, second)
-    return F.tensordot(first, second, (-1, -2))  # type: ignore[no-any-return]
+    return F.tensordot(first, second, (-1, -2))
 
 
 @composite(
@@ -302,7 +302,7 @@ def vecdot(x: Any, y: Any, *, axis: int = -1) -> Value:
     """
     first, second = common("vecdot", x, y)
     both = _named("vecdot", F.multiply, first, second)
-    return F.sum(both, axis=normal_axis("vecdot", axis, both.ndim))  # type: ignore[no-any-return]
+    return F.sum(both, axis=normal_axis("vecdot", axis, both.ndim))
 
 
 @composite(
@@ -324,4 +324,4 @@ def outer(x: Any, y: Any) -> Value:
             details=operand_lines([first, second]),
             fix="use tensordot(x, y, 0) for more axes",
         )
-    return F.multiply(F.expand_dims(first, 1), F.expand_dims(second, 0))  # type: ignore[no-any-return]
+    return F.multiply(F.expand_dims(first, 1), F.expand_dims(second, 0))

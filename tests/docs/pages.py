@@ -29,7 +29,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,20 +123,18 @@ def _adjoin(text: str, first: Block, second: Block) -> bool:
     return all(not line.strip("`").strip() or line.startswith("```") for line in between)
 
 
-def _commands(block: Block) -> Iterator[Step]:
+def _commands(block: Block) -> list[Step]:
+    """List the commands of a console block, each with the lines below it."""
     place = block.start
-    current: list[Any] = []
+    found: list[Step] = []
     for line in block.body.splitlines(keepends=True):
-        if line.startswith("$ "):
-            if current:
-                yield Step(block, *current, True)
-            current = [line[2:].rstrip("\n"), "", place + len(line), place + len(line)]
-        elif current:
-            current[1] += line
-            current[3] += len(line)
         place += len(line)
-    if current:
-        yield Step(block, *current, True)
+        if line.startswith("$ "):
+            found.append(Step(block, line[2:].rstrip("\n"), "", place, place, True))
+        elif found:
+            found[-1].expected += line
+            found[-1].end = place
+    return found
 
 
 def same(expected: str, actual: str) -> bool:

@@ -1,4 +1,4 @@
-"""The documentation says what happens: its examples run, its tables are whole, its links lead somewhere."""
+"""The documentation says what happens: examples run, tables are whole, links lead somewhere."""
 
 from __future__ import annotations
 

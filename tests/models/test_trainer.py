@@ -52,6 +52,13 @@ def assert_same_run(folder: Path, reference: Path, *, steps: int = STEPS) -> Non
     assert not list(folder.glob(".*"))
 
 
+@pytest.fixture(autouse=True)
+def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save half a second for each picture; the reference run of the server draws them."""
+    for name in ("plot_curves", "plot_filters"):
+        monkeypatch.setattr(trainer, name, lambda *args, **options: None)
+
+
 @pytest.fixture(scope="module")
 def reference(server: Server, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a run that nobody disturbed; it draws its pictures too."""
@@ -160,17 +167,15 @@ def test_a_killed_run_goes_on_bit_by_bit(
 def test_kills_at_random_moments(
     server: Server, tiny_data: Path, reference: Path, tmp_path: Path, rng: np.random.Generator
 ) -> None:
-    folder, resume, kills = tmp_path / "run", [], 0
-    for attempt in range(40):
-        wait = {} if attempt > 25 else {"after": rng.uniform(0.05, 0.4), "signal": KILL}
-        done = server.run("--data", tiny_data, "--out", folder, *resume, **wait)
-        kills += done.code == -KILL
-        if done.code == 0:
-            break
-        assert done.code == -KILL, done.text
-        resume = ["--resume"] if list_checkpoints(folder) else []
-    assert kills
-    assert_same_run(folder, reference)
+    resume: list[str] = []
+    for wait in rng.uniform(0.02, 0.25, 12):  # a whole run takes about a quarter of a second
+        done = server.run(
+            "--data", tiny_data, "--out", tmp_path, *resume, after=wait, signal=KILL
+        )  # fmt: skip
+        assert done.code in (0, -KILL), done.text
+        resume = ["--resume"] if list_checkpoints(tmp_path) else []
+    assert server.run("--data", tiny_data, "--out", tmp_path, *resume).code == 0
+    assert_same_run(tmp_path, reference)
 
 
 @pytest.mark.parametrize(("number", "code"), [(INTERRUPT, 130), (TERMINATE, 143)])
@@ -199,6 +204,16 @@ def test_ctrl_c_around_validation(
     assert done.code == 130, done.text
     assert server.run("--resume", tmp_path).code == 0
     assert_same_run(tmp_path, reference)
+
+
+def test_ctrl_c_ends_a_long_validation(server: Server, tiny_data: Path, tmp_path: Path) -> None:
+    plan = {"event": "measure", "count": 2, "signal": INTERRUPT}
+    done = server.run("--data", tiny_data, "--out", tmp_path, "--batch", 2, **plan)
+    assert done.code == 130
+    assert {line["kind"] for line in metrics(tmp_path)} == {"train"}
+    assert load_checkpoint(tmp_path).meta["unvalidated"] is True
+    assert server.run("--resume", tmp_path, "--max-steps", 15).code == 0
+    assert [line["kind"] for line in metrics(tmp_path)] == ["train"] * 15 + ["validation"]
 
 
 def test_a_second_ctrl_c_stops_at_once(server: Server, tiny_data: Path, tmp_path: Path) -> None:
