@@ -171,9 +171,10 @@ def split_sizes(size: Size, parts: int | Sequence[Size]) -> Shape:
     """
     if isinstance(parts, Sequence):
         pieces = tuple(as_size(piece, "the size of a piece") for piece in parts)
+        why = f"split of {size} into pieces of {show_shape(pieces)}"
         for piece in pieces:
-            require_less_equal(0, piece, f"split of {size} into pieces of {show_shape(pieces)}")
-        require_equal(total(pieces), size, f"split of {size} into pieces of {show_shape(pieces)}")
+            require_less_equal(0, piece, why)
+        require_equal(total(pieces), size, why)
         return pieces
     count = as_size(parts, "the number of pieces")
     if type(count) is not int or count < 1:

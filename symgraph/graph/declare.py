@@ -94,3 +94,13 @@ dtensor4 = Declaration(4, "float64")
 dtensor5 = Declaration(5, "float64")
 drow = Declaration(2, "float64", ones=(0,))
 dcol = Declaration(2, "float64", ones=(1,))
+
+__all__ = [
+    "scalar", "vector", "matrix", "tensor3", "tensor4", "tensor5", "row", "col", "bscalar",
+    "bvector", "bmatrix", "btensor3", "btensor4", "btensor5", "brow", "bcol", "wscalar",
+    "wvector", "wmatrix", "wtensor3", "wtensor4", "wtensor5", "wrow", "wcol", "iscalar",
+    "ivector", "imatrix", "itensor3", "itensor4", "itensor5", "irow", "icol", "lscalar",
+    "lvector", "lmatrix", "ltensor3", "ltensor4", "ltensor5", "lrow", "lcol", "fscalar",
+    "fvector", "fmatrix", "ftensor3", "ftensor4", "ftensor5", "frow", "fcol", "dscalar",
+    "dvector", "dmatrix", "dtensor3", "dtensor4", "dtensor5", "drow", "dcol",
+]  # fmt: skip

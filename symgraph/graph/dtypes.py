@@ -7,6 +7,7 @@ Python numbers are weak: they take the dtype of what they meet.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from functools import cache
 from typing import Any
 
@@ -69,13 +70,15 @@ def dtype_name(dtype: Any) -> DType:
     """
     if isinstance(dtype, str) and dtype in _NUMPY:
         return dtype
-    return _dtype_name(dtype)
+    if dtype is float:
+        return default_float()
+    if isinstance(dtype, Hashable):
+        return _dtype_name(dtype)
+    raise DTypeError(f"dtype: {dtype!r:.60} is not a dtype.", fix=_known())
 
 
 @cache
 def _dtype_name(dtype: Any) -> DType:
-    if dtype is float:
-        return default_float()
     try:
         found = np.dtype(dtype)
     except TypeError as problem:

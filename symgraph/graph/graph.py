@@ -1,8 +1,8 @@
 """`Graph`: everything between inputs and outputs, as a NetworkX graph that passes rewrite.
 
-Nodes are `Value`s and the key of an edge is the operand's slot, so every NetworkX algorithm works
-on it unwrapped. A graph is not edited node by node: `rewrite` gives a new one with one more line
-of history.
+Nodes are `Value`s and the key of an edge is the operand's slot, so NetworkX works on it unwrapped;
+algorithms that compare nodes with `==`, which builds a value here, take `numbered()`. A graph is
+not edited node by node: `rewrite` gives a new one with one more line of history.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from symgraph.dims import Guard, collect_guards
 from symgraph.errors import GraphError, PassError
 from symgraph.graph.leaves import Attach, Input, Shared, check_update
 from symgraph.graph.node import Value
-from symgraph.graph.types import TensorType
 from symgraph.graph.walk import rewrite, topological
 
 
@@ -97,7 +96,7 @@ class Graph(nx.MultiDiGraph):  # type: ignore[misc]
                 raise PassError(f"graph: `{node.label}` is needed but is not an input.")
             with collect_guards():
                 again = node.op.infer(*(operand.type for operand in node.inputs))
-            if isinstance(again, TensorType) and not again.same(node.type):
+            if again != node.type:
                 raise PassError(
                     f"graph: `{node.label}` is {node.type}, its operation now infers {again}.",
                     details=[node.describe()],
@@ -106,6 +105,17 @@ class Graph(nx.MultiDiGraph):  # type: ignore[misc]
             check_update(target, value)
         if not nx.is_directed_acyclic_graph(self):
             raise PassError("graph: there is a cycle.")
+
+    def numbered(self) -> nx.MultiDiGraph:
+        """Give a plain graph of positions in `order`, for algorithms that compare nodes by `==`.
+
+        Paths, flows, dominators and isomorphism are such; node `i` is the value `order[i]`.
+        """
+        place = {node: number for number, node in enumerate(self.order)}
+        plain = nx.MultiDiGraph()
+        plain.add_nodes_from(range(len(self.order)))
+        plain.add_edges_from((place[u], place[v], slot) for u, v, slot in self.edges(keys=True))
+        return plain
 
     def copy(self, as_view: bool = False) -> nx.MultiDiGraph:
         """Give a plain NetworkX copy, free to be edited."""
@@ -118,7 +128,7 @@ class Graph(nx.MultiDiGraph):  # type: ignore[misc]
 def _check_replacement(old: Value, new: Any, reason: str) -> None:
     if not isinstance(new, Value):
         raise PassError(f"{reason}: the replacement of `{old.label}` is no value: {new!r:.60}.")
-    if str(old.type) != str(new.type):
+    if old.type != new.type:
         raise PassError(
             f"{reason}: replaces {old.type} by {new.type}; a pass must keep types.",
             details=[old.describe(), new.describe()],

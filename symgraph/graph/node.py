@@ -7,6 +7,7 @@ twice. `==` builds an `equal` node: library code compares with `is`. Leaves carr
 from __future__ import annotations
 
 import inspect
+import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -117,6 +118,16 @@ def add_origins(value: Value, origins: Origins) -> None:
 
 _table: WeakValueDictionary[tuple[Any, ...], Value] = WeakValueDictionary()
 _lock = threading.Lock()
+
+
+def _new_lock() -> None:
+    """Open the lock in a child of fork, which lacks the thread that may have held it."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_new_lock)
 
 
 def make(op: Op, *inputs: Value) -> Value:

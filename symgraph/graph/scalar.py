@@ -9,6 +9,8 @@ written, with `NumpyMath` and arrays they compute, with `SympyMath` and symbols 
 from __future__ import annotations
 
 import math
+import os
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import ModuleType
@@ -214,6 +216,17 @@ def _logic(name: str, first: Scalar) -> str:
 
 
 _table: WeakValueDictionary[tuple[Any, ...], Scalar] = WeakValueDictionary()
+_lock = threading.Lock()
+
+
+def _new_lock() -> None:
+    """Open the lock in a child of fork, which lacks the thread that may have held it."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_new_lock)
 
 
 def scalar(op: str, args: Iterable[Scalar], dtype: DType, attr: Any = None) -> Scalar:
@@ -222,7 +235,9 @@ def scalar(op: str, args: Iterable[Scalar], dtype: DType, attr: Any = None) -> S
     key = (op, dtype, canonical(attr), *map(id, operands))
     found = _table.get(key)
     if found is None:
-        found = _table.setdefault(key, Scalar(op, operands, dtype, attr))
+        made = Scalar(op, operands, dtype, attr)
+        with _lock:
+            found = _table.setdefault(key, made)
     return found
 
 

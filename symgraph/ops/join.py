@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from types import ModuleType
 from typing import Any
 
@@ -122,7 +123,7 @@ class Split(Op):
 
     def starts(self) -> list[Size]:
         """Give where each piece begins."""
-        return [concat_sizes(self.sizes[:number]) for number in range(len(self.sizes))]
+        return list(accumulate(self.sizes[:-1], initial=0))
 
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
         parts = [part if part is not None else F.zeros_like(own) for part, own in zip(g, y)]

@@ -19,6 +19,7 @@ from models.common.classifier import inputs, train_step
 from symgraph.data import Loader, digits
 from symgraph.graph.walk import topological
 from symgraph.nn import LRN, Activation, Conv2d, Dense, Dropout, Flatten, MaxPool2d, Sequential
+from symgraph.ops.random import RandomBernoulli
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
@@ -60,7 +61,8 @@ class Probe:
         """Compile it."""
         loss = sg.nn.cross_entropy(net(images, train=True), labels).mean()
         named = dict(net.named_parameters())
-        masks = [n for n in topological([loss]) if type(n.op).__name__ == "RandomBernoulli"]
+        masks = [n for n in topological([loss]) if isinstance(n.op, RandomBernoulli)]
+        masks.sort(key=lambda mask: mask.op.node)  # numbered in the order of the layers
         gradients = sg.grad(loss, list(named.values()))
         function = sg.function([images, labels], [loss, *gradients, *masks])
         return cls(function, list(named), len(masks))
