@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -16,16 +17,20 @@ from symgraph.errors import (
     InputError,
     ShapeError,
 )
+from symgraph.graph.arguments import plain_int
 from symgraph.graph.graph import Graph, Step, collect_effects, missing_inputs
 from symgraph.graph.leaves import Input, Shared, as_value, check_update
 from symgraph.graph.node import Value, operand_lines
 from symgraph.graph.op import Array
-from symgraph.graph.registry import function_of
+from symgraph.graph.registry import apply, function_of
 from symgraph.graph.walk import leaves, rebuild
 from symgraph.passes.manager import Pass, run_passes
 from symgraph.runtime.binding import Binder
 from symgraph.runtime.commit import Owner, commit
 from symgraph.runtime.feeds import Feeds, convert, merge_named
+
+# Functions that share variables take turns: each sees all updates of another's call, or none.
+_state = threading.RLock()
 
 Outputs = Any  # a Value, or None, or a sequence or mapping of Values
 Pairs = Mapping[Any, Any] | Sequence[tuple[Any, Any]]
@@ -52,7 +57,9 @@ class Function:
         self._feeds = Feeds(name, graph.inputs)
         self._binder = Binder(name, graph, built.guards())
         self._executor = ReferenceExecutor(graph)
-        self._lock = threading.Lock()
+        self._shared = graph.shared
+        self._lock = _state if self._shared else threading.RLock()
+        self._process = os.getpid()
 
     @property
     def inputs(self) -> tuple[Value, ...]:
@@ -69,20 +76,32 @@ class Function:
         return self._run(self._feeds.take(args, named), {})
 
     def _run(self, feeds: dict[Value, Array], given: Mapping[Dim, int]) -> Any:
-        env = self._binder.bind(feeds, given)
+        if os.getpid() != self._process:
+            raise GraphError(
+                f"{self.name}: was compiled before this process was forked off.",
+                details=[f"compiled in process {self._process}, called in {os.getpid()}"],
+                fix='start processes with "spawn", and compile in each',
+            )
         with self._lock:
+            env = self._binder.bind(feeds, given)
             results = self._executor.run(feeds, env)
             count = len(self.graph.outputs)
-            held = [shared.storage.array for shared in self.graph.shared]
+            held = [shared.storage.array for shared in self._shared]
             owner = Owner([*feeds.values(), *held])
             new = [owner.own(array) for array in results[count:]]
             outputs = [owner.own(array) for array in results[:count]]
             commit(tuple(self.graph.updates), new)
         return _packed(self._structure, outputs)
 
+    def __reduce__(self) -> Any:
+        raise GraphError(
+            f"{self.name}: compiled functions cannot be copied or pickled.",
+            fix="compile it again from the expression, in each process",
+        )
+
     def __repr__(self) -> str:
         inputs = ", ".join(f"{value.label}: {value.type}" for value in self.inputs)
-        return f"<function {self.name}({inputs}), {len(self.graph.order)} nodes>"
+        return f"<function {self.name}({inputs}), {len(self.graph.values)} nodes>"
 
 
 def function(
@@ -109,7 +128,7 @@ def function(
     """
     declared = _inputs([inputs] if isinstance(inputs, Value) else inputs, name)
     structure, values = _flat(outputs)
-    wanted = _updates(updates or {})
+    wanted = _updates(updates or {}, name)
     roots = [*values, *wanted.values()]
     replace = _givens(givens or {}, name)
     if replace:
@@ -125,7 +144,13 @@ def function(
 
 
 def _inputs(inputs: Sequence[Value], name: str) -> list[Value]:
+    if not isinstance(inputs, Iterable):
+        raise ArgumentTypeError(
+            f"{name}: inputs must be a list of symbolic values, got {type(inputs).__name__}.",
+            fix="sg.function([x, y], ...); [] where there are none",
+        )
     result: list[Value] = []
+    known: set[Value] = set()
     for value in inputs:
         if not isinstance(value, Value):
             raise ArgumentTypeError(
@@ -139,8 +164,11 @@ def _inputs(inputs: Sequence[Value], name: str) -> list[Value]:
                 details=[value.describe()],
                 fix="replace it with givens={value: input}",
             )
-        if any(value is other for other in result):
-            raise GraphError(f"{name}: the input `{value.label}` is listed twice.")
+        if value in known:
+            raise GraphError(
+                f"{name}: the input `{value.label}` is listed twice.", details=[value.describe()]
+            )
+        known.add(value)
         result.append(value)
     return result
 
@@ -164,25 +192,39 @@ def _packed(structure: Any, arrays: list[Array]) -> Any:
     return arrays if isinstance(structure, list) else arrays[0]
 
 
-def _pairs(pairs: Pairs) -> list[tuple[Any, Any]]:
-    return list(pairs.items()) if isinstance(pairs, Mapping) else [(a, b) for a, b in pairs]
+def _pairs(what: str, pairs: Pairs) -> list[tuple[Any, Any]]:
+    if isinstance(pairs, Mapping):
+        return list(pairs.items())
+    listed = list(pairs) if isinstance(pairs, list | tuple) else [pairs]
+    for pair in listed:
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            raise ArgumentTypeError(
+                f"{what} must be a mapping or a list of pairs, it holds {pair!r:.60}.",
+                fix=f"{what}={{old: new}}",
+            )
+    return [(old, new) for old, new in listed]
 
 
-def _updates(updates: Pairs) -> dict[Shared, Value]:
+def _updates(updates: Pairs, name: str) -> dict[Shared, Value]:
     result: dict[Shared, Value] = {}
-    for target, new in _pairs(updates):
+    for target, new in _pairs(f"{name}: updates", updates):
         shared, value = check_update(target, new)
         if shared in result:
-            raise GraphError(f"updates: `{shared.label}` is updated twice.")
+            raise GraphError(
+                f"updates: `{shared.label}` is updated twice.", details=[shared.describe()]
+            )
         result[shared] = value
     return result
 
 
 def _givens(givens: Pairs, name: str) -> dict[Value, Value]:
     result: dict[Value, Value] = {}
-    for old, new in _pairs(givens):
+    for old, new in _pairs(f"{name}: givens", givens):
         if not isinstance(old, Value):
-            raise ArgumentTypeError(f"{name}: givens replaces values, got {type(old).__name__}.")
+            raise ArgumentTypeError(
+                f"{name}: givens replaces values, got {type(old).__name__}.",
+                fix="givens={value: replacement}",
+            )
         value = as_value(new, old.dtype)
         if value.dtype != old.dtype:
             raise DTypeError(
@@ -195,8 +237,20 @@ def _givens(givens: Pairs, name: str) -> dict[Value, Value]:
                 f"{name}: givens must keep the number of axes: {value.ndim} is not {old.ndim}.",
                 details=operand_lines([old, value]),
             )
-        result[old] = value
+        # what was built on `old` relies on its sizes
+        result[old] = value if value.type == old.type else _resized(name, old, value)
     return result
+
+
+def _resized(name: str, old: Value, value: Value) -> Value:
+    """Give a replacement the shape of what it replaces; what is undecided becomes a guard."""
+    try:
+        return apply("specify_shape", value, old.shape)
+    except ShapeError:
+        raise ShapeError(
+            f"{name}: givens must keep the shape: {value.type} is not {old.type}.",
+            details=operand_lines([old, value]),
+        ) from None
 
 
 def _check_inputs(graph: Graph, name: str) -> None:
@@ -225,18 +279,21 @@ def eval(value: Value, feeds: Any = None, /, **named: Any) -> Array:
     compiled = function(needed, value, name="eval")
     arrays: dict[Value, Array] = {}
     sizes: dict[Dim, int] = {}
-    by_name = {leaf.label: leaf for leaf in needed}
     for key, given in merge_named(feeds, named).items():
         if isinstance(key, Dim) and is_symbol(key):
-            sizes[key] = int(given)
+            sizes[key] = plain_int("eval", f"the size {key}", given)
             continue
-        leaf = by_name.get(key) if isinstance(key, str) else key
-        if not isinstance(leaf, Value) or not any(leaf is one for one in needed):
+        meant = [one for one in needed if one is key or (isinstance(key, str) and one.label == key)]
+        if len(meant) != 1 or meant[0] in arrays:
+            label = key.label if isinstance(key, Value) else key
+            twice = f"is given `{label}` twice, or several inputs are called so"
             raise InputError(
-                f"eval: `{value.label}` does not depend on an input {key!r}.",
+                f"eval: `{value.label}` "
+                + (f"{twice}." if meant else f"does not depend on an input {label!r}."),
                 details=[leaf.describe() for leaf in needed],
+                fix="x.eval({input: array})" if meant else "",
             )
-        arrays[leaf] = convert("eval", leaf, given)
+        arrays[meant[0]] = convert("eval", meant[0], given)
     absent = [leaf for leaf in needed if leaf not in arrays]
     if absent:
         raise InputError(

@@ -50,7 +50,7 @@ def save(
     """Write a checkpoint into a run's folder and give its path."""
     tensors = {name: v.value for name, v in variables(net, optimizer).items()}
     tensors[MEAN] = np.asarray(mean_image, np.float32)
-    stream = sg.default_stream().state()
+    stream = sg.random.default_stream().state()
     return save_checkpoint(place, tensors, {**meta, "task": KIND, "random_state": stream})
 
 
@@ -108,6 +108,6 @@ def restore(
     check_matches(checkpoint, wanted, what=model, ignore=surplus)
     if optimizer is not None:
         state: Any = checkpoint.meta["random_state"]
-        sg.default_stream().set_state(state)
+        sg.random.default_stream().set_state(state)
     for name, variable in named.items():
         variable.value = checkpoint.tensors[name]

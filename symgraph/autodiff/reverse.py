@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, overload
 
 from symgraph.dims import equal
-from symgraph.errors import ArgumentError, GradError, PassError
+from symgraph.errors import ArgumentError, ArgumentTypeError, GradError, PassError
 from symgraph.graph.dtypes import is_float
 from symgraph.graph.leaves import Item, as_value, items
 from symgraph.graph.node import Value, operand_lines
@@ -39,7 +39,10 @@ def grad(
     12.0
     """
     if not isinstance(loss, Value):
-        raise GradError(f"grad: the loss must be a symbolic value, got {type(loss).__name__}.")
+        raise GradError(
+            f"grad: the loss must be a symbolic value, got {type(loss).__name__}.",
+            fix="build it from symbolic values, and do not compute it first",
+        )
     if loss.ndim:
         raise GradError(
             f"grad: `{loss.label}` must be a scalar, it is {loss.type}.",
@@ -49,7 +52,7 @@ def grad(
     _check_float("grad", loss)
     single = isinstance(wrt, Value)
     one = F.constant(1.0, loss.dtype)
-    found = _pull("grad", [loss], [wrt] if isinstance(wrt, Value) else list(wrt), [one], missing)
+    found = _pull("grad", [loss], _values("grad", "wrt", wrt), [one], missing)
     return found[0] if single else found
 
 
@@ -66,20 +69,34 @@ def vjp(
     `cotangents` have the types of `outputs`. Gives one value for each input (a list when `inputs`
     is one). Raises as `grad` does.
     """
-    many_out = not isinstance(outputs, Value)
-    outs = list(outputs) if isinstance(outputs, Sequence) else [outputs]
-    given = list(cotangents) if many_out else [cotangents]
+    outs = _values("vjp", "outputs", outputs)
+    given = [cotangents] if isinstance(outputs, Value) else list(cotangents)
     if len(outs) != len(given):
-        raise ArgumentError(f"vjp: {len(outs)} outputs but {len(given)} cotangents.")
+        raise ArgumentError(
+            f"vjp: {len(outs)} outputs but {len(given)} cotangents.", fix="give one for each"
+        )
     values = []
     for output, cotangent in zip(outs, given):
         _check_float("vjp", output)
-        value = as_value(cotangent, output.dtype)
-        _check_cotangent("vjp", output, value)
-        values.append(value)
-    wrt = [inputs] if isinstance(inputs, Value) else list(inputs)
-    found = _pull("vjp", outs, wrt, values, missing)
+        values.append(_fitted("vjp", output, as_value(cotangent, output.dtype)))
+    found = _pull("vjp", outs, _values("vjp", "inputs", inputs), values, missing)
     return found[0] if isinstance(inputs, Value) else found
+
+
+def _values(name: str, what: str, given: Any) -> list[Value]:
+    """Give one value or several as a list, checked."""
+    values = [given] if isinstance(given, Value) else given
+    if isinstance(values, Iterable):
+        values = list(values)
+        wrong = [value for value in values if not isinstance(value, Value)]
+        if not wrong:
+            return values
+        values = wrong[0]
+    raise ArgumentTypeError(
+        f"{name}: {what} must be a symbolic value or a list of them, "
+        f"got {type(values).__name__} {values!r:.40}.",
+        fix="give inputs, shared variables, or values built from them",
+    )
 
 
 def _check_float(name: str, value: Value) -> None:
@@ -101,11 +118,6 @@ def _pull(
     if missing not in ("error", "zero"):
         raise ArgumentError(f'{name}: missing must be "error" or "zero", got {missing!r}.')
     for value in wrt:
-        if not isinstance(value, Value):
-            raise ArgumentError(
-                f"{name}: can only differentiate with respect to symbolic values, "
-                f"got {type(value).__name__}."
-            )
         _check_float(name, value)
     found, cuts = _sweep(outputs, wrt, cotangents)
     results = []
@@ -140,7 +152,7 @@ def _sweep(
             if cotangent is ZERO:
                 pulled: tuple[Cotangent, ...] = (ZERO,) * len(node.inputs)
             else:
-                pulled = _rule(node, cotangent)
+                pulled = _rule(node, cotangent, live)
         for operand, part in zip(node.inputs, pulled):
             if operand not in live:
                 continue
@@ -148,12 +160,12 @@ def _sweep(
                 cuts.append((node, operand))
                 continue
             if isinstance(part, Value):
-                _check_cotangent(node.op.name, operand, part)
+                part = _fitted(node.op.name, operand, part)
             parts.setdefault(operand, []).append(part)
     return done, cuts
 
 
-def _rule(node: Value, cotangent: Any) -> tuple[Cotangent, ...]:
+def _rule(node: Value, cotangent: Any, live: set[Value]) -> tuple[Cotangent, ...]:
     result = items(node) if isinstance(node.type, TupleType) else node
     pulled = node.op.vjp(F, cotangent, result, *node.inputs)
     if len(pulled) != len(node.inputs):
@@ -161,7 +173,11 @@ def _rule(node: Value, cotangent: Any) -> tuple[Cotangent, ...]:
             f"{node.op.name}: its gradient rule gives {len(pulled)} cotangents "
             f"for {len(node.inputs)} operands."
         )
-    return pulled
+    # what is built lazily is built for those that lead to a source only
+    return tuple(
+        (part() if operand in live else None) if callable(part) else part
+        for operand, part in zip(node.inputs, pulled)
+    )
 
 
 def _total(node: Value, parts: list[Any]) -> Any:
@@ -187,7 +203,10 @@ def _sum(parts: list[Cotangent]) -> Cotangent:
     return total
 
 
-def _check_cotangent(name: str, operand: Value, cotangent: Value) -> None:
+def _fitted(name: str, operand: Value, cotangent: Value) -> Value:
+    """Give a cotangent exactly the type of its operand; sizes that are undecided get a guard."""
+    if cotangent.type == operand.type:
+        return cotangent
     fits = (
         cotangent.dtype == operand.dtype
         and cotangent.ndim == operand.ndim
@@ -199,6 +218,7 @@ def _check_cotangent(name: str, operand: Value, cotangent: Value) -> None:
             f"it is {cotangent.type}.",
             details=operand_lines([operand, cotangent]),
         )
+    return F.specify_shape(cotangent, operand.shape)
 
 
 def _disconnected(name: str, outputs: list[Value], value: Value, cuts: list[Cut]) -> GradError:

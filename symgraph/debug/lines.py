@@ -57,7 +57,7 @@ def names_of(graph: Graph) -> dict[Value, str]:
     names: dict[Value, str] = {}
     taken: dict[str, int] = {}
     number = 0
-    for node in [*graph.inputs, *graph.shared, *graph.order]:
+    for node in [*graph.inputs, *graph.shared, *graph.values]:
         if node in names:
             continue
         if isinstance(node.op, Constant):
@@ -83,6 +83,6 @@ def lines_of(graph: Graph, names: dict[Value, str]) -> list[Line]:
     """Give one line for each computed value, operands first."""
     return [
         Line(node, names[node], attributes_text(node), tuple(names[v] for v in node.inputs))
-        for node in graph.order
+        for node in graph.values
         if node.inputs or names[node].startswith("%")
     ]

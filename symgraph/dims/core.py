@@ -13,6 +13,7 @@ import gc
 import itertools
 import keyword
 import operator
+import os
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, NoReturn, TypeAlias
@@ -276,6 +277,16 @@ def as_size(value: object, what: str = "a size") -> Size:
 _table: WeakValueDictionary[object, Dim] = WeakValueDictionary()
 _lock = threading.RLock()
 _serial = itertools.count()
+
+
+def _new_lock() -> None:
+    """Open the lock in a child of fork, which lacks the thread that may have held it."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_new_lock)
 
 
 def _make(

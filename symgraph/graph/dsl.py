@@ -6,6 +6,7 @@ NumPy functions on a symbolic value (`np.sin(x)`, `np.sum(x, axis=0)`) build gra
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,12 +22,20 @@ Axis = int | Sequence[int] | None
 # NumPy's name -> ours, where they differ
 _NUMPY_NAMES = {
     "true_divide": "divide", "power": "pow", "absolute": "abs", "mod": "remainder",
-    "bitwise_and": "bitwise_and", "invert": "bitwise_invert", "left_shift": "bitwise_left_shift",
+    "invert": "bitwise_invert", "left_shift": "bitwise_left_shift",
     "right_shift": "bitwise_right_shift", "rint": "round", "amax": "max", "amin": "min",
     "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arctan2": "atan2",
     "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh", "concatenate": "concat",
-    "transpose": "permute_dims", "where": "where",
+    "transpose": "permute_dims", "ravel": "flatten",
 }  # fmt: skip
+# NumPy's keywords -> ours, where they differ
+_NUMPY_KEYWORDS = {
+    "ddof": "correction",
+    "a_min": "low",
+    "a_max": "high",
+    "min": "low",
+    "max": "high",
+}
 
 
 class TensorMethods:
@@ -72,6 +81,8 @@ class TensorMethods:
     def __gt__(self, other: Any) -> Value: return apply("greater", self, other)
     def __ge__(self, other: Any) -> Value: return apply("greater_equal", self, other)
     def __getitem__(self, key: Any) -> Value: return apply("index", self, key)
+    def __divmod__(self, other: Any) -> tuple[Value, Value]: return self // other, self % other
+    def __rdivmod__(self, other: Any) -> tuple[Value, Value]: return other // self, other % self
     # fmt: on
 
     __hash__ = object.__hash__
@@ -166,16 +177,36 @@ class TensorMethods:
     def __len__(self) -> int:
         value: Any = self
         if not value.shape:
-            raise ArgumentTypeError(f"len: `{value.label}` is a scalar.")
+            raise ArgumentTypeError(
+                f"len: `{value.label}` is a scalar: it has no length and no elements.",
+                details=[value.describe()],
+            )
         if not isinstance(value.shape[0], int):
             raise UndecidedError(
                 f"len: the first size of `{value.label}` is symbolic: {value.shape[0]}.",
-                fix="use x.shape[0]",
+                details=[value.describe()],
+                fix="x.shape[0] is the size; iterate over axes of known size only",
             )
         return value.shape[0]
 
     def __iter__(self) -> Iterator[Value]:
         return iter([self[i] for i in range(len(self))])
+
+    def __contains__(self, element: Any) -> bool:
+        value: Any = self
+        raise ArgumentTypeError(
+            f"in: whether `{value.label}` contains a number is not known before it is computed.",
+            details=[value.describe()],
+            fix="use sg.any(x == number), a symbolic bool",
+        )
+
+    def __round__(self, digits: int | None = None) -> Value:
+        if digits:
+            raise ArgumentTypeError(
+                f"round: only to whole numbers, not to {digits} digits.",
+                fix=f"round(x * 10**{digits}) / 10**{digits}",
+            )
+        return apply("round", self)
 
     def __bool__(self) -> bool:
         value: Any = self
@@ -188,7 +219,9 @@ class TensorMethods:
     def _no_number(self, kind: str) -> ArgumentTypeError:
         value: Any = self
         return ArgumentTypeError(
-            f"{kind}: `{value.label}` is symbolic and has no number yet.", fix="use x.eval(...)"
+            f"{kind}: `{value.label}` is symbolic and has no number yet.",
+            details=[value.describe()],
+            fix="x.eval(...) gives numbers; sg.stack joins values; sg.take(array, x) picks by them",
         )
 
     def __float__(self) -> float:
@@ -205,7 +238,7 @@ class TensorMethods:
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *args: Any, **options: Any) -> Any:
         name = _NUMPY_NAMES.get(ufunc.__name__, ufunc.__name__)
-        if method != "__call__" or options or name not in FUNCTIONS:
+        if method != "__call__" or options or name not in FUNCTIONS or ufunc.nout > 1:
             raise ArgumentTypeError(
                 f"numpy.{ufunc.__name__}: has no symbolic form for this call "
                 f"(method {method}, options {sorted(options)}).",
@@ -216,13 +249,28 @@ class TensorMethods:
     def __array_function__(
         self, function: Callable[..., Any], types: Any, args: Any, options: Any
     ) -> Any:
-        name = _NUMPY_NAMES.get(function.__name__, function.__name__)
-        if name not in FUNCTIONS:
+        plain = function.__name__
+        if function in (np.shape, np.ndim, np.size) and len(args) == 1 and not options:
+            return getattr(args[0], plain)
+        name = _NUMPY_NAMES.get(plain, plain)
+        if name not in FUNCTIONS or getattr(np, plain, None) is not function:
             raise ArgumentTypeError(
-                f"numpy.{function.__name__}: has no symbolic form.",
+                f"numpy.{plain}: has no symbolic form.",
                 fix="see symgraph.F for the functions there are",
             )
-        return apply(name, *args, **options)
+        if function is np.take and len(args) == 2 and options.get("axis") is None:
+            # NumPy flattens without an axis, the array API has none for vectors only
+            args, options = (apply("flatten", args[0]), args[1]), {"axis": 0}
+        named = {_NUMPY_KEYWORDS.get(key, key): value for key, value in options.items()}
+        build = FUNCTIONS[name]
+        try:
+            signature(build).bind(*args, **named)
+        except TypeError as problem:
+            raise ArgumentTypeError(
+                f"numpy.{plain}: has no symbolic form for these arguments: {problem}.",
+                fix=f"call sg.{name}, see its documentation",
+            ) from None
+        return build(*args, **named)
 
     def _repr_html_(self) -> str:
         return str(apply("to_html", self))

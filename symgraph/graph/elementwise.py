@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from inspect import Parameter, Signature, signature
 from types import ModuleType
 from typing import Any, ClassVar
@@ -21,7 +22,7 @@ from symgraph.errors import ArgumentTypeError, DTypeError, ShapeError
 from symgraph.graph.dtypes import DType, dtype_name, is_float, is_integer, numpy_dtype
 from symgraph.graph.index import Compute, axes, broadcast_load
 from symgraph.graph.index import m as trace
-from symgraph.graph.leaves import as_value, cast_to, common, is_constant
+from symgraph.graph.leaves import as_value, cast_to, common
 from symgraph.graph.node import Value, make
 from symgraph.graph.op import ZERO, Array, Cotangent, Op, op
 from symgraph.graph.registry import Functions, function_of
@@ -112,14 +113,17 @@ class Elementwise(Op):
         return trace.cast(value, result)
 
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
-        m = GraphMath(F)
-        pulled: list[Cotangent] = []
-        for number, x in enumerate(xs):
-            # a literal has no use for a cotangent, and x ** 2 none for the logarithm of x
-            free = is_float(x.dtype) and not is_constant(x)
-            cotangent = self.pull_back(m, number, g, y, xs) if free else None
-            pulled.append(fit(F, cotangent, x) if isinstance(cotangent, Value) else cotangent)
-        return tuple(pulled)
+        # built only where it is asked for: x ** 2 has no use for the logarithm of x
+        return tuple(
+            partial(self._pulled, F, number, g, y, xs) if is_float(x.dtype) else None
+            for number, x in enumerate(xs)
+        )
+
+    def _pulled(
+        self, F: Functions, number: int, g: Value, y: Value, xs: Sequence[Value]
+    ) -> Cotangent:
+        cotangent = self.pull_back(GraphMath(F), number, g, y, xs)
+        return fit(F, cotangent, xs[number]) if isinstance(cotangent, Value) else cotangent
 
     def pull_back(
         self, m: GraphMath, number: int, g: Value, y: Value, xs: Sequence[Value]

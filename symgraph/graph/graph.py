@@ -36,7 +36,7 @@ class Graph(nx.MultiDiGraph):  # type: ignore[misc]
     >>> import symgraph as sg
     >>> x = sg.vector("x")
     >>> g = Graph([x], [(x * x).sum()])
-    >>> [node.op.name for node in g.order]
+    >>> [node.op.name for node in g.values]
     ['input', 'multiply', 'sum']
     """
 
@@ -52,10 +52,12 @@ class Graph(nx.MultiDiGraph):  # type: ignore[misc]
         self.outputs = tuple(outputs)
         self.updates = dict(updates or {})
         self.history = tuple(history)
-        self.order = tuple(topological(self.roots))
-        self.add_nodes_from(self.order)
+        self.values = tuple(topological(self.roots))
+        self.add_nodes_from([value.node for value in self.values])
         self.add_edges_from(
-            (operand, node, slot) for node in self.order for slot, operand in enumerate(node.inputs)
+            (operand.node, value.node, slot)
+            for value in self.values
+            for slot, operand in enumerate(value.inputs)
         )
 
     @property
@@ -66,12 +68,12 @@ class Graph(nx.MultiDiGraph):  # type: ignore[misc]
     @property
     def shared(self) -> tuple[Shared, ...]:
         """All shared variables that are read or updated, in a stable order."""
-        read = [node for node in self.order if isinstance(node, Shared)]
+        read = [node for node in self.values if isinstance(node, Shared)]
         return tuple(dict.fromkeys([*read, *self.updates]))
 
     def guards(self) -> tuple[Guard, ...]:
         """Everything about sizes that could not be decided while building."""
-        return tuple(dict.fromkeys(guard for node in self.order for guard in node.guards))
+        return tuple(dict.fromkeys(guard for node in self.values for guard in node.guards))
 
     def rewrite(self, replace: Mapping[Value, Value], reason: str) -> Graph:
         """Give the graph with values replaced simultaneously, and a step of history.
@@ -84,14 +86,14 @@ class Graph(nx.MultiDiGraph):  # type: ignore[misc]
         done = rewrite(self.roots, known)
         updates = {target: done[value] for target, value in self.updates.items()}
         made = Graph(self.inputs, [done[value] for value in self.outputs], updates)
-        step = Step(reason, len(known), len(self.order), len(made.order))
+        step = Step(reason, len(known), len(self.values), len(made.values))
         made.history = (*self.history, step)
         return made
 
     def verify(self) -> None:
         """Check every invariant of a graph; a broken one is a bug of a pass (`PassError`)."""
         given = set(self.inputs)
-        for node in self.order:
+        for node in self.values:
             if isinstance(node.op, Input) and node not in given:
                 raise PassError(f"graph: `{node.label}` is needed but is not an input.")
             with collect_guards():
@@ -106,16 +108,12 @@ class Graph(nx.MultiDiGraph):  # type: ignore[misc]
         if not nx.is_directed_acyclic_graph(self):
             raise PassError("graph: there is a cycle.")
 
-    def numbered(self) -> nx.MultiDiGraph:
-        """Give a plain graph of positions in `order`, for algorithms that compare nodes by `==`.
+    def users(self, value: Value) -> list[Value]:
+        """Give the values of this graph that have `value` as an operand."""
+        return [node.value for node in self.successors(value.node)]
 
-        Paths, flows, dominators and isomorphism are such; node `i` is the value `order[i]`.
-        """
-        place = {node: number for number, node in enumerate(self.order)}
-        plain = nx.MultiDiGraph()
-        plain.add_nodes_from(range(len(self.order)))
-        plain.add_edges_from((place[u], place[v], slot) for u, v, slot in self.edges(keys=True))
-        return plain
+    def __contains__(self, item: object) -> bool:
+        return bool(super().__contains__(item.node if isinstance(item, Value) else item))
 
     def copy(self, as_view: bool = False) -> nx.MultiDiGraph:
         """Give a plain NetworkX copy, free to be edited."""

@@ -5,7 +5,6 @@ operations: an item of a tuple-valued node, and updates attached to a value.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 
 from symgraph.dims import Dim, Size, equal
 from symgraph.errors import ArgumentTypeError, DTypeError, GraphError, ShapeError
+from symgraph.graph.arrays import as_array, lossless
 from symgraph.graph.dtypes import (
     DType,
     default_float,
@@ -177,15 +177,17 @@ class Shared(Value):
         self._assign(new)
 
     def _assign(self, new: Any) -> None:
-        array = np.asarray(new)
-        if isinstance(new, bool | int | float | list | tuple):
-            array = array.astype(numpy_dtype(self.dtype), casting="same_kind")
-        if array.shape != self.shape or dtype_name(array.dtype) != self.dtype:
-            given = TensorType(dtype_name(array.dtype), array.shape)
+        try:
+            array = lossless(f"shared: `{self.label}`", new, self.dtype)
+        except DTypeError as problem:
+            problem.details = (self.describe(),)
+            raise
+        if array.shape != self.shape:
+            given = TensorType(self.dtype, array.shape)
             raise ShapeError(
                 f"shared: `{self.label}` is {self.type}, the new value is {given}.",
                 details=[self.describe()],
-                fix="give an array of the same dtype and shape",
+                fix="give an array of the same shape",
             )
         self.storage.replace(np.array(array, order="C"))
 
@@ -224,36 +226,29 @@ def shared(value: Any, name: str | None = None, dtype: Any = None) -> Shared:
     >>> str(w.type)
     'float32[1, 2]'
     """
-    return Shared(np.array(as_array(value, dtype), order="C"), name)
+    if name is not None and not isinstance(name, str):
+        raise ArgumentTypeError(
+            f"shared: the name must be a string, got {name!r}.", fix='sg.shared(value, "w")'
+        )
+    return Shared(np.array(_numbers("shared", value, dtype), order="C"), name)
 
 
 @function_of
 def constant(value: Any, dtype: Any = None) -> Value:
     """Make a constant from a number, a list or an array."""
-    array = as_array(value, dtype)
+    array = _numbers("constant", value, dtype)
     if array.nbytes <= SMALL or array.flags.writeable or not array.flags.c_contiguous:
         array = np.array(array, order="C")
         array.flags.writeable = False
     return make(Constant(array))
 
 
-def as_array(value: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
-    """Make an array with a dtype of ours; Python numbers get the default ones."""
+def _numbers(name: str, value: Any, dtype: Any) -> np.ndarray[Any, Any]:
     if isinstance(value, Value):
         raise ArgumentTypeError(
-            f"constant: `{value.label}` is symbolic, numbers are needed.", fix="x.eval()"
+            f"{name}: `{value.label}` is symbolic, numbers are needed.", fix="x.eval()"
         )
-    if dtype is not None:
-        return np.asarray(value, numpy_dtype(dtype_name(dtype)))
-    array = np.asarray(value)
-    if array.dtype == np.float64 and not isinstance(value, np.ndarray | np.generic):
-        return array.astype(numpy_dtype(default_float()))
-    if array.dtype == object:
-        raise DTypeError(
-            f"constant: {type(value).__name__} does not make an array of numbers.",
-            fix="give a number, a (nested) list of equal lengths, or an array",
-        )
-    return array.astype(numpy_dtype(dtype_name(array.dtype)), copy=False)
+    return as_array(f"{name}: it", value, dtype)
 
 
 def short_text(array: np.ndarray[Any, Any]) -> str:
@@ -271,11 +266,7 @@ def as_value(value: Any, meets: DType | None = None) -> Value:
         value.tensor  # noqa: B018 - a tuple-valued node is refused here
         return value
     if isinstance(value, bool | int | float) and not isinstance(value, np.generic):
-        dtype = weak_dtype(value, meets)
-        if isinstance(value, float) and math.isfinite(value):
-            with np.errstate(over="ignore"):
-                return constant(np.asarray(value, numpy_dtype(dtype)))
-        return constant(np.asarray(value, numpy_dtype(dtype)))
+        return constant(value, weak_dtype(value, meets))
     if isinstance(value, Dim):
         return make(SizeOf(value, meets if meets and meets != "bool" else "int64"))
     if isinstance(value, np.ndarray | np.generic | list | tuple):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
 from symgraph.dims import Guard, Size, collect_guards
 from symgraph.errors import DimError, DTypeError, GraphError, ShapeError, SymgraphError
@@ -24,16 +24,52 @@ from symgraph.graph.registry import hooks
 from symgraph.graph.types import Shape, TensorType, TupleType, Type
 
 
+class Node:
+    """A value as NetworkX sees it: nodes compare by identity, which its algorithms rely on.
+
+    Values build a comparison on `==`, so they cannot be nodes themselves.
+    """
+
+    __slots__ = ("__weakref__", "value")
+
+    def __init__(self, value: Value) -> None:
+        self.value = value
+
+    @property
+    def op(self) -> Op:
+        """The operation."""
+        return self.value.op
+
+    @property
+    def type(self) -> Type:
+        """The type of the result."""
+        return self.value.type
+
+    @property
+    def label(self) -> str:
+        """The user's name for the value."""
+        return self.value.label
+
+    @property
+    def inputs(self) -> tuple[Node, ...]:
+        """The operands as nodes, in order."""
+        return tuple(operand.node for operand in self.value.inputs)
+
+    def __repr__(self) -> str:
+        return f"<node {self.label}: {self.type}>"
+
+
 class Value(TensorMethods):
     """A node of the graph: an operation, its operands, and the type of its result."""
 
-    __slots__ = ("__weakref__", "guards", "inputs", "op", "origins", "type")
+    __slots__ = ("__weakref__", "_node", "guards", "inputs", "op", "origins", "type")
 
     op: Op
     inputs: tuple[Value, ...]
     type: Type
     guards: tuple[Guard, ...]  # what must be checked when sizes are known
     origins: Origins  # outside identity
+    _node: ref[Node] | None
 
     def __init__(
         self, op: Op, inputs: tuple[Value, ...], type: Type, guards: tuple[Guard, ...] = ()
@@ -44,6 +80,7 @@ class Value(TensorMethods):
         put(self, "type", type)
         put(self, "guards", guards)
         put(self, "origins", here())
+        put(self, "_node", None)
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise GraphError(
@@ -55,6 +92,18 @@ class Value(TensorMethods):
         raise GraphError(f"graph: values are immutable; `{name}` of `{self.label}` stays.")
 
     __hash__ = object.__hash__
+
+    @property
+    def node(self) -> Node:
+        """This value as a node of a NetworkX graph; always the same one while somebody holds it."""
+        found = self._node() if self._node is not None else None
+        if found is None:
+            with _lock:
+                found = self._node() if self._node is not None else None
+                if found is None:
+                    found = Node(self)
+                    object.__setattr__(self, "_node", ref(found))
+        return found
 
     @property
     def tensor(self) -> TensorType:
@@ -110,10 +159,11 @@ class Value(TensorMethods):
         return self
 
 
-def add_origins(value: Value, origins: Origins) -> None:
-    """Add source lines to a node; they are not part of its identity."""
+def add_origins(value: Value, origins: Origins, *, first: bool = False) -> None:
+    """Add source lines to a node, behind its own or first; they are not part of its identity."""
     if origins and value.origins is not origins:
-        object.__setattr__(value, "origins", union(value.origins, origins))
+        both = (origins, value.origins) if first else (value.origins, origins)
+        object.__setattr__(value, "origins", union(*both))
 
 
 _table: WeakValueDictionary[tuple[Any, ...], Value] = WeakValueDictionary()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from symgraph.graph.node import Value
 
 Array = Any
-Cotangent = Any  # a Value, ZERO, or None
+Cotangent = Any  # a Value, ZERO, None, or a function without arguments that gives one of these
 
 
 class _Zero:
@@ -63,7 +63,8 @@ class Op:
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
         """Give the cotangent of each operand from the cotangent `g` of the result `y`.
 
-        A cotangent is a Value, `ZERO` (connected, but zero) or None (no path for gradients).
+        A cotangent is a Value, `ZERO` (connected, but zero) or None (no path for gradients), or a
+        function that gives one of these, which is called only where the cotangent is needed.
         Several results: `g` and `y` are tuples, and parts of `g` may be None.
         """
         raise GradError(f"{self.name}: the operation has no gradient.")

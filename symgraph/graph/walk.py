@@ -124,6 +124,8 @@ def rewrite(outputs: Sequence[Value], replace: Mapping[Value, Value]) -> dict[Va
             with inherit(node.origins):
                 local[value] = _remake(value, value.op, tuple(local[v] for v in value.inputs))
         done[node] = local[replace[node]]
+        for value in fresh:  # made by a pass, but made for the user's line
+            add_origins(local[value], node.origins, first=True)
         add_origins(done[node], node.origins)
     return done
 

@@ -19,6 +19,6 @@ def dead_code(graph: Graph) -> dict[Value, Value]:
     """Remove identities and what only they kept alive."""
     return {
         node: node.inputs[0]
-        for node in graph.order
+        for node in graph.values
         if node.op.name in IDENTITIES or isinstance(node.op, Attach)
     }

@@ -16,18 +16,18 @@ LIMIT = 1 << 20  # bytes; larger results are cheaper to compute than to keep
 def constant_folding(graph: Graph) -> dict[Value, Value]:
     """Replace values that depend on literals only, where something else needs them."""
     fixed: set[Value] = set()
-    for node in graph.order:
+    for node in graph.values:
         known = bool(node.inputs) and fixed.issuperset(node.inputs) and _small(node.type)
         if known or is_constant(node):
             fixed.add(node)
     roots = set(graph.roots)
     wanted = [
         node
-        for node in graph.order
+        for node in graph.values
         if node in fixed
         and node.inputs
         and not isinstance(node.type, TupleType)
-        and (node in roots or any(user not in fixed for user in graph.successors(node)))
+        and (node in roots or any(user not in fixed for user in graph.users(node)))
     ]
     arrays = interpret(wanted, {})
     return {node: constant(array, node.dtype) for node, array in zip(wanted, arrays)}

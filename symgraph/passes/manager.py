@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import networkx as nx
 
 from symgraph.config import config
-from symgraph.errors import ArgumentError, PassError
+from symgraph.errors import ArgumentError, ArgumentTypeError, PassError
 from symgraph.graph.graph import Graph
 from symgraph.graph.node import Value
 
@@ -73,7 +73,16 @@ def ordered(passes: Iterable[Pass]) -> list[Pass]:
 
     Raises `PassError` when the wishes contradict each other.
     """
-    by_name = {one.name: one for one in passes}
+    by_name: dict[str, Pass] = {}
+    for one in passes:
+        if not isinstance(one, Pass):
+            raise ArgumentTypeError(
+                f"passes: {one!r:.60} is not a pass.", fix="make it one with @sg.graph_pass(...)"
+            )
+        if by_name.setdefault(one.name, one) is not one:
+            raise PassError(
+                f"passes: two are called `{one.name}`.", fix="rename one, or default=False"
+            )
     order = nx.DiGraph()
     order.add_nodes_from(by_name)
     for one in by_name.values():

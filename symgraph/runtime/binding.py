@@ -5,9 +5,9 @@ Bindings are cached by the shapes of the inputs; a new batch size costs one solv
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from symgraph.dims import Dim, Guard, Size, free, solve_all
+from symgraph.dims import Dim, Guard, Size, evaluate, free, solve_all
 from symgraph.errors import GuardError, InputError
 from symgraph.graph.graph import Graph
 from symgraph.graph.node import Value
@@ -23,7 +23,7 @@ class Binder:
         self.name = name
         self.inputs = graph.inputs
         self.guards = tuple(guards)
-        self.needed = _needed(graph)
+        self.needed = _needed(graph, self.guards)
         self.limit = limit
         self._known: dict[tuple[tuple[int, ...], ...], Env] = {}
 
@@ -57,12 +57,11 @@ class Binder:
                     )  # fmt: skip
                 pairs.append((size, number))
         try:
-            env = {**given, **solve_all(pairs)}
+            env = self._solved(pairs)
         except GuardError as problem:
             raise self._explained(problem, feeds) from None
-        unbound = [size for size in self.needed if size not in env]
-        if unbound:
-            names = ", ".join(map(str, unbound))
+        if not self.needed <= env.keys():
+            names = ", ".join(sorted(map(str, self.needed - env.keys())))
             raise InputError(
                 f"{self.name}: the size {names} stands in no input's shape and has no number.",
                 fix="declare an input with that size, or give the number: x.eval({B: 4})",
@@ -72,6 +71,17 @@ class Binder:
                 guard.check(env)
             except GuardError as problem:
                 raise self._explained(problem, feeds) from None
+        return env
+
+    def _solved(self, pairs: list[tuple[Size, int]]) -> dict[Dim, int]:
+        """Solve for the sizes; one that stands in no input may follow from a guard of equality."""
+        env = solve_all(pairs)
+        while not self.needed <= env.keys():
+            known = len(env)
+            pairs = [*pairs, *(pair for guard in self.guards for pair in _implied(guard, env))]
+            env = solve_all(pairs)
+            if len(env) == known:
+                break
         return env
 
     def _explained(self, problem: GuardError, feeds: Mapping[Value, Array]) -> GuardError:
@@ -84,9 +94,18 @@ class Binder:
         )
 
 
-def _needed(graph: Graph) -> tuple[Dim, ...]:
-    sizes: dict[Dim, None] = {}
-    for node in graph.order:
+def _implied(guard: Guard, env: Env) -> Iterator[tuple[Size, int]]:
+    """Give what an equality says of a side that is unknown yet."""
+    if guard.relation != "equal":
+        return
+    for side, other in ((guard.left, guard.right), (guard.right, guard.left)):
+        if free(other) <= env.keys() and not free(side) <= env.keys():
+            yield side, evaluate(other, env)
+
+
+def _needed(graph: Graph, guards: Iterable[Guard]) -> frozenset[Dim]:
+    sizes: set[Dim] = set().union(*(guard.free() for guard in guards))
+    for node in graph.values:
         for size in node.op.dims() if node.inputs or not node.op.leaf else ():
-            sizes.update(dict.fromkeys(sorted(free(size), key=str)))
-    return tuple(sizes)
+            sizes |= free(size)
+    return frozenset(sizes)

@@ -1,7 +1,6 @@
 """What a caller gives becomes arrays of exactly the declared types, or an error that says why not.
 
-Conversions that lose nothing are done (uint8 to float32, Python numbers that fit); those that
-would lose something are refused, with the cast to write.
+What may be converted, and what is refused with the cast to write, stands in graph/arrays.py.
 """
 
 from __future__ import annotations
@@ -9,11 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from symgraph.dims import Dim
-from symgraph.errors import ArgumentError, InputError
-from symgraph.graph.dtypes import is_float, numpy_dtype
+from symgraph.errors import ArgumentError, DTypeError, InputError
+from symgraph.graph.arrays import lossless
 from symgraph.graph.node import Value
 from symgraph.graph.op import Array
 
@@ -78,25 +75,10 @@ def convert(name: str, value: Value, given: Any) -> Array:
             details=[value.describe()],
             fix="build the expression before compiling, or use givens",
         )
-    target = numpy_dtype(value.dtype)
     try:
-        array = np.asarray(given)
-    except ValueError as problem:
-        raise InputError(
-            f"{name}: `{value.label}` cannot be made an array: {problem}.",
-            details=[value.describe()],
-        ) from None
-    weak = isinstance(given, bool | int | float | list | tuple) and not isinstance(
-        given, np.generic
-    )
-    if array.dtype != target:
-        if not _lossless(array, target, weak):
-            raise InputError(
-                f"{name}: `{value.label}` is {value.dtype}, it was given {array.dtype}.",
-                details=[value.describe()],
-                fix=f'convert it: array.astype("{value.dtype}")',
-            )
-        array = array.astype(target)
+        array = lossless(f"{name}: `{value.label}`", given, value.dtype)
+    except DTypeError as problem:
+        raise InputError(problem.message, details=[value.describe()], fix=problem.fix) from None
     if array.ndim != value.ndim:
         raise InputError(
             f"{name}: `{value.label}` has {value.ndim} axes, it was given {array.ndim}: "
@@ -105,21 +87,6 @@ def convert(name: str, value: Value, given: Any) -> Array:
             fix="reshape the array, or declare the input with that many axes",
         )
     return array
-
-
-def _lossless(array: Array, target: np.dtype[Any], weak: bool) -> bool:
-    if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
-        return False
-    if not weak:
-        return bool(np.can_cast(array.dtype, target, "safe"))
-    if is_float(str(target)):
-        return True  # Python numbers take a float's precision
-    if array.dtype.kind == "f" or (target.kind == "b" and array.dtype.kind != "b"):
-        return bool(array.size == 0)
-    if target.kind == "b" or array.size == 0:
-        return True
-    limits = np.iinfo(target)
-    return bool(array.min() >= limits.min and array.max() <= limits.max)
 
 
 def merge_named(feeds: Any, named: Mapping[str, Any]) -> dict[Any, Any]:

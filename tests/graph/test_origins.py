@@ -51,7 +51,7 @@ def test_every_node_of_a_compiled_function_has_a_line_of_this_file() -> None:
     loss = (net(x, train=True) ** 2).mean()
     step = sg.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
     f = sg.function([x], loss, updates=step.updates(loss))
-    for node in f.graph.order:
+    for node in f.graph.values:
         assert any(file == __file__ for file, _ in node.origins), node
 
 

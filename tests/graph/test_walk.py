@@ -61,15 +61,45 @@ def test_a_graph_is_a_networkx_graph() -> None:
     z = sg.subtract(sg.exp(x), sg.exp(x) * y)
     graph = Graph([x, y], [z])
     assert nx.is_directed_acyclic_graph(graph)
-    assert nx.ancestors(graph, z) == {x, y, sg.exp(x), sg.exp(x) * y}
-    assert graph.number_of_edges(sg.exp(x), z) == 1
-    slots = {(u.op.name, key) for u, _, key in graph.in_edges(z, keys=True)}
+    above = {node.value for node in nx.ancestors(graph, z.node)}
+    assert above == {x, y, sg.exp(x), sg.exp(x) * y}
+    assert graph.number_of_edges(sg.exp(x).node, z.node) == 1
+    slots = {(u.op.name, key) for u, _, key in graph.in_edges(z.node, keys=True)}
     assert slots == {("exp", 0), ("multiply", 1)}
     square = Graph([x], [x * x])
-    assert square.number_of_edges(x, x * x) == 2
+    assert square.number_of_edges(x.node, (x * x).node) == 2
     plain = graph.copy()
-    plain.remove_node(z)
+    plain.remove_node(z.node)
     assert z in graph
+
+
+def test_networkx_algorithms_that_compare_nodes_work_too() -> None:
+    x = sg.vector("x")
+    h = sg.exp(x)
+    y = sg.sin(h) + sg.cos(h)
+    graph = Graph([x], [y])
+    assert nx.immediate_dominators(graph, x.node)[y.node] is h.node
+    assert [node.op.name for node in nx.dag_longest_path(graph)][:2] == ["input", "exp"]
+    assert nx.has_path(graph, x.node, y.node)
+    assert nx.shortest_path_length(graph, x.node, y.node) == 3
+    simple = nx.DiGraph(graph)
+    nx.set_edge_attributes(simple, 1, "capacity")
+    assert nx.minimum_cut(simple, x.node, y.node)[0] == 1
+    other = Graph([z := sg.vector("z")], [sg.sin(sg.exp(z)) + sg.cos(sg.exp(z))])
+    assert nx.is_isomorphic(graph, other)
+    assert list(nx.weakly_connected_components(graph)) == [set(graph)]
+
+
+def test_nodes_stay_the_same_while_a_graph_holds_them() -> None:
+    x = sg.vector("x")
+    y = sg.exp(x)
+    first, second = Graph([x], [y]), Graph([x], [y * 2])
+    assert set(first) <= set(second)
+    assert y.node is y.node
+    assert y.node.inputs[0] is x.node
+    assert y in first
+    assert y * 3 not in first
+    assert second.users(y) == [y * 2]
 
 
 def test_rewriting_a_graph_keeps_history_and_checks_types() -> None:

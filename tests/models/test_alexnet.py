@@ -180,7 +180,7 @@ def test_the_graph_can_be_shown(train: sg.Function) -> None:
 def test_evaluation_uses_no_random_numbers(net: AlexNet) -> None:
     images, _ = inputs(alexnet.SIDE)
     graph = Graph([images], [net(images)], {})
-    names = {type(node.op).__name__ for node in graph.order}
+    names = {type(node.op).__name__ for node in graph.values}
     assert not {name for name in names if name.startswith("Random")}
 
 

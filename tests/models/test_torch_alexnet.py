@@ -1,7 +1,10 @@
 """AlexNet against PyTorch: loss and every gradient, from symgraph's own states along a training.
 
 Training is chaotic, so the two are not run side by side: symgraph trains, and at some steps both
-compute one step from the same weights, images and dropout masks.
+compute one step from the same weights, images and dropout masks. Of a million pre-activations one
+or two are zero but for rounding, and either side of such a kink is right; each changes the first
+layer's gradient by a thousandth. So PyTorch takes the side that symgraph took, wherever its own
+values say that the two sides differ by rounding only.
 """
 
 from __future__ import annotations
@@ -40,7 +43,7 @@ class SmallNet(sg.nn.Module):
             Conv2d(8, 12, 5, padding=2, groups=2), relu, MaxPool2d(3, 2), LRN(),
         )  # fmt: skip
         self.classifier = Sequential(
-            Flatten(), Dense(12, 20), relu, Dropout(0.5, inverted=False), Dense(20, classes)
+            Flatten(), Dense(48, 20), relu, Dropout(0.5, inverted=False), Dense(20, classes)
         )
 
     def forward(self, x: Any, *, train: bool = False) -> sg.Value:
@@ -49,8 +52,18 @@ class SmallNet(sg.nn.Module):
 
 
 @dataclass
+class Seen:
+    """What symgraph computed on a batch; `kinks` are the operands of relu and max_pool in order."""
+
+    loss: float
+    gradients: Arrays
+    masks: list[np.ndarray]
+    kinks: list[np.ndarray]
+
+
+@dataclass
 class Probe:
-    """A function that gives loss, gradients and masks; it changes nothing but the next masks."""
+    """A function that shows a step; it changes nothing but the next masks."""
 
     function: sg.Function
     names: list[str]
@@ -61,29 +74,52 @@ class Probe:
         """Compile it."""
         loss = sg.nn.cross_entropy(net(images, train=True), labels).mean()
         named = dict(net.named_parameters())
-        masks = [n for n in topological([loss]) if isinstance(n.op, RandomBernoulli)]
+        nodes = topological([loss])
+        masks = [node for node in nodes if isinstance(node.op, RandomBernoulli)]
         masks.sort(key=lambda mask: mask.op.node)  # numbered in the order of the layers
+        kinks = [node.inputs[0] for node in nodes if node.op.name in ("relu", "max_pool")]
         gradients = sg.grad(loss, list(named.values()))
-        function = sg.function([images, labels], [loss, *gradients, *masks])
+        function = sg.function([images, labels], [loss, *gradients, *masks, *kinks])
         return cls(function, list(named), len(masks))
 
-    def __call__(self, images: np.ndarray, labels: np.ndarray) -> tuple[float, Arrays, list[Any]]:
-        """Give loss, gradients and masks on a batch."""
+    def __call__(self, images: np.ndarray, labels: np.ndarray) -> Seen:
+        """Run it on a batch."""
         loss, *found = self.function(images, labels)
         count = len(self.names)
-        return float(loss), dict(zip(self.names, found[:count])), found[count:]
+        masks, kinks = found[count : count + self.masks], found[count + self.masks :]
+        return Seen(float(loss), dict(zip(self.names, found[:count])), masks, kinks)
 
 
-def peer(
-    net: Any, images: np.ndarray, labels: np.ndarray, masks: list[np.ndarray]
-) -> tuple[float, Arrays]:
+def close_to_zero(difference: Any, values: Any) -> bool:
+    """Say whether differences are rounding, next to the values they are between."""
+    scale = values.detach().abs().max() * 1e4 * torch.finfo(values.dtype).eps
+    return bool((difference.detach().abs() <= scale).all())
+
+
+def relu_like(value: Any, seen: np.ndarray) -> Any:
+    """Take the side of zero that symgraph took, where it is the same or a matter of rounding."""
+    side = torch.from_numpy(seen > 0)
+    assert close_to_zero(value[side != (value > 0)], value)
+    return value * side
+
+
+def pool_like(value: Any, layer: MaxPool2d, seen: np.ndarray) -> Any:
+    """Take the element of each window that symgraph took, if it is as large but for rounding."""
+    pool = torch.nn.functional.max_pool2d
+    _, places = pool(torch.from_numpy(seen), layer.kernel, layer.stride, return_indices=True)
+    found = value.flatten(2).gather(2, places.flatten(2)).reshape(places.shape)
+    assert close_to_zero(pool(value, layer.kernel, layer.stride) - found, value)
+    return found
+
+
+def peer(net: Any, images: np.ndarray, labels: np.ndarray, seen: Seen) -> tuple[float, Arrays]:
     """Compute loss and gradients with PyTorch."""
     f = torch.nn.functional
-    named = dict(net.named_parameters())
     weights = {
-        name: torch.tensor(variable.value, requires_grad=True) for name, variable in named.items()
+        name: torch.tensor(variable.value, requires_grad=True)
+        for name, variable in net.named_parameters()
     }
-    left = iter(masks)
+    masks, kinks = iter(seen.masks), iter(seen.kinks)
     value = torch.from_numpy(images)
     for part in ("features", "classifier"):
         for number, layer in enumerate(getattr(net, part).layers):
@@ -95,19 +131,21 @@ def peer(
                 case Dense():
                     value = value @ at["weight"] + at["bias"]
                 case MaxPool2d():
-                    value = f.max_pool2d(value, layer.kernel, layer.stride)
+                    value = pool_like(value, layer, next(kinks))
                 case LRN():
                     value = f.local_response_norm(value, **LRN_OPTIONS)
                 case Activation():
-                    value = f.relu(value)
+                    value = relu_like(value, next(kinks))
                 case Flatten():
                     value = value.flatten(1)
                 case Dropout():
-                    value = value * torch.from_numpy(next(left)).to(value.dtype)
+                    value = value * torch.from_numpy(next(masks)).to(value.dtype)
                 case _:
                     raise NotImplementedError(type(layer).__name__)
     loss = f.cross_entropy(value, torch.from_numpy(labels.astype(np.int64)))
     loss.backward()
+    assert next(masks, None) is None
+    assert next(kinks, None) is None
     return loss.item(), {name: weight.grad.numpy() for name, weight in weights.items()}
 
 
@@ -118,10 +156,10 @@ def difference(found: np.ndarray, expected: np.ndarray) -> float:
 
 
 def assert_same_step(net: Any, probe: Probe, batch: Any, limit: float, state: str) -> None:
-    loss, gradients, masks = probe(batch.images, batch.labels)
-    expected_loss, expected = peer(net, batch.images, batch.labels, masks)
-    assert loss == pytest.approx(expected_loss, rel=limit), state
-    errors = {name: difference(gradients[name], expected[name]) for name in expected}
+    seen = probe(batch.images, batch.labels)
+    loss, expected = peer(net, batch.images, batch.labels, seen)
+    assert seen.loss == pytest.approx(loss, rel=limit), state
+    errors = {name: difference(seen.gradients[name], expected[name]) for name in expected}
     wrong = {name: error for name, error in errors.items() if not error < limit}
     assert not wrong, f"{state}: {wrong}"
 
@@ -153,13 +191,14 @@ def check(steps: list[int]) -> None:
         assert_same_step(net, probe, batch, 1e-5, f"after {step} steps")
 
 
-def test_alexnet_from_its_first_states() -> None:
-    check([0, 5])
+def test_alexnet() -> None:
+    check([0, 5, 20])
 
 
 @pytest.mark.full
-def test_alexnet_from_later_states() -> None:
-    check([20, 50])
+@pytest.mark.timeout(1200)
+def test_alexnet_after_fifty_steps() -> None:
+    check([50])
 
 
 @pytest.mark.parametrize(("dtype", "limit"), [("float64", 1e-13), ("float32", 2e-6)])
@@ -181,7 +220,7 @@ def test_the_difference_is_rounding(dtype: str, limit: float) -> None:
         """Images without flat areas, where maxima would tie."""
 
         def __init__(self) -> None:
-            self.images = rng.normal(0, 30, (8, 3, SMALL, SMALL)).astype(dtype)
+            self.images = rng.normal(0, 1, (8, 3, SMALL, SMALL)).astype(dtype)
             self.labels = rng.integers(0, 10, 8).astype(np.int32)
 
     feed = iter(Noise, None)

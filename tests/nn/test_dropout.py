@@ -50,10 +50,10 @@ def test_evaluation_has_no_randomness() -> None:
     x = declared()
     feed = np.random.default_rng(0).normal(size=ones().shape).astype(np.float32)
     assert Dropout(0.3)(x) is x
-    before = sg.default_stream().state()
+    before = sg.random.default_stream().state()
     found = sg.function([x], Dropout(0.25, inverted=False)(x))(feed)
     np.testing.assert_allclose(found, feed * np.float32(0.75), rtol=1e-6)
-    assert sg.default_stream().state() == before
+    assert sg.random.default_stream().state() == before
 
 
 def test_rate_zero_changes_nothing() -> None:

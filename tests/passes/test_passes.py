@@ -48,7 +48,7 @@ def test_a_user_pass_runs_and_stands_in_the_history() -> None:
     def double_negation(graph: Graph) -> dict[Value, Value]:
         return {
             node: node.inputs[0].inputs[0]
-            for node in graph.order
+            for node in graph.values
             if node.op.name == "negative" and node.inputs[0].op.name == "negative"
         }
 
@@ -59,7 +59,7 @@ def test_a_user_pass_runs_and_stands_in_the_history() -> None:
         "double_negation",
         "constant_folding",
     ]
-    assert len(f.graph.order) == 1
+    assert len(f.graph.values) == 1
     assert "double_negation" not in PASSES
     assert f([1, 2]).tolist() == [1, 2]
 
@@ -67,7 +67,7 @@ def test_a_user_pass_runs_and_stands_in_the_history() -> None:
 def test_a_pass_that_changes_a_type_raises_with_its_name() -> None:
     @graph_pass(stage="fold", default=False)
     def wrong(graph: Graph) -> dict[Value, Value]:
-        return {node: node.sum() for node in graph.order if node.op.name == "exp"}
+        return {node: node.sum() for node in graph.values if node.op.name == "exp"}
 
     x = sg.vector("x")
     with pytest.raises(PassError, match="wrong: replaces"):
@@ -78,7 +78,7 @@ def test_dead_code_removes_what_only_building_needed() -> None:
     x, n = sg.vector("x"), sg.shared(0, "n")
     y = sg.with_updates(sg.stop_gradient(+x), {n: n + 1})
     graph = dead_code(Graph([x], [y * 2], {n: n + 1}))
-    assert {node.op.name for node in graph.order} == {
+    assert {node.op.name for node in graph.values} == {
         "input", "constant", "multiply", "shared", "add",
     }  # fmt: skip
 
@@ -87,18 +87,18 @@ def test_constants_fold_to_the_oracles_values() -> None:
     x = sg.vector("x")
     y = x * (sg.exp(sg.constant(1.0)) + sg.sqrt(sg.constant(2.0)))
     graph = constant_folding(Graph([x], [y]))
-    assert [node.op.name for node in graph.order] == ["input", "constant", "multiply"]
+    assert [node.op.name for node in graph.values] == ["input", "constant", "multiply"]
     found = sg.function([x], y)([1.0])
     assert found == pytest.approx(np.e + np.sqrt(2), rel=1e-6)
 
 
 def test_large_or_sized_constants_are_not_folded() -> None:
     big = sg.broadcast_to(sg.constant(1.0), (1000, 1000)) + 1
-    assert len(constant_folding(Graph([], [big])).order) > 1
+    assert len(constant_folding(Graph([], [big])).values) > 1
     small = sg.sum(sg.broadcast_to(sg.constant(1.0), (10, 10)) + 1)
-    assert len(constant_folding(Graph([], [small])).order) == 1
+    assert len(constant_folding(Graph([], [small])).values) == 1
     sized = sg.zeros((sg.dim("B"),)) + 1
-    assert len(constant_folding(Graph([], [sized])).order) > 1
+    assert len(constant_folding(Graph([], [sized])).values) > 1
 
 
 def test_random_values_never_fold() -> None:

@@ -1,0 +1,110 @@
+"""Arrays of what a user gives: numbers, lists and arrays become arrays of a dtype, or an error.
+
+Python numbers, alone or in lists, are weak: they take the precision of the dtype that is asked for,
+but a number that does not fit into it is refused. Arrays are converted only where nothing is lost,
+unless a dtype was named. `subject` is whose array it is, the beginning of messages: "shared: `w`".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from symgraph.errors import DTypeError
+from symgraph.graph.dtypes import DType, default_float, dtype_name, is_float, numpy_dtype
+
+Array = np.ndarray[Any, Any]
+_WEAK = (bool, int, float, list, tuple, range)
+
+
+def as_array(subject: str, value: Any, dtype: Any = None) -> Array:
+    """Make an array of the named dtype, or of the value's own; Python floats get the default one.
+
+    Raises `DTypeError` for what is no number, or does not fit into the dtype.
+    """
+    array = _read(subject, value)
+    weak = not isinstance(value, np.ndarray | np.generic)
+    if dtype is not None:
+        name = dtype_name(dtype)
+    elif array.dtype == object:
+        name = "int64"  # these are ints, and one of them is too large for it
+    else:
+        name = default_float() if weak and array.dtype == np.float64 else dtype_name(array.dtype)
+    return (_fitting if weak else _converted)(subject, array, name)
+
+
+def lossless(subject: str, given: Any, dtype: DType) -> Array:
+    """Make an array of exactly this dtype where nothing is lost (uint8 to float32, 3 to int8).
+
+    Python numbers take a float's precision. Raises `DTypeError`.
+    """
+    array = _read(subject, given)
+    target = numpy_dtype(dtype)
+    if isinstance(given, _WEAK) and not isinstance(given, np.generic):
+        kinds = "b" if dtype == "bool" else "biufO" if is_float(dtype) else "biuO"
+        if array.size and array.dtype.kind not in kinds:
+            raise _refused(subject, dtype, str(array.dtype))
+        return _fitting(subject, array, dtype)
+    if array.dtype == target:
+        return array
+    number = array.dtype.kind in "biuf" or array.dtype.name == "bfloat16"
+    if not number or not np.can_cast(array.dtype, target, "safe"):
+        raise _refused(subject, dtype, str(array.dtype))
+    return array.astype(target)
+
+
+def _read(subject: str, given: Any) -> Array:
+    try:
+        array = np.asarray(given)
+    except ValueError as problem:
+        raise DTypeError(
+            f"{subject} cannot be made an array: {problem}",
+            fix="give lists of equal lengths, or an array",
+        ) from None
+    if array.dtype == object and not all(isinstance(v, bool | int | float) for v in array.flat):
+        raise DTypeError(
+            f"{subject} cannot be made an array of numbers: {type(given).__name__} {given!r:.60}.",
+            fix="give a number, a (nested) list of equal lengths, or an array",
+        )
+    return array
+
+
+def _fitting(subject: str, array: Array, dtype: DType) -> Array:
+    """Give Python numbers in a dtype: rounded to a float's precision, exactly for integers."""
+    if dtype == "bool" or array.size == 0 or is_float(dtype):
+        return _converted(subject, array, dtype)
+    limits = np.iinfo(numpy_dtype(dtype))
+    for number in (array.min(), array.max()):
+        if not int(limits.min) <= number <= int(limits.max):
+            raise _too_large(subject, number, dtype, f"{limits.min} to {limits.max}")
+    if array.dtype.kind == "f" and (array != np.trunc(array)).any():
+        raise _refused(subject, dtype, f"{array.dtype} with fractions")
+    return array.astype(numpy_dtype(dtype))
+
+
+def _converted(subject: str, array: Array, dtype: DType) -> Array:
+    """Convert to a dtype that was named; only numbers beyond its range are refused."""
+    target = numpy_dtype(dtype)
+    if array.dtype == target:
+        return array.astype(target, copy=False)  # the same numbers in native byte order
+    try:
+        with np.errstate(over="raise", invalid="raise"):
+            wide = array.astype(np.float64) if array.dtype == object else array
+            return wide.astype(target)
+    except (FloatingPointError, OverflowError):
+        raise _too_large(subject, max(array.flat, key=abs), dtype, "it would overflow") from None
+
+
+def _too_large(subject: str, number: Any, dtype: DType, reason: str) -> DTypeError:
+    return DTypeError(
+        f"{subject} is {dtype}, it was given {number!s:.30}, which does not fit ({reason}).",
+        fix="use a wider dtype" + (', or float("inf") for no bound' if is_float(dtype) else ""),
+    )
+
+
+def _refused(subject: str, dtype: DType, found: str) -> DTypeError:
+    return DTypeError(
+        f"{subject} is {dtype}, it was given {found}.",
+        fix=f'convert it: array.astype("{dtype}")',
+    )
