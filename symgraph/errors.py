@@ -107,10 +107,6 @@ class DeviceError(SymgraphError, RuntimeError):
     """A device or a library that was asked for is not there."""
 
 
-class PoisonedError(SymgraphError, RuntimeError):
-    """A function failed after its first write; its state can no longer be trusted."""
-
-
 class DataError(SymgraphError, ValueError):
     """A data set or one of its files is damaged, empty or not allowed."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -103,7 +104,13 @@ def _literal(array: Any, type: str) -> Part:
     if array.size != 1:
         return Part(rf"\mathrm{{{type}}}", 3)
     number = array.item()
+    if isinstance(number, bool):
+        return Part(rf"\mathrm{{{number}}}", 3)
     text = f"{number:.6g}" if isinstance(number, float) else str(number)
+    if not math.isfinite(number):
+        return Part(
+            {"inf": r"\infty", "-inf": r"-\infty"}.get(text, r"\mathrm{NaN}"), 3 - 2 * (number < 0)
+        )
     if "e" in text:
         mantissa, exponent = text.split("e")
         return Part(rf"{mantissa} \cdot 10^{{{int(exponent)}}}", 2)

@@ -30,7 +30,7 @@ def show(what: Any, *, origins: bool = True) -> str:
     inputs = ", ".join(f"{names[value]}: {value.type}" for value in graph.inputs)
     result = _wrapped(f"{name}({inputs})")
     for variable in graph.shared:
-        result.append(f"  shared {names[variable]}: {variable.type}")
+        result.extend(_wrapped(f"  shared {names[variable]}: {variable.type}"))
     calls = [f"{line.name} = {line.call}" for line in lines]
     places = [_place(line.node) if origins else "" for line in lines]
     width = min(max((len(call) for call in calls), default=0), 44)
@@ -40,12 +40,12 @@ def show(what: Any, *, origins: bool = True) -> str:
         if place and len(text) < column:
             text = f"{text:<{column}}# {place}"
         result.append(text)
-    result.extend(f"  require {guard}" for guard in _guards(graph))
-    result.extend(
-        f"  update {names[target]} <- {names[value]}" for target, value in graph.updates.items()
-    )
+    for guard in _guards(graph):
+        result.extend(_wrapped(f"  require {guard}"))
+    for target, value in graph.updates.items():
+        result.extend(_wrapped(f"  update {names[target]} <- {names[value]}"))
     if graph.outputs:
-        result.append(f"  return {', '.join(names[value] for value in graph.outputs)}")
+        result.extend(_wrapped(f"  return {', '.join(names[value] for value in graph.outputs)}"))
     return "\n".join(result)
 
 
@@ -53,7 +53,7 @@ def _place(node: Value) -> str:
     if not node.origins:
         return ""
     file, line = node.origins[0]
-    return f"{os.path.basename(file)}:{line}"
+    return _cut(f"{os.path.basename(file)}:{line}", 40)
 
 
 def _guards(graph: Any) -> list[str]:
@@ -66,12 +66,15 @@ def _cut(text: str, width: int) -> str:
 
 
 def _wrapped(text: str) -> list[str]:
-    """Break a long first line at commas."""
+    """Break a long line at commas, or at spaces where there are none; cut what has neither."""
     lines: list[str] = []
-    while len(text) > WIDTH:
-        cut = text.rfind(", ", 0, WIDTH)
-        if cut < 0:
+    start = 0
+    while len(text) - start > WIDTH - 4 * bool(lines):
+        stop = start + WIDTH - 4 * bool(lines)
+        cut = max(text.rfind(", ", start + 4, stop) + 1, text.rfind(" ", start + 4, stop - 40))
+        if cut <= 0:
             break
-        lines.append(text[: cut + 1])
-        text = "    " + text[cut + 2 :]
-    return [*lines, text]
+        lines.append(text[start:cut])
+        start = cut + 1
+    lines.append(text[start:])
+    return [_cut("    " * bool(number) + line, WIDTH) for number, line in enumerate(lines)]

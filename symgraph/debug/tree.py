@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from symgraph.debug.lines import attributes_text, graph_of, names_of
+from symgraph.graph.arguments import plain_int
 from symgraph.graph.node import Value
+
+DEEPEST = 40  # levels that are indented: the text of a long chain stays linear in its length
 
 
 def debugprint(what: Any, *, depth: int | None = None) -> str:
     """Give the tree of each output; a value met again is referred to by its name.
 
-    `depth` cuts the tree below so many levels.
+    `depth` cuts the tree below so many levels. Levels beyond 40 are numbered, not indented further.
 
     >>> import symgraph as sg
     >>> x = sg.vector("x")
@@ -22,6 +25,8 @@ def debugprint(what: Any, *, depth: int | None = None) -> str:
         1 float32
       %0
     """
+    if depth is not None:
+        depth = plain_int("debugprint", "depth", depth)
     graph = graph_of(what)
     names = names_of(graph)
     lines: list[str] = []
@@ -32,7 +37,7 @@ def debugprint(what: Any, *, depth: int | None = None) -> str:
         stack: list[tuple[Value, int, str]] = [(root, 0, title)]
         while stack:
             node, level, before = stack.pop()
-            pad = "  " * level + before
+            pad = _pad(level) + before
             if node in printed and node.inputs:
                 lines.append(f"{pad}{names[node]}")
                 continue
@@ -44,8 +49,12 @@ def debugprint(what: Any, *, depth: int | None = None) -> str:
             inside = f"({attributes})" if attributes else ""
             lines.append(f"{pad}{node.op.name}{inside} {node.type} {names[node]}")
             if depth is not None and level + 1 >= depth and node.inputs:
-                lines.append("  " * (level + 1) + "...")
+                lines.append(_pad(level + 1) + "...")
                 printed.discard(node)
                 continue
             stack.extend((operand, level + 1, "") for operand in reversed(node.inputs))
     return "\n".join(lines)
+
+
+def _pad(level: int) -> str:
+    return "  " * min(level, DEEPEST) + (f"[{level}] " if level > DEEPEST else "")

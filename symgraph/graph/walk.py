@@ -5,6 +5,7 @@ Nothing else in the package may recurse over `.inputs`; a test of the layers for
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from symgraph.errors import PassError
@@ -101,39 +102,79 @@ def rewrite(outputs: Sequence[Value], replace: Mapping[Value, Value]) -> dict[Va
     Inside the replacement of `old`, values of the graph mean their rewritten selves, except `old`,
     which means itself with rewritten operands; so `{y: cast(y)}` wraps `y`. Returns old -> new.
     """
-    graph = set(topological(outputs))
-    parts = {old: _frontier(new, graph) for old, new in replace.items() if old in graph}
+    order = topological(outputs)
+    graph = set(order)
+    changes = {old: replace[old] for old in order if replace.get(old, old) is not old}
+    owners, users = _fresh_parts(changes, graph)
+    wraps = {old: _between(old, new, users) for old, new in changes.items()}
 
     def operands(node: Value) -> Iterable[Value]:
-        if node not in parts:
+        if node not in changes:
             return node.inputs
-        _fresh, edge = parts[node]
-        others = [value for value in edge if value is not node]
-        return [*others, *node.inputs] if node in edge else others
+        inner = wraps[node]
+        if not inner:
+            return (changes[node],)
+        own = {node, *inner}
+        return [*node.inputs, *(v for part in inner for v in part.inputs if v not in own)]
 
     done: dict[Value, Value] = {}
     for node in postorder(outputs, operands):
-        if node not in parts:
-            done[node] = _remake(node, node.op, tuple(done[operand] for operand in node.inputs))
-            continue
-        fresh, edge = parts[node]
-        local = {value: done[value] for value in edge if value is not node}
-        if node in edge:
-            local[node] = _remake(node, node.op, tuple(done[operand] for operand in node.inputs))
-        for value in fresh:
-            with inherit(node.origins):
-                local[value] = _remake(value, value.op, tuple(local[v] for v in value.inputs))
-        done[node] = local[replace[node]]
-        for value in fresh:  # made by a pass, but made for the user's line
-            add_origins(local[value], node.origins, first=True)
-        add_origins(done[node], node.origins)
+        if node in changes:
+            local: dict[Value, Value] = {}
+            if wraps[node]:
+                local[node] = _remake(node, node.op, tuple(done[v] for v in node.inputs))
+            for part in wraps[node]:
+                local[part] = _made_for(node, part, ChainMap(local, done))
+            new = changes[node]
+            done[node] = local[new] if new in local else done[new]
+            add_origins(done[node], node.origins)
+        elif node in owners:
+            done[node] = _made_for(owners[node], node, done)
+        else:
+            done[node] = _remake(node, node.op, tuple(done[v] for v in node.inputs))
     return done
 
 
-def _frontier(root: Value, graph: set[Value]) -> tuple[list[Value], set[Value]]:
-    """Split what a replacement is made of: new values in order, and the old ones they start at."""
-    order = postorder([root], lambda node: () if node in graph else node.inputs)
-    return [node for node in order if node not in graph], {n for n in order if n in graph}
+def _fresh_parts(
+    changes: Mapping[Value, Value], graph: set[Value]
+) -> tuple[dict[Value, Value], dict[Value, list[Value]]]:
+    """Find what replacements are made of beside the graph: for which old value each was made, and
+    which new values use a value.
+    """
+    owners: dict[Value, Value] = {}
+    users: dict[Value, list[Value]] = {}
+    for old, new in changes.items():
+        for part in postorder([new], lambda v: () if v in graph or v in owners else v.inputs):
+            if part in graph or part in owners:
+                continue
+            owners[part] = old
+            for operand in part.inputs:
+                users.setdefault(operand, []).append(part)
+    return owners, users
+
+
+def _between(old: Value, new: Value, users: Mapping[Value, list[Value]]) -> list[Value]:
+    """List the new values on the way from a replacement down to what it replaces, lowest first:
+    in these `old` means itself. Empty unless the replacement mentions it.
+    """
+    above: set[Value] = set()
+    stack = [old]
+    while stack:
+        for user in users.get(stack.pop(), ()):
+            if user not in above:
+                above.add(user)
+                stack.append(user)
+    if new not in above:
+        return []
+    return postorder([new], lambda v: [operand for operand in v.inputs if operand in above])
+
+
+def _made_for(old: Value, part: Value, known: Mapping[Value, Value]) -> Value:
+    """Rebuild a part of a replacement: made by a pass, but for the user's line."""
+    with inherit(old.origins):
+        made = _remake(part, part.op, tuple(known[operand] for operand in part.inputs))
+    add_origins(made, old.origins, first=True)
+    return made
 
 
 def _remake(node: Value, op: Op, operands: tuple[Value, ...]) -> Value:

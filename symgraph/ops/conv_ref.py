@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import numpy as np
+
 Array = Any
 Sizes = tuple[int, ...]
 
@@ -61,6 +63,7 @@ class Scratch:
         return self._flat[:count].reshape(shape)
 
 
+@np.errstate(all="ignore")
 def conv(xp: ModuleType, x: Array, w: Array, geometry: Geometry) -> Array:
     """Convolve (n, c, *sizes) with (o, c / groups, *kernel)."""
     filters = grouped(w, geometry.groups)
@@ -77,6 +80,7 @@ def conv(xp: ModuleType, x: Array, w: Array, geometry: Geometry) -> Array:
     return y.reshape(x.shape[0], groups * each, *out)
 
 
+@np.errstate(all="ignore")
 def conv_weight(xp: ModuleType, x: Array, g: Array, geometry: Geometry) -> Array:
     """Give the gradient by the filters: columns times cotangents, summed over all positions."""
     cotangents = split_channels(g, geometry.groups)
@@ -90,15 +94,21 @@ def conv_weight(xp: ModuleType, x: Array, g: Array, geometry: Geometry) -> Array
     return total.swapaxes(1, 2).reshape(groups * each, channels, *geometry.kernel)
 
 
+@np.errstate(all="ignore")
 def conv_input(
     xp: ModuleType, g: Array, w: Array, sizes: Sequence[int], geometry: Geometry
 ) -> Array:
-    """Give the gradient by the input, an array with the spatial sizes `sizes`."""
+    """Give the gradient by the input, an array with the spatial sizes `sizes`.
+
+    With stride 1 it is a convolution with turned filters. That copies the columns of the filters,
+    the other way adds those of the channels; adding costs more than twice as much as copying.
+    """
     margins = tuple(
         (extent - 1 - low, extent - 1 - high)
         for extent, (low, high) in zip(geometry.extent, geometry.padding)
     )
-    if set(geometry.stride) <= {1} and all(margin >= 0 for pair in margins for margin in pair):
+    dense = set(geometry.stride) <= {1} and all(one >= 0 for pair in margins for one in pair)
+    if dense and w.shape[0] <= 2 * geometry.groups * w.shape[1]:
         return conv(xp, g, flipped(xp, w, geometry.groups), geometry._replace(padding=margins))
     return add_back(xp, g, w, sizes, geometry)
 

@@ -59,6 +59,7 @@ def framed(xp: ModuleType, x: Array, fill: float, frame: Frame) -> Array:
     return canvas
 
 
+@np.errstate(all="ignore")
 def pool(
     xp: ModuleType, x: Array, combine: Callable[..., Array], fill: float, frame: Frame
 ) -> Array:
@@ -75,6 +76,7 @@ def pool(
     return y
 
 
+@np.errstate(all="ignore")
 def spread(xp: ModuleType, g: Array, frame: Frame) -> Array:
     """Add each element to all places under its window: the transpose of pooling by sums."""
     dx = xp.empty((*g.shape[:2], *frame.sizes), g.dtype)
@@ -126,6 +128,7 @@ def places(xp: ModuleType, index: Array, frame: Frame) -> Array:
     return offsets.take(index) + corner
 
 
+@np.errstate(all="ignore")
 def scatter(xp: ModuleType, g: Array, index: Array, frame: Frame) -> Array:
     """Add each element to the place that its window chose, in float64."""
     dx = xp.empty((*g.shape[:2], *frame.sizes), g.dtype)

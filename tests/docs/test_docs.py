@@ -139,20 +139,9 @@ def test_every_error_has_its_example() -> None:
     for name, kind in kinds:
         part = section(page, f"### {name}")
         assert f"{kind.__bases__[-1].__name__}" in part, f"{name}: its builtin is not named"
-        if name != "PoisonedError":
-            shown = [block.body for block in blocks(part) if block.kind == "text"]
-            assert shown, f"{name} has no example"
-            assert all(body.split(": ")[0] == name for body in shown), f"{name}: another error"
-
-
-def test_the_poisoned_error_is_raised_nowhere_yet() -> None:
-    # docs/errors.md says so; the day it is raised, the page needs its example
-    users = [
-        path
-        for path in (ROOT / "symgraph").rglob("*.py")
-        if "PoisonedError" in path.read_text(encoding="utf-8") and path.name != "errors.py"
-    ]
-    assert not users
+        shown = [block.body for block in blocks(part) if block.kind == "text"]
+        assert shown, f"{name} has no example"
+        assert all(body.split(": ")[0] == name for body in shown), f"{name}: another error"
 
 
 def flags(parser: argparse.ArgumentParser) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from models.common import trainer
 
 ROOT = Path(__file__).parent.parent.parent
 COUNTS = (12, 11, 13)  # images of each class; 30 to train on, 6 to validate with
@@ -84,3 +87,25 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     found = Server(tmp_path_factory.mktemp("server"))
     yield found
     found.close()
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save half a second for each picture; the reference run of the server draws them."""
+    for name in ("plot_curves", "plot_filters"):
+        monkeypatch.setattr(trainer, name, lambda *args, **options: None)
+
+
+@pytest.fixture(scope="session")
+def reference(server: Server, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a run that nobody disturbed; it draws its pictures too."""
+    folder = tmp_path_factory.mktemp("reference")
+    done = server.run("train", "--data", tiny_data, "--out", folder, pictures=True)
+    assert done.code == 0, done.text
+    return folder
+
+
+@pytest.fixture
+def run(reference: Path, tmp_path: Path) -> Path:
+    """Return a copy of the undisturbed run."""
+    return Path(shutil.copytree(reference, tmp_path / "run"))

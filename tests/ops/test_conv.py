@@ -155,6 +155,16 @@ def test_half_precisions_sum_in_float32(dtype: str) -> None:
     assert float(y[0, 0, 0, 0]) == 4096.0
 
 
+def test_infinities_and_overflow_come_out_without_a_warning() -> None:
+    inf = float("inf")
+    x = np.array([[[1e38, 1e38, inf, 0.0]]], np.float32)
+    a, b = tensor("a", x.shape), tensor("b", (1, 1, 2))
+    y = F.conv1d(a, b)
+    outputs = [y, *F.vjp(y, [a, b], y)]
+    found = interpret(outputs, {a: x, b: np.array([[[10.0, 0.0]]], np.float32)})
+    np.testing.assert_array_equal(found[0], np.array([[[inf, np.nan, inf]]]))
+
+
 def test_operands_in_any_memory_order_and_never_written(rng: np.random.Generator) -> None:
     x = rng.normal(size=(6, 7, 4, 2)).transpose(3, 2, 0, 1)[:, ::-1]
     w = np.asfortranarray(rng.normal(size=(3, 4, 3, 2)))[:, :, ::-1]
