@@ -54,7 +54,8 @@ FAMILIES: Mapping[str, str] = {
     "control": "exact", "random": "exact", "sort": "exact",
     "linalg": "contract", "conv": "contract",
     "specify": "exact",
-    "pool": "reduce", "avg_pool": "reduce", "norm": "norm", "lrn": "norm", "softmax": "norm", "losses": "norm",
+    "pool": "reduce", "avg_pool": "reduce", "norm": "norm",
+    "lrn": "norm", "softmax": "norm", "losses": "norm",
 }
 
 # single operations that differ from their file

@@ -25,4 +25,6 @@ class ReferenceExecutor:
         self, feeds: Mapping[Value, Array], env: Mapping[Dim, int], watch: Watch | None = None
     ) -> list[Array]:
         """Compute the outputs, then the new values of updated shared variables."""
-        return interpret(self.graph.roots, feeds, env, self.xp, watch=watch, order=self.graph.values)
+        return interpret(
+            self.graph.roots, feeds, env, self.xp, watch=watch, order=self.graph.values
+        )

@@ -25,7 +25,7 @@ import numpy as np
 
 from symgraph.config import config
 from symgraph.dims import Size, product
-from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
+from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError, PassError, ShapeError
 from symgraph.graph.arguments import plain_int, shape_argument
 from symgraph.graph.dtypes import DType, default_float, dtype_name, is_float, numpy_dtype
 from symgraph.graph.index import Compute, axes, load, m, position
@@ -62,7 +62,7 @@ class Random(Op):
 
     def body(self, m: Any, *words: Any) -> Any:
         """Give one number from its words, on arrays and on scalars alike."""
-        raise NotImplementedError
+        raise PassError(f"{self.name}: the random operation has no `body`.")
 
     def ref(self, xp: ModuleType, *arrays: Array) -> Array:
         seed, step, offset = (int(number) for number in arrays[0])

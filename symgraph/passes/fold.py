@@ -17,8 +17,9 @@ def constant_folding(graph: Graph) -> dict[Value, Value]:
     """Replace values that depend on literals only, where something else needs them."""
     fixed: set[Value] = set()
     for node in graph.values:
-        known = bool(node.inputs) and fixed.issuperset(node.inputs) and _small(node.type)
-        if known or is_constant(node):
+        known = bool(node.inputs) and fixed.issuperset(node.inputs)
+        # a result of no bytes, [0, B], may still need the number of B
+        if is_constant(node) or (known and not node.op.dims() and _small(node.type)):
             fixed.add(node)
     roots = set(graph.roots)
     wanted = [

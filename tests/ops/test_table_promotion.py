@@ -24,7 +24,6 @@ from symgraph.graph.dtypes import (
 )
 from symgraph.graph.leaves import tensor
 from symgraph.graph.registry import F
-from tests.ops.registry_cases import BROKEN
 
 PAIRS = list(itertools.product(ALL, ALL))
 NUMPY_HAS = tuple(dtype for dtype in ALL if dtype != "bfloat16")
@@ -132,7 +131,6 @@ def test_the_limits_fit(dtype: str) -> None:
     assert weak_dtype(int(limits.max), dtype) == dtype
 
 
-@pytest.mark.skipif(bool(BROKEN), reason="a module does not import: test_registry.py says which")
 @pytest.mark.parametrize(("first", "second"), PAIRS)
 def test_operations_follow_the_table(first: str, second: str) -> None:
     x, y = tensor("x", (2,), first), tensor("y", (2,), second)

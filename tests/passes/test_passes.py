@@ -53,7 +53,7 @@ def test_a_user_pass_runs_and_stands_in_the_history() -> None:
         }
 
     x = sg.vector("x")
-    f = sg.function([x], -(-x), passes=[double_negation])
+    f = sg.function([x], sg.negative(-x), passes=[double_negation])
     assert [step.reason for step in f.history] == [
         "dead_code",
         "double_negation",
