@@ -106,7 +106,8 @@ def cotangents(node: Value) -> Iterator[str]:
         return
     y, g = (results, tuple(given)) if several else (node, given[0])
     try:
-        pulled = node.op.vjp(F, g, y, *node.inputs)
+        rules = node.op.vjp(F, g, y, *node.inputs)
+        pulled = [rule() if callable(rule) else rule for rule in rules]
     except GradError:
         return
     for operand, cotangent in zip(node.inputs, pulled):

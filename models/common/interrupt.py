@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -60,8 +60,10 @@ def hold_interrupts(
             raise SystemExit(128 + number)
         interrupted.signal = signal.Signals(number)
         if notice:
-            # print() is not safe here: the signal may have come in the middle of a print().
-            os.write(2, f"\n{interrupted.signal.name}: {notice}\n".encode())
+            # print() is not safe here: the signal may have come in the middle of a print(). And in
+            # `... | tee log`, Ctrl-C ends tee as well: nobody reads, and the step must go on.
+            with suppress(OSError):
+                os.write(2, f"\n{interrupted.signal.name}: {notice}\n".encode())
 
     before: dict[signal.Signals, Any] = {}
     try:

@@ -23,7 +23,8 @@ def new_run_folder(model: str, out: str | None = None) -> Path:
     """Make and return the folder of a new run: `out`, or ``runs/<model>-<date>-<time>``.
 
     Raises:
-        ArgumentError: `out` exists and is no folder, or holds the checkpoints of another run.
+        ArgumentError: `out` exists and is no folder, or holds the checkpoints of another run; or
+            the folder cannot be made.
     """
     if out is not None:
         folder = Path(out)
@@ -34,13 +35,13 @@ def new_run_folder(model: str, out: str | None = None) -> Path:
                 f"--out {folder} holds a run already: {found[-1].name}.",
                 fix="continue it with --resume, or choose another folder",
             )
-        folder.mkdir(parents=True, exist_ok=True)
+        _make(folder, exist_ok=True)
         return folder
     stamp = RUNS / f"{model}-{time.strftime('%Y%m%d-%H%M%S')}"
     number, folder = 1, stamp
     while True:  # two runs may start in the same second
         try:
-            folder.mkdir(parents=True)
+            _make(folder, exist_ok=False)
         except FileExistsError:
             number += 1
             folder = stamp.with_name(f"{stamp.name}-{number}")
@@ -73,6 +74,18 @@ def find_checkpoint(word: str, model: str, out: str | None = None) -> Path:
             fix="train first, or give the path of a checkpoint",
         )
     return max(newest, key=lambda path: path.stat().st_mtime_ns)
+
+
+def _make(folder: Path, *, exist_ok: bool) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=exist_ok)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise ArgumentError(
+            f"the folder of the run, {folder}, cannot be made: {error.strerror}.",
+            fix="choose another folder with --out",
+        ) from error
 
 
 def _folders(model: str) -> list[Path]:

@@ -24,7 +24,6 @@ from symgraph.graph.dtypes import (
     DType,
     dtype_name,
     is_float,
-    is_integer,
     itemsize,
     numpy_dtype,
     weak_dtype,
@@ -421,9 +420,3 @@ def widen(array: Array) -> Array:
     dtype = dtype_name(array.dtype)
     wide = compute_dtype(dtype)
     return array if wide == dtype else array.astype(numpy_dtype(wide))
-
-
-def check_integer(name: str, dtype: DType) -> None:
-    """Raise `DTypeError` unless a dtype is an integer or bool."""
-    if not is_integer(dtype) and dtype != "bool":
-        raise DTypeError(f"{name}: needs integers or bools, not {dtype}.")

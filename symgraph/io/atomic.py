@@ -12,6 +12,7 @@ Process numbers could not tell that: they are reused, and mean nothing in anothe
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,9 @@ if sys.platform != "win32":
     import fcntl
 
 PARTIAL_SUFFIX = ".partial"
+
+# Exactly the names made here: other programs keep files in the same folder, `.partial` ones too.
+_PARTIAL_NAME = re.compile(r"\..+\.[0-9a-f]{12}\.partial", re.DOTALL)
 
 
 @contextmanager
@@ -55,8 +59,11 @@ def remove_stale_partials(folder: Path) -> list[Path]:
     """Remove the temporary files of dead writers in `folder`; returns what was removed."""
     removed = []
     for partial in sorted(folder.glob(f".*{PARTIAL_SUFFIX}")):
-        # It may vanish or be renamed by its writer at any moment: then there is nothing to do.
-        with suppress(FileNotFoundError):
+        if not _PARTIAL_NAME.fullmatch(partial.name):
+            continue
+        # It may vanish or be renamed by its writer at any moment, or belong to another user. What
+        # cannot be removed costs room, and is no reason to refuse the file that is to be written.
+        with suppress(OSError):
             descriptor = os.open(partial, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
             try:
                 if _lock(descriptor):
@@ -72,19 +79,20 @@ def _create_partial(target: Path) -> tuple[Path, int]:
     while True:
         partial = target.parent / f".{target.name}.{secrets.token_hex(6)}{PARTIAL_SUFFIX}"
         descriptor = os.open(partial, flags, 0o666)
-        _lock(descriptor)
+        # A cleaner that holds the lock lets go at once, with the file gone; hence the wait.
+        _lock(descriptor, wait=True)
         # Between creating and locking, a cleaner may have taken the file for a dead writer's.
         if os.fstat(descriptor).st_nlink > 0:
             return partial, descriptor
         os.close(descriptor)
 
 
-def _lock(descriptor: int) -> bool:
+def _lock(descriptor: int, *, wait: bool = False) -> bool:
     """Take the lock if it is free. False where file systems have no locks: nobody cleans there."""
     if sys.platform == "win32":
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except OSError:
         return False
     return True

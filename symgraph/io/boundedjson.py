@@ -48,7 +48,7 @@ def decode_json(text: str, *, strict: bool) -> Json:
 
 
 def _plain(value: object, where: str, depth: int) -> Json:
-    if depth > MAX_DEPTH:
+    if depth >= MAX_DEPTH and isinstance(value, list | tuple | Mapping):
         raise ArgumentError(f"{where} is nested more than {MAX_DEPTH} deep.")
     if isinstance(value, np.generic):
         value = value.item()

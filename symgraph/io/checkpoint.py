@@ -29,6 +29,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import reprlib
 import shutil
 import stat
 from collections.abc import Iterator, Mapping, Sequence
@@ -55,7 +56,8 @@ FORMAT = 1
 KIND = "symgraph checkpoint"
 SUFFIX = ".safetensors"
 
-_FILE_NAME = re.compile(r"checkpoint-(\d{4,12})-step-(\d{1,18})\.safetensors")
+_STEP_DIGITS = 18
+_FILE_NAME = re.compile(rf"checkpoint-(\d{{4,12}})-step-(\d{{1,{_STEP_DIGITS}}})\.safetensors")
 _WRITTEN_HERE = ("format", "kind", "versions", "sha256")
 _SHOWN = 5  # names listed per kind of difference
 
@@ -224,9 +226,11 @@ def check_matches(
 
 def _checked_step(meta: Mapping[str, Any]) -> int:
     step = meta.get("step")
-    if isinstance(step, bool) or not isinstance(step, int | np.integer) or step < 0:
+    whole = isinstance(step, int | np.integer) and not isinstance(step, bool)
+    if not whole or not 0 <= step < 10**_STEP_DIGITS:
         raise ArgumentError(
-            f"save_checkpoint: meta['step'] must be an int of at least 0, not {step!r}.",
+            f"save_checkpoint: meta['step'] must be an int of at least 0 and below "
+            f"10**{_STEP_DIGITS}, not {step!r}.",
             fix="the step becomes part of the file name; or give a path that ends in .safetensors",
         )
     return int(step)
@@ -272,7 +276,8 @@ def _read_document(file: BinaryIO, path: Path) -> tuple[TensorHeader, dict[str, 
             meta[key] = decode_json(text, strict=False)
         except ValueError as error:
             raise CheckpointError(
-                f"checkpoint {path} cannot be read: its metadata {key!r} is damaged: {error}."
+                f"checkpoint {path} cannot be read: its metadata {reprlib.repr(key)} is damaged: "
+                f"{error}."
             ) from None
     _check_format(meta, path)
     return header, meta
@@ -282,7 +287,8 @@ def _check_format(meta: dict[str, Json], path: Path) -> None:
     number = meta.get("format")
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:
         raise CheckpointError(
-            f"checkpoint {path} cannot be read: its format is {number!r}, not a number from 1 on."
+            f"checkpoint {path} cannot be read: its format is {reprlib.repr(number)}, "
+            "not a number from 1 on."
         )
     if number > FORMAT:
         versions = meta.get("versions")
@@ -298,7 +304,11 @@ def _check_format(meta: dict[str, Json], path: Path) -> None:
 def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, Path]]:
     """The file behind a path or a folder; errors inside the block point to the file before it."""
     found = Path(path)
-    if found.is_dir():
+    try:
+        is_folder = found.is_dir()
+    except OSError as error:  # a name too long, or a folder above it that may not be entered
+        raise CheckpointError(f"checkpoint {found} cannot be read: {error.strerror}.") from error
+    if is_folder:
         found = latest_checkpoint(found)
     try:
         # A pipe or device would block or never end; it is looked at before it is opened.

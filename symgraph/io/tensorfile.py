@@ -33,6 +33,7 @@ MAX_DIMENSIONS = 32
 MAX_NAME_CHARACTERS = 512
 
 _CHUNK = 8 << 20
+_MAX_MESSAGE = 1000  # characters: what a hostile header quotes may have millions
 _ZEROS = "0" * 64
 _DIGEST_AT = len('{"__metadata__": {"sha256": "')
 _PREFIX = b'{"__metadata__": {"sha256": "'
@@ -327,4 +328,5 @@ def _numpy_dtype(name: str, path: object) -> np.dtype[Any]:
 
 
 def _refuse(path: object, what: str) -> NoReturn:
+    what = what if len(what) <= _MAX_MESSAGE else what[:_MAX_MESSAGE] + " ..."
     raise CheckpointError(f"checkpoint {path} cannot be read: {what}.")

@@ -134,3 +134,39 @@ def test_a_formula_parses_as_balanced_latex() -> None:
     text = loss._repr_latex_()
     assert text.count("{") == text.count("}")
     assert text.count(r"\left") == text.count(r"\right")
+
+
+def test_long_lines_of_results_and_updates_are_broken_too() -> None:
+    x = sg.vector("x")
+    parts = [sg.exp(x * float(i)) for i in range(60)]
+    w = sg.shared(1.0, "w" * 90)
+    f = sg.function([x], parts, updates={w: w + 1}, name="n" * 120)
+    lines = sg.show(f).splitlines()
+    assert max(map(len, lines)) <= 100
+    assert sum("%" in line and "=" not in line for line in lines) > 2
+
+
+def test_a_deep_tree_stays_linear_in_its_length() -> None:
+    value = sg.scalar("x")
+    for _ in range(3000):
+        value = sg.sin(value)
+    text = sg.debugprint(value)
+    assert len(text.splitlines()) == 3001
+    assert len(text) < 3001 * 130
+    assert "[2999] sin" in text
+    with pytest.raises(ArgumentTypeError, match="depth must be an int"):
+        sg.debugprint(value, depth="all")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("number", "formula"),
+    [
+        (True, r"\mathrm{True}"),
+        (float("inf"), r"\infty"),
+        (float("-inf"), r"-\infty"),
+        (float("nan"), r"\mathrm{NaN}"),
+        (1e-10, r"1 \cdot 10^{-10}"),
+    ],
+)
+def test_literals_in_formulas(number: object, formula: str) -> None:
+    assert sg.constant(number)._repr_latex_() == rf"$\displaystyle {formula}$"
