@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -270,14 +271,12 @@ def test_replacements_built_on_each_other_take_linear_time() -> None:
     for value in values[1:]:
         new = sg.tanh(new)
         replace[value] = new
-    visits = _count_inputs(lambda: Graph([x], [values[-1]]).rewrite(replace, "each"))
+    visits = _count_calls(lambda: Graph([x], [values[-1]]).rewrite(replace, "each"))
     assert visits < 60 * len(values)
 
 
-def _count_inputs(task: Make) -> int:
+def _count_calls(task: Make) -> int:
     """Count function calls: a measure of work that other programs do not disturb."""
-    import sys
-
     count = 0
 
     def profile(frame: Any, event: str, argument: Any) -> None:

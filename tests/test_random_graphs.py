@@ -16,7 +16,7 @@ from symgraph.passes.manager import PASSES
 from tests.random_graphs import Program, programs
 
 Array = Any
-QUICK = {"values": 200, "gradients": 120, "views": 60}
+QUICK = {"values": 450, "gradients": 300, "views": 120}
 WHOLE = 2000
 
 

@@ -81,7 +81,8 @@ def plot_filters(weights: NDArray[Any], path: str | os.PathLike[str], *, title: 
         raise ArgumentError("plot_filters: the weights hold NaN or infinity; training diverged.")
     grid = _grid(filters)
     width = 8.0
-    picture_height = width * grid.shape[0] / grid.shape[1]
+    # Long thin filters would ask for a picture of gigabytes; they are shown smaller instead.
+    picture_height = min(width * grid.shape[0] / grid.shape[1], 4 * width)
     figure = _figure(width + 0.4, picture_height + 0.7)
     axis = figure.subplots()
     axis.imshow(grid, interpolation="nearest", cmap="gray", vmin=0, vmax=1)

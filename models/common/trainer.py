@@ -25,6 +25,7 @@ from models.common.classifier import (
     validation_loader,
 )
 from models.common.interrupt import Interrupted, hold_interrupts
+from models.common.memory import keep_memory
 from models.common.metrics import MetricsLog
 from models.common.pictures import check_pictures, plot_curves, plot_filters
 from models.common.progress import Progress, show_progress
@@ -43,6 +44,7 @@ class Training:
 
     def __init__(self, model: Classifier, chosen: argparse.Namespace) -> None:
         check_pictures()
+        keep_memory()
         resumed = None
         if chosen.resume is not None:
             resumed = saved.load(_checkpoint_of(chosen, model.name), model.name)

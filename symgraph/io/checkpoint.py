@@ -152,7 +152,7 @@ def read_checkpoint_header(path: str | os.PathLike[str]) -> CheckpointHeader:
 def list_checkpoints(folder: str | os.PathLike[str]) -> list[Path]:
     """The checkpoints in a folder, oldest first; none where there is no such folder."""
     root = Path(folder)
-    if not root.is_dir():
+    if not os.path.isdir(root):
         return []
     numbered = [
         (int(match[1]), path)
@@ -226,8 +226,11 @@ def check_matches(
 
 def _checked_step(meta: Mapping[str, Any]) -> int:
     step = meta.get("step")
-    whole = isinstance(step, int | np.integer) and not isinstance(step, bool)
-    if not whole or not 0 <= step < 10**_STEP_DIGITS:
+    if (
+        isinstance(step, bool)
+        or not isinstance(step, int | np.integer)
+        or not 0 <= step < 10**_STEP_DIGITS
+    ):
         raise ArgumentError(
             f"save_checkpoint: meta['step'] must be an int of at least 0 and below "
             f"10**{_STEP_DIGITS}, not {step!r}.",
@@ -335,7 +338,8 @@ def _writing(target: Path, tensors: Mapping[str, NDArray[Any]]) -> Iterator[None
     try:
         yield
     except OSError as error:
-        parent = next(folder for folder in (target, *target.absolute().parents) if folder.exists())
+        # os.path and not Path: a name too long does not exist, and is no second error.
+        parent = next(p for p in (target, *target.absolute().parents) if os.path.exists(p))
         needed = sum(array.nbytes for array in tensors.values())
         free = shutil.disk_usage(parent).free
         kept = list_checkpoints(target)
