@@ -1,7 +1,7 @@
-"""Keeping memory between steps: on glibc, large arrays come from memory that the process holds on to.
+"""Keeping memory between steps: on glibc, large arrays then reuse what the process already holds.
 
-Every array over 32 MiB is otherwise mapped, filled with zero pages on first touch, and unmapped again;
-AlexNet's update makes a dozen such arrays a step, and two fifths of its time went there.
+Every array over 32 MiB is otherwise mapped, filled with zero pages on first touch, and unmapped
+again. AlexNet's update makes a dozen such arrays a step, and two fifths of its time went there.
 """
 
 from __future__ import annotations
