@@ -18,7 +18,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -58,16 +58,25 @@ class MetricsLog:
             )
         if exists and resume_step is not None:
             _truncate(self.path, resume_step, again)
-        self._file: TextIO = self.path.open("a", encoding="utf-8")
+        # Unbuffered: a line that could not be written must not come back when the file is closed.
+        self._file = self.path.open("ab", buffering=0)
 
     def write(self, kind: str, *, step: int, **values: float | str | bool | None) -> None:
-        """Append one line and hand it to the operating system at once."""
+        """Append one line and hand it to the operating system at once.
+
+        Raises `DataError` when it cannot be written (a full disk).
+        """
         line = json.dumps(
             {"kind": kind, "step": int(step), **{k: _plain(k, v) for k, v in values.items()}},
             allow_nan=False,
         )
-        self._file.write(line + "\n")
-        self._file.flush()
+        try:
+            self._file.write(f"{line}\n".encode())
+        except OSError as error:
+            raise DataError(
+                f"{self.path}: the metrics of step {step} cannot be written: {error.strerror}.",
+                fix="make room, then go on with --resume",
+            ) from error
 
     def close(self) -> None:
         """Flush to the disk and close."""

@@ -182,7 +182,7 @@ def check_matches(
     expected: Mapping[str, tuple[Sequence[int], Any]],
     what: str = "the model",
     *,
-    ignore: Sequence[str] = (),
+    ignore: str | Sequence[str] = (),
 ) -> None:
     """Check that a checkpoint holds exactly the tensors that are expected.
 
@@ -193,6 +193,7 @@ def check_matches(
         CheckpointError: tensors are missing, surplus, or of another shape or dtype.
     """
     have = checkpoint.signature
+    beginnings = (ignore,) if isinstance(ignore, str) else tuple(ignore)
     want = {
         name: (tuple(int(size) for size in shape), np.dtype(dtype).name)
         for name, (shape, dtype) in expected.items()
@@ -201,7 +202,7 @@ def check_matches(
     surplus = [
         f"{name} {_typed(have[name])}"
         for name in have
-        if name not in want and not name.startswith(tuple(ignore))
+        if name not in want and not name.startswith(beginnings)
     ]
     differing = [
         f"{name}: {_typed(have[name])} in the checkpoint, {_typed(want[name])} in {what}"

@@ -349,3 +349,11 @@ def test_no_such_checkpoint(runs: Path) -> None:
             find_checkpoint(word, "tiny", out)
     with pytest.raises(CheckpointMissingError, match=r"there is no checkpoint gone\.safetensors"):
         find_checkpoint("gone.safetensors", "tiny")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_is_named() -> None:
+    log = MetricsLog("/dev/full")
+    with pytest.raises(DataError, match="metrics of step 3 cannot be written: No space left"):
+        log.write("train", step=3, loss=1.0)
+    log._file.close()
