@@ -28,7 +28,7 @@ EXTRAS = {
     "cuda": ["cupy-cuda12x>=13"],
     "latex": LATEX,
     "docs": DOCS,
-    "test": TEST,
+    "test": [*TEST, *ORACLES],
     "dev": [*TEST, *ORACLES, *MODELS, *LATEX, *DOCS, *TOOLS],
 }
 

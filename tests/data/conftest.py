@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from symgraph.data import prepare
 
@@ -22,6 +21,7 @@ def code(label: int, number: int) -> tuple[int, int, int]:
 @pytest.fixture
 def make_source(tmp_path: Path) -> MakeSource:
     """Return a function that writes classes of one-coloured PNG files (see `code`)."""
+    Image = pytest.importorskip("PIL.Image")
 
     def make(name: str = "source", counts: tuple[int, ...] = (12, 9, 15), side: int = 6) -> Path:
         root = tmp_path / name
@@ -39,6 +39,7 @@ def make_source(tmp_path: Path) -> MakeSource:
 @pytest.fixture
 def noise_source(tmp_path: Path) -> Path:
     """Return a source of 23 noisy JPEG files of several sizes in two classes."""
+    Image = pytest.importorskip("PIL.Image")
     random = np.random.default_rng(5)
     root = tmp_path / "noise"
     for label, count in (("cat", 11), ("dog", 12)):

@@ -8,11 +8,12 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
 
 from symgraph.data import Dataset, digits
 from symgraph.data.embedded import _load, enlarge
 from symgraph.errors import ArgumentError, DataError
+
+load_digits = pytest.importorskip("sklearn.datasets").load_digits
 
 
 def small_images() -> np.ndarray:

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from symgraph.data import load_image
 from symgraph.errors import ArgumentError, DataError, DataMissingError
+
+Image = pytest.importorskip("PIL.Image")
 
 RANDOM = np.random.default_rng(3)
 GREY = RANDOM.integers(0, 256, (16, 16), dtype=np.uint8)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from symgraph.data import load_image, open_dataset, prepare
 from symgraph.errors import ArgumentError, DataError, DataMissingError
+
+Image = pytest.importorskip("PIL.Image")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
