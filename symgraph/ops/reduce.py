@@ -109,11 +109,9 @@ def wide_dtype(dtype: DType) -> DType:
     return "uint64" if dtype.startswith("uint") else "int64"
 
 
-@op
-class Sum(Reduction):
-    """The sum over axes."""
-
-    monoid = SUM
+@dataclass(frozen=True, eq=False, repr=False)
+class Total(Reduction):
+    """What sum and product share: they accumulate in a wide dtype."""
 
     def result_dtype(self, dtype: DType) -> DType:
         return wide_dtype(dtype)
@@ -122,8 +120,16 @@ class Sum(Reduction):
         (x,) = arrays
         dtype = self.result_dtype(dtype_name(x.dtype))
         wide = numpy_dtype(compute_dtype(dtype))
-        total = xp.sum(x.astype(wide, copy=False), axis=self.axis, keepdims=self.keepdims)
+        fold = {"sum": xp.sum, "prod": xp.prod}[self.name]
+        total = fold(x.astype(wide, copy=False), axis=self.axis, keepdims=self.keepdims)
         return xp.asarray(total).astype(numpy_dtype(dtype), copy=False)
+
+
+@op
+class Sum(Total):
+    """The sum over axes."""
+
+    monoid = SUM
 
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
         (x,) = xs
@@ -155,20 +161,10 @@ class Sum(Reduction):
 
 
 @op
-class Prod(Reduction):
+class Prod(Total):
     """The product over axes."""
 
     monoid = PROD
-
-    def result_dtype(self, dtype: DType) -> DType:
-        return wide_dtype(dtype)
-
-    def ref(self, xp: ModuleType, *arrays: Array) -> Array:
-        (x,) = arrays
-        dtype = self.result_dtype(dtype_name(x.dtype))
-        wide = numpy_dtype(compute_dtype(dtype))
-        total = xp.prod(x.astype(wide, copy=False), axis=self.axis, keepdims=self.keepdims)
-        return xp.asarray(total).astype(numpy_dtype(dtype), copy=False)
 
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
         # The derivative by one factor is the product of the others: right where factors are zero.

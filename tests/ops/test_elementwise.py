@@ -16,7 +16,7 @@ from symgraph.graph.leaves import constant, tensor
 from symgraph.graph.node import Value
 from symgraph.graph.registry import OPS, F
 from symgraph.graph.walk import topological
-from symgraph.ops.elementwise import clip, exp, pow, relu, where
+from symgraph.ops import clip, exp, pow, relu, where
 from tests.ops.registry_cases import NAMES, instances
 
 INF, NAN = float("inf"), float("nan")
