@@ -20,7 +20,7 @@ LATEX = ["sympy>=1.12"]
 TEST = ["pytest>=8.2", "pytest-timeout>=2.3", "hypothesis>=6.100"]
 ORACLES = ["scipy>=1.13", "mpmath>=1.3"]
 DOCS = ["sphinx>=7.3", "myst-parser>=3", "matplotlib>=3.8", *LATEX]
-TOOLS = ["ruff>=0.6", "mypy>=1.11", "tox>=4.11", "threadpoolctl>=3.1"]
+TOOLS = ["ruff>=0.6", "mypy>=1.11", "tox>=4.11", "threadpoolctl>=3.1", "selenium>=4.15"]
 
 EXTRAS = {
     "checkpoints": CHECKPOINTS,
@@ -56,7 +56,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["symgraph", "symgraph.*", "models", "models.*"]),
-    package_data={"symgraph": ["py.typed"]},
+    package_data={"symgraph": ["py.typed", "debug/viewer/*"]},
     install_requires=CORE,
     extras_require={name: unique(packages) for name, packages in EXTRAS.items()},
     entry_points={"console_scripts": ["symgraph = symgraph.__main__:main"]},

@@ -5,14 +5,14 @@ differentiate (`sg.grad`), compile (`sg.function`), and look at what you have (`
 """
 
 import importlib
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from symgraph import debug, dims, errors, ops
 from symgraph._version import __version__
 from symgraph.autodiff.reverse import grad, vjp
 from symgraph.config import config
-from symgraph.debug import debugprint, show
+from symgraph.cost import Cost, cost
+from symgraph.debug import debugprint, latex, show
 from symgraph.dims import Dim, Size, anonymous, dim
 from symgraph.errors import SymgraphError, UnknownNameError
 from symgraph.function import Function, eval, function
@@ -28,16 +28,23 @@ from symgraph.ops import *  # noqa: F403 - every public operation
 from symgraph.ops import random
 from symgraph.ops.random import seed
 from symgraph.passes.manager import Pass, graph_pass
+from symgraph.passes.patterns import P, attribute, literal, wild
+from symgraph.passes.rules import Rule, local_rule, rule
 
 if TYPE_CHECKING:
     from symgraph import data, io, nn, optim
+    from symgraph.debug import bisect_passes, check, draw, to_dot, to_graphml
 
-_LATE = ("data", "io", "nn", "optim")  # not every program needs them, and imports cost time
+# not every program needs them, and imports cost time
+_LATE = ("data", "io", "nn", "optim")
+_LATE_FROM_DEBUG = ("bisect_passes", "check", "draw", "to_dot", "to_graphml")
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
     if name in _LATE:
         return importlib.import_module(f"symgraph.{name}")
+    if name in _LATE_FROM_DEBUG:
+        return getattr(debug, name)
     raise UnknownNameError(f"symgraph has no member `{name}`.", fix="see dir(symgraph)")
 
 
@@ -46,10 +53,12 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "Dim", "F", "Function", "Graph", "Op", "Pass", "Shared", "Size", "SymgraphError", "Value",
-    "__version__", "anonymous", "config", "constant", "data", "debug", "debugprint", "dim", "dims",
-    "errors", "eval", "function", "grad", "graph_pass", "interpret", "io", "nn", "op", "ops",
-    "optim", "random", "seed", "shared", "show", "size_of", "tensor", "vjp", "with_updates",
+    "Cost", "Dim", "F", "Function", "Graph", "Op", "P", "Pass", "Rule", "Shared", "Size",
+    "SymgraphError", "Value", "__version__", "anonymous", "attribute", "bisect_passes", "check",
+    "config", "constant", "cost", "data", "debug", "debugprint", "dim", "dims", "draw", "errors",
+    "eval", "function", "grad", "graph_pass", "interpret", "io", "latex", "literal", "local_rule",
+    "nn", "op", "ops", "optim", "random", "rule", "seed", "shared", "show", "size_of", "tensor",
+    "to_dot", "to_graphml", "vjp", "wild", "with_updates",
 ]  # fmt: skip
 __all__ += declare.__all__
 __all__ += ops.__all__

@@ -1,4 +1,4 @@
-"""The command line: `python -m symgraph doctor`, `python -m symgraph data`.
+"""The command line: `python -m symgraph doctor`, `show`, `cost`, `data`.
 
 A command is a module with `add_arguments(subparsers)`, which sets `func`: arguments -> exit status.
 """
@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from symgraph import doctor
 from symgraph._version import __version__
 from symgraph.data import commands as data
+from symgraph.debug import commands as look
 from symgraph.errors import SymgraphError
 
-COMMANDS = (doctor, data)
+COMMANDS = (doctor, look, data)
 
 FAILED = 2
 INTERRUPTED = 128 + 2  # what a shell reports of a program that Ctrl-C ended
@@ -26,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     """Build the parser of all commands."""
     top = argparse.ArgumentParser(
         prog="python -m symgraph",
-        description="Symbolic tensor graphs: what this machine offers, and data sets.",
+        description="Symbolic tensor graphs: what this machine offers, what a graph is, data sets.",
     )
     top.add_argument("--version", action="version", version=f"symgraph {__version__}")
     subparsers = top.add_subparsers(title="commands", metavar="COMMAND", required=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import operator
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -138,6 +139,45 @@ def _seed(value: object, text: bool) -> int | None:
     return number
 
 
+_BYTES = {"": 1, "B": 1}
+_BYTES.update((prefix.upper() + "B", 1000**power) for power, prefix in enumerate("kMGTP", 1))
+_BYTES.update((prefix.upper() + "IB", 1024**power) for power, prefix in enumerate("kMGTP", 1))
+
+
+def parse_bytes(value: object) -> int:
+    """Give a number of bytes from an int or from a text; GB is 1e9 of them, GiB is 2**30.
+
+    Raises `ValueError` with what a value must be.
+
+    >>> parse_bytes("80 GB"), parse_bytes("1.5 KiB"), parse_bytes(12)
+    (80000000000, 1536, 12)
+    """
+    wanted = 'bytes as an integer >= 0 or a text such as "8 GB" or "512 MiB"'
+    if isinstance(value, str):
+        found = re.fullmatch(r"\s*(\d+)(?:\.(\d+))?\s*([A-Za-z]*)\s*", value, re.ASCII)
+        factor = _BYTES.get(found[3].upper()) if found else None
+        if found is None or factor is None:
+            raise ValueError(wanted)
+        digits = found[2] or ""
+        amount: int = int(found[1] + digits) * factor // 10 ** len(digits)
+        return amount
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise ValueError(wanted)
+    number: int = operator.index(value)
+    if number < 0:
+        raise ValueError(wanted)
+    return number
+
+
+def _memory(value: object, text: bool) -> int | None:
+    if value is None or (text and str(value).lower() == "none"):
+        return None
+    try:
+        return parse_bytes(value)
+    except ValueError as problem:
+        raise ValueError(f"None or {problem}") from None
+
+
 class Config:
     """All settings, read as attributes: `config.verify`. There is one instance, `config`.
 
@@ -154,7 +194,15 @@ class Config:
         _one_of("float32", "float64", "float16", "bfloat16"),
     )
     verify = Setting(False, "whether a graph is verified after every pass", _flag)
+    rewrites = Setting(
+        "real",
+        "how sound a rule must be that rewrites a graph: none, exact, real (and exact), fast (all)",
+        _one_of("none", "exact", "real", "fast"),
+    )
     origins = Setting(True, "whether nodes remember the user's source lines", _flag)
+    memory_limit = Setting[int | None](
+        None, "the bytes that a function may need; None: the machine's memory", _memory
+    )
     seed = Setting[int | None](None, "the seed of all randomness; None draws a fresh one", _seed)
 
     def __call__(self, **settings: object) -> AbstractContextManager[None]:

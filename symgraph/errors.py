@@ -99,6 +99,14 @@ class UnknownSettingError(ConfigError, UnknownNameError):
     """No setting has this name."""
 
 
+class MemoryLimitError(SymgraphError, MemoryError):
+    """A function needs more memory than it may have, for the sizes now given."""
+
+
+class NotFiniteError(SymgraphError, FloatingPointError):
+    """A guarded function computed a NaN, or an infinity out of finite numbers."""
+
+
 class PassError(SymgraphError, RuntimeError):
     """A pass or a rule broke an invariant of the graph."""
 

@@ -24,10 +24,12 @@ from symgraph.graph.node import Value, operand_lines
 from symgraph.graph.op import Array
 from symgraph.graph.registry import apply, function_of
 from symgraph.graph.walk import leaves, rebuild
-from symgraph.passes.manager import Pass, run_passes
+from symgraph.passes.manager import Pass, pipeline, run_passes
+from symgraph.passes.rules import Rule
 from symgraph.runtime.binding import Binder
 from symgraph.runtime.commit import Owner, commit
 from symgraph.runtime.feeds import Feeds, convert, merge_named
+from symgraph.runtime.guard import NanGuard
 
 # Functions that share variables take turns: each sees all updates of another's call, or none.
 _state = threading.RLock()
@@ -49,10 +51,14 @@ class Function:
         graph: Graph,
         built: Graph,
         structure: Any,
+        passes: Iterable[Pass] = (),
+        nan_guard: bool = False,
     ) -> None:
         self.name = name
         self.graph = graph
         self.built = built
+        self.passes = tuple(passes)
+        self.nan_guard = nan_guard
         self._structure = structure
         self._feeds = Feeds(name, graph.inputs)
         self._binder = Binder(name, graph, built.guards())
@@ -68,8 +74,13 @@ class Function:
 
     @property
     def history(self) -> tuple[Step, ...]:
-        """What each pass changed."""
+        """What each pass changed: a step for each, with the graphs before and after."""
         return self.graph.history
+
+    def given(self, *args: Any, **named: Any) -> tuple[dict[Value, Array], Mapping[Dim, int]]:
+        """Give the arrays of a call by input, and the numbers of its sizes; nothing runs."""
+        feeds = self._feeds.take(args, named)
+        return feeds, self._binder.bind(feeds, {})
 
     def __call__(self, *args: Any, **named: Any) -> Any:
         """Run: arrays by position or by the inputs' names; raises before anything is written."""
@@ -84,7 +95,8 @@ class Function:
             )
         with self._lock:
             env = self._binder.bind(feeds, given)
-            results = self._executor.run(feeds, env)
+            watch = NanGuard(self.name) if self.nan_guard else None
+            results = self._executor.run(feeds, env, watch)
             count = len(self.graph.outputs)
             held = [shared.storage.array for shared in self._shared]
             owner = Owner([*feeds.values(), *held])
@@ -111,12 +123,15 @@ def function(
     givens: Pairs | None = None,
     *,
     name: str = "function",
-    passes: Iterable[Pass] = (),
+    passes: Iterable[Pass | Rule] = (),
+    nan_guard: bool = False,
 ) -> Function:
     """Compile: `outputs` as a function of `inputs`, writing `updates` of shared variables.
 
     `outputs` is a value, a sequence, a mapping (its keys come back), or None. `givens` replaces
-    values by others of the same type before compiling. `passes` run besides the standard ones.
+    values by others of the same type before compiling. `passes` are passes and rules that run
+    besides the standard ones. With `nan_guard` a call raises `NotFiniteError`, which names the
+    first value that is not finite, and updates nothing.
     Raises `GraphError` for an input that is missing or not an input, and `ShapeError` or
     `DTypeError` for updates and givens of another type.
 
@@ -140,7 +155,8 @@ def function(
     new_values = [*roots[len(values) :], *list(wanted.values())[len(roots) - len(values) :]]
     built = Graph(declared, roots[: len(values)], dict(zip(wanted, new_values)))
     _check_inputs(built, name)
-    return Function(name, run_passes(built, passes), built, structure)
+    planned = pipeline(passes)
+    return Function(name, run_passes(built, planned), built, structure, planned, nan_guard)
 
 
 def _inputs(inputs: Sequence[Value], name: str) -> list[Value]:

@@ -43,7 +43,9 @@ def test_defaults() -> None:
     assert config.values() == {
         "float_dtype": "float32",
         "verify": False,
+        "rewrites": "real",
         "origins": True,
+        "memory_limit": None,
         "seed": None,
     }
     assert {config.where(name) for name in names()} == {"default"}
@@ -107,6 +109,9 @@ def test_a_context_belongs_to_its_thread_and_set_to_the_process() -> None:
         ("SYMGRAPH_ORIGINS", "off", "origins", False),
         ("SYMGRAPH_ORIGINS", "0", "origins", False),
         ("SYMGRAPH_FLOAT_DTYPE", "bfloat16", "float_dtype", "bfloat16"),
+        ("SYMGRAPH_MEMORY_LIMIT", "8 GB", "memory_limit", 8 * 10**9),
+        ("SYMGRAPH_MEMORY_LIMIT", "512", "memory_limit", 512),
+        ("SYMGRAPH_MEMORY_LIMIT", "None", "memory_limit", None),
         ("SYMGRAPH_SEED", "18446744073709551615", "seed", 2**64 - 1),
         ("SYMGRAPH_SEED", "none", "seed", None),
     ],
@@ -127,6 +132,11 @@ def test_environment(
         ("SYMGRAPH_VERIFY", "", "got '' from SYMGRAPH_VERIFY"),
         ("SYMGRAPH_SEED", "-1", "`seed` must be None or an integer from 0 to 2**64 - 1"),
         ("SYMGRAPH_SEED", "1.5", "got '1.5' from SYMGRAPH_SEED"),
+        (
+            "SYMGRAPH_MEMORY_LIMIT",
+            "8 GBit",
+            "`memory_limit` must be None or bytes as an integer >= 0",
+        ),
         ("SYMGRAPH_FLOAT_DTYPE", "float8", "`float_dtype` must be one of float32, float64"),
         ("SYMGRAPH_VERFY", "1", "SYMGRAPH_VERFY names no setting"),
         ("SYMGRAPH_VERFY", "1", "fix: did you mean SYMGRAPH_VERIFY?"),
@@ -154,11 +164,13 @@ def test_a_wrong_environment_is_an_error_at_every_read(
         ({"seed": 2**64}, "got 18446744073709551616 from {source}"),
         ({"seed": 1.0}, "`seed` must be None or an integer"),
         ({"seed": "1"}, "`seed` must be None or an integer"),
+        ({"memory_limit": -1}, 'or a text such as "8 GB" or "512 MiB": got -1 from {source}'),
+        ({"memory_limit": 1.5}, "`memory_limit` must be None or bytes"),
         ({"float_dtype": "int32"}, "must be one of float32, float64, float16, bfloat16"),
         ({"float_dtype": float}, "got <class 'float'>"),
         ({"verfy": True}, "there is no setting `verfy`"),
         ({"verfy": True}, "fix: did you mean verify?"),
-        ({"zzz": True}, "there are: float_dtype, verify, origins, seed"),
+        ({"zzz": True}, "there are: float_dtype, verify, rewrites, origins, memory_limit, seed"),
     ],
 )
 def test_a_wrong_setting_is_an_error_before_anything_changes(

@@ -33,6 +33,11 @@ class Classifier:
     schedule: Callable[[float], sg.optim.Schedule]
     first_layer: Callable[[sg.nn.Module], Value]
 
+    def graph(self) -> Function:
+        """Compile a training step for 1,000 classes, to be looked at: `symgraph show`."""
+        net = self.build(1000)
+        return train_step(net, self.optimizer(net, 0.01), self.crop)
+
 
 @dataclass(frozen=True)
 class Data:

@@ -119,7 +119,8 @@ def _pull(
         raise ArgumentError(f'{name}: missing must be "error" or "zero", got {missing!r}.')
     for value in wrt:
         _check_float(name, value)
-    found, cuts = _sweep(outputs, wrt, cotangents)
+    stable: Any = F.before_grad(outputs, wrt)
+    found, cuts = _sweep(stable, wrt, cotangents)
     results = []
     for value in wrt:
         cotangent = found.get(value)

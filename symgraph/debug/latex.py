@@ -1,126 +1,124 @@
-"""`to_latex`: an expression as a formula; large parts get names of their own."""
+"""`latex`: expressions, functions and modules as formulas; large parts get names of their own."""
 
 from __future__ import annotations
 
-import math
-import re
+from collections import Counter
 from typing import Any
 
-from symgraph.graph.leaves import Constant, SizeOf
+from symgraph.debug.formula import ATOM, Part, is_transparent, parts_of, shown, symbol
+from symgraph.debug.lines import HasExample, graph_of
+from symgraph.graph.graph import Graph
+from symgraph.graph.leaves import Constant, Shared, SizeOf
 from symgraph.graph.node import Value
+from symgraph.graph.origin import assigned_name
 from symgraph.graph.registry import function_of
-from symgraph.graph.walk import topological
 
-LIMIT = 240  # characters; a longer part becomes a named line of its own
+LONGEST = 160  # characters; a longer part becomes a named line of its own
+REPEATED = 24  # characters; so does a part longer than this that stands in several places
 
-
-class Part:
-    """A formula and how tightly it holds together: 3 atom, 2 product, 1 sum, 0 relation."""
-
-    def __init__(self, text: str, level: int) -> None:
-        self.text, self.level = text, level
-
-    def at_least(self, level: int) -> str:
-        """Give the formula, in parentheses where it holds less tightly than needed."""
-        return self.text if self.level >= level else rf"\left({self.text}\right)"
-
-
-# how tightly results hold and operands must hold, where the template alone does not tell
-_LEVELS: dict[str, tuple[int, ...]] = {
-    "add": (1, 1, 1), "subtract": (1, 1, 2), "multiply": (2, 2, 2), "negative": (1, 2),
-    "pow": (3, 3, 0), "square": (3, 3), "expm1": (1, 0), "matmul": (2, 2, 2),
-    **dict.fromkeys(
-        ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "logical_and",
-         "logical_or", "logical_xor"), (0, 1, 1),
-    ),
-}  # fmt: skip
-# structured operations that mathematics has signs for; elementwise ones bring their own templates
-_TEMPLATES = {"matmul": r"{0} \, {1}", "permute_dims": "{0}^T"}
-_TRANSPARENT = {
-    "attach", "broadcast_to", "cast", "positive", "reshape", "specify_shape", "stop_gradient",
-}  # fmt: skip
-_REDUCTIONS = {"sum": r"\sum", "prod": r"\prod", "max": r"\max", "min": r"\min"}
+_PARAMETERS = {"weight": "W", "bias": "b"}  # as layers name their variables, and as one writes them
 
 
 @function_of
-def to_latex(value: Value) -> str:
-    r"""Give a value as a LaTeX formula.
+def latex(what: Any) -> str:
+    r"""Give a value, a list of values, a function, a graph or a module as a LaTeX formula.
+
+    One value is its formula alone. Anything else is equations: outputs by their names, and the new
+    values of shared variables behind arrows. Casts and changes of shape are left out, as are
+    factors of 1. Raises `ArgumentTypeError` for anything else.
 
     >>> import symgraph as sg
-    >>> x, y = sg.scalar("x"), sg.scalar("y")
-    >>> to_latex(sg.exp(x) * (x + y))
-    '$\\displaystyle e^{x} \\cdot \\left(x + y\\right)$'
+    >>> x, alpha = sg.scalar("x"), sg.scalar("alpha")
+    >>> sg.latex(sg.exp(x) * (x + alpha))
+    'e^{x} \\cdot \\left(x + \\alpha\\right)'
+    >>> sg.latex(sg.nn.Dense(4, 8))
+    'y = x \\, W + b'
     """
-    parts: dict[Value, Part] = {}
+    graph = graph_of(what, "latex")
+    symbols = _symbols(graph)
+    uses = _uses(graph)
+    roots = {shown(value) for value in graph.roots}
     named: list[str] = []
-    for node in topological([value]):
-        part = _part(node, [parts[operand] for operand in node.inputs])
-        if len(part.text) > LIMIT and node is not value:
-            symbol = f"t_{{{len(named) + 1}}}"
-            named.append(f"{symbol} &= {part.text}")
-            part = Part(symbol, 3)
-        parts[node] = part
-    final = parts[value].text
-    if not named:
-        return rf"$\displaystyle {final}$"
-    rows = r" \\ ".join([*named, f"& {final}"])
-    return rf"$\displaystyle \begin{{aligned}} {rows} \end{{aligned}}$"
+
+    def name(value: Value, part: Part) -> Part:
+        length = len(part.text)
+        if value in roots or not (length > LONGEST or (length > REPEATED and uses[value] > 1)):
+            return part
+        mark = f"t_{{{len(named) + 1}}}"
+        named.append(f"{mark} &= {part.text}")
+        return Part(mark, ATOM)
+
+    def leaf(value: Value) -> Part:
+        return Part(symbols[value], ATOM)
+
+    parts = parts_of(graph.values, leaf, name)
+    if isinstance(what, Value):
+        rows = [*named, f"&{parts[what].text}"]
+    else:
+        names = ["y"] if isinstance(what, HasExample) else _names(graph)
+        rows = [*named, *_equations(graph, names, parts, symbols)]
+    if len(rows) == 1:
+        return rows[0].replace("&", "", 1)
+    return r"\begin{aligned} " + r" \\ ".join(rows) + r" \end{aligned}"
 
 
-def _part(node: Value, operands: list[Part]) -> Part:
-    if isinstance(node.op, Constant):
-        return _literal(node.op.array, str(node.type))
-    if isinstance(node.op, SizeOf):
-        return Part(str(node.op.dim), 1)
-    if not operands:
-        return Part(_symbol(node.label), 3)
-    name = node.op.name
-    if name in _TRANSPARENT:
-        return operands[0]
-    template = _TEMPLATES.get(name) or getattr(node.op, "latex", None)
-    if template:
-        level, *needed = _LEVELS.get(name) or _read_levels(template, len(operands))
-        texts = [part.at_least(least) for part, least in zip(operands, needed)]
-        return Part(template.format(*texts), level)
-    if name in _REDUCTIONS:
-        axes = getattr(node.op, "axis", ())
-        over = axes if isinstance(axes, tuple) else (axes,)
-        under = ",".join(map(str, over)) if len(over) < node.inputs[0].ndim else ""
-        return Part(f"{_REDUCTIONS[name]}_{{{under}}} {operands[0].at_least(2)}", 2)
-    word = rf"\operatorname{{{name.replace('_', ' ')}}}"
-    return Part(rf"{word}\left({', '.join(part.text for part in operands)}\right)", 3)
+def _names(graph: Graph) -> list[str]:
+    """Name each output as the user does."""
+    first = [assigned_name(value.origins) for value in graph.outputs]
+    # gradients have the lines of what they differentiate first, and the line of sg.grad last
+    last = [assigned_name(value.origins[-1:]) for value in graph.outputs]
+    return [name or "y" for name in (first if len({*first}) == len(first) else last)]
 
 
-def _read_levels(template: str, count: int) -> list[int]:
-    """Read off a template what operands stand inside brackets and so need none of their own."""
-    inside = [
-        re.search(rf"[{{(,|]\s?\{{{slot}\}}\s?[}}),|]", template) is not None
-        for slot in range(count)
+def _equations(
+    graph: Graph, names: list[str], parts: dict[Value, Part], symbols: dict[Value, str]
+) -> list[str]:
+    """Give a row for each output and each update."""
+    several = _distinct([symbol(name) for name in names], set(symbols.values()))
+    rows = [f"{name} &= {parts[value].text}" for name, value in zip(several, graph.outputs)]
+    for target, value in graph.updates.items():
+        rows.append(rf"{symbols[target]} &\leftarrow {parts[value].text}")
+    return rows
+
+
+def _symbols(graph: Graph) -> dict[Value, str]:
+    """Give each input and shared variable a symbol of its own."""
+    leaves = [v for v in graph.values if not v.inputs and not isinstance(v.op, Constant | SizeOf)]
+    every = list(dict.fromkeys([*graph.inputs, *graph.shared, *leaves]))
+    names = [
+        symbol(_PARAMETERS.get(v.label, v.label) if isinstance(v, Shared) else v.label)
+        for v in every
     ]
-    return [3 if all(inside) else 2, *(0 if closed else 3 for closed in inside)]
+    return dict(zip(every, _distinct(names, set())))
 
 
-def _literal(array: Any, type: str) -> Part:
-    if array.size != 1:
-        return Part(rf"\mathrm{{{type}}}", 3)
-    number = array.item()
-    if isinstance(number, bool):
-        return Part(rf"\mathrm{{{number}}}", 3)
-    text = f"{number:.6g}" if isinstance(number, float) else str(number)
-    if not math.isfinite(number):
-        return Part(
-            {"inf": r"\infty", "-inf": r"-\infty"}.get(text, r"\mathrm{NaN}"), 3 - 2 * (number < 0)
-        )
-    if "e" in text:
-        mantissa, exponent = text.split("e")
-        return Part(rf"{mantissa} \cdot 10^{{{int(exponent)}}}", 2)
-    return Part(text, 1 if text.startswith("-") else 3)
+def _distinct(names: list[str], taken: set[str]) -> list[str]:
+    """Number the names that occur more than once; avoid those that are taken."""
+    counts = Counter(names)
+    given = set(taken) | {name for name, count in counts.items() if count == 1}
+    result = []
+    for name in names:
+        if counts[name] == 1 and name not in taken:
+            result.append(name)
+            continue
+        number = 1
+        while _indexed(name, number) in given:
+            number += 1
+        given.add(_indexed(name, number))
+        result.append(_indexed(name, number))
+    return result
 
 
-def _symbol(label: str) -> str:
-    letters = re.fullmatch(r"([A-Za-z])_?(\d+)", label)
-    if letters:
-        return f"{letters.group(1)}_{{{letters.group(2)}}}"
-    if re.fullmatch(r"[A-Za-z]", label):
-        return label
-    return r"\mathrm{" + label.replace("_", r"\_") + "}"
+def _indexed(name: str, number: int) -> str:
+    if name.endswith("}") and "_{" in name:
+        return f"{name[:-1]},{number}}}"
+    return f"{name}_{{{number}}}"
+
+
+def _uses(graph: Graph) -> Counter[Value]:
+    """Count in how many places of the formulas a value stands."""
+    found = Counter(shown(value) for value in graph.roots)
+    for value in graph.values:
+        if not is_transparent(value):
+            found.update(shown(operand) for operand in value.inputs)
+    return found

@@ -1,6 +1,5 @@
 """A graph as lines: one for each value that is computed, with names for all values.
 
-
 Leaves go by their own names, made unique; computed values are numbered `%0, %1, ...`; literals and
 sizes stand where they are used.
 """
@@ -9,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from symgraph.errors import ArgumentTypeError
 from symgraph.function import Function
@@ -36,19 +35,33 @@ class Line:
         return f"{self.node.op.name}({'; '.join(part for part in (inside, attributes) if part)})"
 
 
-def graph_of(what: Any) -> Graph:
-    """Give the graph of a function, a graph, a value, or a sequence of values."""
+@runtime_checkable
+class HasExample(Protocol):
+    """What builds its graph on an input of its own: modules do, which stand further below."""
+
+    def example(self) -> Value:
+        """Build the graph."""
+        ...
+
+
+def graph_of(what: Any, asked: str = "show") -> Graph:
+    """Give the graph of a function, a graph, a value, a sequence of values, or a module.
+
+    Raises `ArgumentTypeError` in the name of the function that was `asked`.
+    """
     if isinstance(what, Graph):
         return what
     if isinstance(what, Function):
         return what.graph
+    if isinstance(what, HasExample) and not isinstance(what, type):
+        what = what.example()
     values = [what] if isinstance(what, Value) else what
     if isinstance(values, Sequence) and values and all(isinstance(v, Value) for v in values):
         inputs = [leaf for leaf in leaves(values) if isinstance(leaf.op, Input)]
         return Graph(inputs, values)
     raise ArgumentTypeError(
-        f"show: cannot show {type(what).__name__}.",
-        fix="give a function, a graph, a value or a list of values",
+        f"{asked}: cannot show {type(what).__name__}.",
+        fix="give a function, a graph, a value, a list of values or a module",
     )
 
 

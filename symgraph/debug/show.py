@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Sequence
 from typing import Any
 
-from symgraph.debug.lines import graph_of, lines_of, names_of
+from symgraph.debug.lines import Line, graph_of, lines_of, names_of
 from symgraph.function import Function
-from symgraph.graph.node import Value
+from symgraph.graph.origin import place
 
 WIDTH = 100
 
@@ -31,15 +31,7 @@ def show(what: Any, *, origins: bool = True) -> str:
     result = _wrapped(f"{name}({inputs})")
     for variable in graph.shared:
         result.extend(_wrapped(f"  shared {names[variable]}: {variable.type}"))
-    calls = [f"{line.name} = {line.call}" for line in lines]
-    places = [_place(line.node) if origins else "" for line in lines]
-    width = min(max((len(call) for call in calls), default=0), 44)
-    column = WIDTH - 2 - max((len(place) for place in places), default=0)
-    for line, call, place in zip(lines, calls, places):
-        text = _cut(f"  {_cut(call, 60):<{width}} : {line.node.type}", WIDTH)
-        if place and len(text) < column:
-            text = f"{text:<{column}}# {place}"
-        result.append(text)
+    result.extend(_computed(lines, origins))
     for guard in _guards(graph):
         result.extend(_wrapped(f"  require {guard}"))
     for target, value in graph.updates.items():
@@ -49,11 +41,28 @@ def show(what: Any, *, origins: bool = True) -> str:
     return "\n".join(result)
 
 
-def _place(node: Value) -> str:
-    if not node.origins:
-        return ""
-    file, line = node.origins[0]
-    return _cut(f"{os.path.basename(file)}:{line}", 40)
+def _computed(lines: Sequence[Line], origins: bool) -> list[str]:
+    """Give the lines of computed values; places start in one column, modules where they fit."""
+    calls = [f"{line.name} = {line.call}" for line in lines]
+    width = min(max((len(call) for call in calls), default=0), 44)
+    texts = [
+        _cut(f"  {_cut(call, 60):<{width}} : {line.node.type}", WIDTH)
+        for line, call in zip(lines, calls)
+    ]
+    if not origins:
+        return texts
+    known = [line.node.origins[0] if line.node.origins else None for line in lines]
+    short = [_cut(place(where._replace(module="")), 40) if where else "" for where in known]
+    longest = max((len(text) for text in texts), default=0)
+    column = min(longest + 2, WIDTH - 2 - max((len(text) for text in short), default=0))
+    result = []
+    for text, where, brief in zip(texts, known, short):
+        if where and len(text) < column:
+            whole = place(where)
+            fits = column + 2 + len(whole) <= WIDTH
+            text = f"{text:<{column}}# {whole if fits else brief}"
+        result.append(text)
+    return result
 
 
 def _guards(graph: Any) -> list[str]:

@@ -276,4 +276,4 @@ class TensorMethods:
         return str(apply("to_html", self))
 
     def _repr_latex_(self) -> str:
-        return str(apply("to_latex", self))
+        return rf"$\displaystyle {apply('latex', self)}$"

@@ -231,13 +231,17 @@ def scalar_op(
     samples: Sequence[Sample] = (),
     bad: Sequence[Bad] = (),
     integers: str = "convert",
+    commutes: bool = False,
+    view: bool = False,
 ) -> Callable[..., Value]:
     """Define an elementwise operation in one line and give the function that builds it.
 
     `d` has one derivative for each operand: a function of (m, *operands, y), a `Pull`, 0 (zero
     almost everywhere), 1 or -1, or None (no gradient). `domain` is where samples are drawn, one
     range for each operand; `latex` a template such as `r"\\tanh {0}"`. `integers="keep"` gives an
-    integer operand back as it is, where the operation does nothing to whole numbers.
+    integer operand back as it is, where the operation does nothing to whole numbers; `commutes`
+    says that two operands may be exchanged (of two zeros max and min may then give the other),
+    `view` that the operand comes back as it is.
     """
     names = list(signature(body).parameters)[1:]
     derivatives = d if isinstance(d, tuple) else (d,) * len(names)
@@ -250,6 +254,8 @@ def scalar_op(
         "takes": takes,
         "latex": latex,
         "domain": ranges,
+        "commutes": commutes,
+        "view": view,
         "__doc__": doc,
         "__module__": body.__module__,
     }

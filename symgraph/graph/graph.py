@@ -1,14 +1,15 @@
 """`Graph`: everything between inputs and outputs, as a NetworkX graph that passes rewrite.
 
-Nodes are `Value`s and the key of an edge is the operand's slot, so NetworkX works on it unwrapped;
-algorithms that compare nodes with `==`, which builds a value here, take `numbered()`. A graph is
-not edited node by node: `rewrite` gives a new one with one more line of history.
+Nodes are `Node`s, one for each value, and the key of an edge is the operand's slot, so every
+algorithm of NetworkX works on it unwrapped. A graph is not edited node by node: `rewrite` and
+`sweep` give a new one with one more step of history.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import networkx as nx
@@ -17,17 +18,42 @@ from symgraph.dims import Guard, collect_guards
 from symgraph.errors import GraphError, PassError
 from symgraph.graph.leaves import Attach, Input, Shared, check_update
 from symgraph.graph.node import Value
-from symgraph.graph.walk import rewrite, topological
+from symgraph.graph.walk import rewrite, sweep, topological
+
+
+@dataclass(frozen=True)
+class Change:
+    """One replacement: the value, what came in its place, and the rule or pass that said so."""
+
+    reason: str
+    old: Value
+    new: Value
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.old.op!r} -> {self.new.op!r}"
 
 
 @dataclass(frozen=True)
 class Step:
-    """One change of a graph: which pass, how many values it replaced, nodes before and after."""
+    """One pass over a graph: the graphs before and after, and every change in order.
+
+    `became` tells for each value of the graph before that was met on the way from the outputs what
+    stands for it afterwards, whether or not anything still needs it.
+    """
 
     reason: str
-    replaced: int
-    before: int
-    after: int
+    before: Graph = field(repr=False)
+    after: Graph = field(repr=False)
+    changes: tuple[Change, ...] = field(repr=False)
+    became: Mapping[Value, Value] = field(repr=False)
+
+    def __str__(self) -> str:
+        counts: dict[str, int] = {}
+        for change in self.changes:
+            counts[change.reason] = counts.get(change.reason, 0) + 1
+        parts = [f"{name} x{count}" if count > 1 else name for name, count in counts.items()]
+        why = f": {', '.join(parts)}" if parts and parts != [self.reason] else ""
+        return f"{self.reason}{why} ({len(self.before.values)} -> {len(self.after.values)} nodes)"
 
 
 class Graph(nx.MultiDiGraph):  # type: ignore[misc]
@@ -83,10 +109,32 @@ class Graph(nx.MultiDiGraph):  # type: ignore[misc]
         known = {old: new for old, new in replace.items() if old is not new and old in self}
         for old, new in known.items():
             _check_replacement(old, new, reason)
-        done = rewrite(self.roots, known)
-        updates = {target: done[value] for target, value in self.updates.items()}
-        made = Graph(self.inputs, [done[value] for value in self.outputs], updates)
-        step = Step(reason, len(known), len(self.values), len(made.values))
+        became = rewrite(self.roots, known) if known else dict(zip(self.values, self.values))
+        changes = [
+            Change(reason, old, became.get(old, known[old])) for old in self.values if old in known
+        ]
+        return self._after(reason, changes, became)
+
+    def sweep(
+        self, step: Callable[[Value], Value | None], reason: str, changes: Sequence[Change]
+    ) -> Graph:
+        """Give the graph swept bottom-up until `step` gives nothing new, and a step of history.
+
+        `changes` is read after the sweep: the list in which `step` notes what it did.
+        """
+        became = sweep(self.roots, step)
+        return self._after(reason, changes, became)
+
+    def _after(
+        self, reason: str, changes: Sequence[Change], became: Mapping[Value, Value]
+    ) -> Graph:
+        """Give the graph of what the roots became; the same graph when nothing changed."""
+        if all(became[root] is root for root in self.roots):
+            made = copy.copy(self)  # shares its edges: graphs are not edited
+        else:
+            updates = {target: became[value] for target, value in self.updates.items()}
+            made = Graph(self.inputs, [became[value] for value in self.outputs], updates)
+        step = Step(reason, self, made, tuple(changes), became)
         made.history = (*self.history, step)
         return made
 

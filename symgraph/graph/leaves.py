@@ -71,6 +71,15 @@ class Constant(Op):
     def ref(self, xp: ModuleType, *arrays: Array) -> Array:
         return xp.asarray(self.array)
 
+    @property
+    def uniform(self) -> Any:
+        """The number that all elements are, bit for bit; None where they differ or are none."""
+        if "_uniform" not in self.__dict__:
+            flat = self.array.reshape(-1)
+            same = flat.size > 0 and flat[:1].tobytes() * flat.size == flat.tobytes()
+            object.__setattr__(self, "_uniform", flat[0].item() if same else None)
+        return self.__dict__["_uniform"]
+
     def __repr__(self) -> str:
         return f"constant({short_text(self.array)})"
 
@@ -112,6 +121,7 @@ class Item(Op):
     """One result of a node with several."""
 
     index: int
+    view = True
 
     def infer(self, whole: TupleType) -> Type:
         return whole.types[self.index]
@@ -126,6 +136,7 @@ class Attach(Op):
 
     targets: tuple[Value, ...]
     variadic = True
+    view = True
 
     def infer(self, value: TensorType, *new: TensorType) -> Type:
         return value

@@ -45,6 +45,8 @@ class Op:
     samples: ClassVar[Sequence[Sample]] = ()
     bad: ClassVar[Sequence[Bad]] = ()
     variadic: ClassVar[bool] = False  # takes any number of operands
+    commutes: ClassVar[bool] = False  # its two operands may be exchanged
+    view: ClassVar[bool] = False  # the result is the first operand's memory: nothing is moved
     leaf: ClassVar[bool] = False  # takes none and is not a function of its attributes alone
 
     # -- what a subclass gives ------------------------------------------------------------------

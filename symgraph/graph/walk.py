@@ -135,6 +135,52 @@ def rewrite(outputs: Sequence[Value], replace: Mapping[Value, Value]) -> dict[Va
     return done
 
 
+def sweep(outputs: Sequence[Value], step: Callable[[Value], Value | None]) -> dict[Value, Value]:
+    """Rewrite bottom-up until nothing changes: one memoised sweep.
+
+    `step(value)` sees each value after its operands are final and gives something of the same
+    type in its place, or None; what it gives is swept as well. Returns old -> new for every value
+    visited. A step that leads back to a value that it replaced raises `PassError`.
+    """
+    done: dict[Value, Value] = {}
+    became: dict[Value, Value] = {}  # what a value was replaced by, before that is final
+    left: set[Value] = set()  # values whose replacement is being swept
+    stack = [*reversed(outputs)]
+    while stack:
+        node = stack[-1]
+        if node in done:
+            stack.pop()
+            continue
+        target = became.get(node)
+        if target is not None:
+            if target in done:
+                done[node] = done[target]
+                left.discard(node)
+            elif node in left:
+                raise PassError(
+                    f"graph: a replacement of `{node.label}` leads back to it.",
+                    details=[node.describe(), target.describe()],
+                )
+            else:
+                left.add(node)
+                stack.append(target)
+            continue
+        waiting = [operand for operand in node.inputs if operand not in done]
+        if waiting:
+            stack.extend(reversed(waiting))
+            continue
+        new = _remake(node, node.op, tuple(done[operand] for operand in node.inputs))
+        if new is node:
+            found = step(node)
+            if found is None or found is node:
+                done[node] = node
+                continue
+            new = found
+            add_origins(new, node.origins)
+        became[node] = new
+    return done
+
+
 def _fresh_parts(
     changes: Mapping[Value, Value], graph: set[Value]
 ) -> tuple[dict[Value, Value], dict[Value, list[Value]]]:

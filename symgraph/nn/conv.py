@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from symgraph.dims import dim
 from symgraph.errors import ArgumentError
 from symgraph.graph.node import Value
 from symgraph.graph.registry import F
+from symgraph.graph.types import Shape
 from symgraph.nn import init
 from symgraph.nn.module import Module
 
@@ -44,6 +46,10 @@ class Conv2d(Module):
         shape = (outputs, inputs // groups, *window)
         self.weight = self.parameter("weight", shape, weight or init.he())
         self.bias = None if bias is None else self.parameter("bias", (outputs,), bias)
+
+    def input_shape(self) -> Shape:
+        """(B, inputs, H, W)."""
+        return dim("B"), self.weight.shape[1] * self.groups, dim("H"), dim("W")
 
     def forward(self, x: Any, *, train: bool = False) -> Value:
         """x: (B, inputs, H, W) -> (B, outputs, H', W')."""

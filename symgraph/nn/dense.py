@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from symgraph.dims import dim
 from symgraph.errors import ArgumentError
 from symgraph.graph.node import Value
 from symgraph.graph.registry import F
+from symgraph.graph.types import Shape
 from symgraph.nn import init
 from symgraph.nn.module import Module
 
@@ -26,6 +28,10 @@ class Dense(Module):
             raise ArgumentError(f"Dense: sizes must be >= 1, got {inputs} and {outputs}.")
         self.weight = self.parameter("weight", (inputs, outputs), weight or init.glorot())
         self.bias = None if bias is None else self.parameter("bias", (outputs,), bias)
+
+    def input_shape(self) -> Shape:
+        """(B, inputs)."""
+        return dim("B"), self.weight.shape[0]
 
     def forward(self, x: Any, *, train: bool = False) -> Value:
         """x: (..., inputs) -> (..., outputs)."""

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
 
 from symgraph.errors import ArgumentError, ArgumentTypeError
 from symgraph.graph.dtypes import default_float, dtype_name, numpy_dtype
-from symgraph.graph.leaves import Shared, shared
+from symgraph.graph.leaves import Shared, shared, tensor
 from symgraph.graph.node import Value
+from symgraph.graph.origin import inside
+from symgraph.graph.types import Shape
 from symgraph.nn.init import Initialiser, generator
+
+
+class Scope(NamedTuple):
+    """The calls that are running: where the innermost is, and what the outermost calls modules."""
+
+    path: str
+    names: Mapping[int, str]  # the id of each module below the outermost -> its path
+
+
+_scope: ContextVar[Scope | None] = ContextVar("scope", default=None)
 
 
 class Module:
@@ -47,8 +61,31 @@ class Module:
         return variable
 
     def __call__(self, x: Any, *, train: bool = False, **options: Any) -> Value:
-        """Build the graph of this module on a value; `train` switches dropout and batch norm."""
-        return self.forward(x, train=train, **options)
+        """Build the graph of this module on a value; `train` switches dropout and batch norm.
+
+        Values know the module that made them: `value.origins[0].module`.
+        """
+        with self._entered():
+            return self.forward(x, train=train, **options)
+
+    @contextmanager
+    def _entered(self) -> Iterator[None]:
+        """Tell the values made inside where they are: `AlexNet/features.0`."""
+        outer = _scope.get()
+        if outer is None:
+            name = type(self).__name__
+            below = {id(module): f"{name}/{path}" for path, module in self.named_modules() if path}
+            scope = Scope(name, {id(self): name, **below})
+        else:
+            # a module made during the call is held by nobody
+            path = outer.names.get(id(self)) or f"{outer.path}.{type(self).__name__}"
+            scope = Scope(path, outer.names)
+        token = _scope.set(scope)
+        try:
+            with inside(scope.path):
+                yield
+        finally:
+            _scope.reset(token)
 
     def forward(self, x: Any, *, train: bool = False) -> Value:
         """Build the graph; subclasses give it."""
@@ -56,6 +93,28 @@ class Module:
             f"{type(self).__name__}: the module has no `forward`.",
             fix="define forward(self, x, *, train=False)",
         )
+
+    def input_shape(self) -> Shape | None:
+        """Give the shape of an input, with symbols for sizes that are free; None where unknown.
+
+        Here it is that of the first module below that knows its own.
+        """
+        found = (child.input_shape() for _, child in self.children())
+        return next((shape for shape in found if shape is not None), None)
+
+    def example(self) -> Value:
+        """Build the graph on an input `x` of a fitting shape, to be looked at.
+
+        Raises `ArgumentError` where `input_shape` is unknown.
+        """
+        shape = self.input_shape()
+        if shape is None:
+            name = type(self).__name__
+            raise ArgumentError(
+                f"{name}: the shape of its input is unknown.",
+                fix="call it on a value of yours and look at the result, or give it input_shape()",
+            )
+        return self(tensor("x", shape))
 
     def children(self) -> Iterator[tuple[str, Module]]:
         """Give the modules held directly, by name."""

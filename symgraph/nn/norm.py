@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from symgraph.dims import dim
 from symgraph.errors import ArgumentError
 from symgraph.graph.node import Value
 from symgraph.graph.registry import F
+from symgraph.graph.types import Shape
 from symgraph.nn import init
 from symgraph.nn.module import Module
 
@@ -45,6 +47,10 @@ class BatchNorm(Module):
         self.mean = self.buffer("mean", (channels,), init.constant(0.0))
         self.var = self.buffer("var", (channels,), init.constant(1.0))
 
+    def input_shape(self) -> Shape:
+        """(B, C)."""
+        return dim("B"), self.scale.shape[0]
+
     def forward(self, x: Any, *, train: bool = False) -> Value:
         """x: (B, C, ...) -> the same shape."""
         over = tuple(axis for axis in range(x.ndim) if axis != 1)
@@ -72,6 +78,10 @@ class LayerNorm(Module):
         self.epsilon = epsilon
         self.scale = self.parameter("scale", (features,), init.constant(1.0))
         self.shift = self.parameter("shift", (features,), init.constant(0.0))
+
+    def input_shape(self) -> Shape:
+        """(B, features)."""
+        return dim("B"), self.scale.shape[0]
 
     def forward(self, x: Any, *, train: bool = False) -> Value:
         """x: (..., features) -> the same shape."""

@@ -64,12 +64,12 @@ def _tie(wins: str) -> tuple[Pull, Pull]:
 
 # fmt: off
 add = scalar_op("add", lambda m, x, y: x + y, d=(1, 1), takes="number",
-    latex="{0} + {1}", doc="Add: x + y.")
+    latex="{0} + {1}", commutes=True, doc="Add: x + y.")
 subtract = scalar_op("subtract", lambda m, x, y: x - y, d=(1, -1), takes="number",
     latex="{0} - {1}", doc="Subtract: x - y; unsigned integers wrap around.")
 multiply = scalar_op("multiply", lambda m, x, y: x * y, takes="number",
     d=(lambda m, x, y, out: y, lambda m, x, y, out: x),
-    latex=r"{0} \cdot {1}", doc="Multiply: x * y.")
+    latex=r"{0} \cdot {1}", commutes=True, doc="Multiply: x * y.")
 divide = scalar_op("divide", lambda m, x, y: x / y, domain=((-3.0, 3.0), (0.5, 3.0)),
     d=(Pull(lambda m, g, x, y, out: g / y), lambda m, x, y, out: -out / y),
     latex=r"\frac{{{0}}}{{{1}}}", doc="Divide: x / y; integers become floats first.")
@@ -97,10 +97,10 @@ reciprocal = scalar_op("reciprocal", lambda m, x: 1 / x, d=lambda m, x, y: -y * 
     domain=(0.4, 3.0), latex=r"\frac{{1}}{{{0}}}", doc="Give 1 / x.")
 maximum = scalar_op("maximum", lambda m, x, y: m.max(x, y), d=_tie("gt"), takes="number",
     latex=r"\max({0}, {1})",
-    doc="Give the larger; a NaN wins, and equals get half of the gradient each.")
+    commutes=True, doc="Give the larger; a NaN wins, and equals get half of the gradient each.")
 minimum = scalar_op("minimum", lambda m, x, y: m.min(x, y), d=_tie("lt"), takes="number",
     latex=r"\min({0}, {1})",
-    doc="Give the smaller; a NaN wins, and equals get half of the gradient each.")
+    commutes=True, doc="Give the smaller; a NaN wins, and equals get half of the gradient each.")
 floor = scalar_op("floor", lambda m, x: m.floor(x), d=0, integers="keep", domain=(1.1, 1.9),
     latex=r"\lfloor {0} \rfloor", doc="Round down; integers stay.")
 ceil = scalar_op("ceil", lambda m, x: m.ceil(x), d=0, integers="keep", domain=(1.1, 1.9),
@@ -110,7 +110,7 @@ trunc = scalar_op("trunc", lambda m, x: m.trunc(x), d=0, integers="keep", domain
 round = scalar_op("round", lambda m, x: m.rint(x), d=0, integers="keep", domain=(1.6, 2.4),
     latex=r"\operatorname{{round}} {0}", doc="Round to the nearest whole, halves to the even one.")
 stop_gradient = scalar_op("stop_gradient", lambda m, x: x, takes="any",
-    latex="{0}", doc="Give x as it is, and let no gradient through.")
+    latex="{0}", view=True, doc="Give x as it is, and let no gradient through.")
 # fmt: on
 
 

@@ -9,9 +9,10 @@ from symgraph.graph.elementwise import scalar_op
 
 # fmt: off
 equal = scalar_op("equal", lambda m, x, y: m.eq(x, y), d=(None, None), result="bool",
-    takes="any", latex="{0} = {1}", doc="Whether x == y; a NaN equals nothing.")
+    takes="any", latex="{0} = {1}", commutes=True, doc="Whether x == y; a NaN equals nothing.")
 not_equal = scalar_op("not_equal", lambda m, x, y: m.ne(x, y), d=(None, None), result="bool",
-    takes="any", latex=r"{0} \ne {1}", doc="Whether x != y; a NaN differs from everything.")
+    takes="any", latex=r"{0} \ne {1}", commutes=True,
+    doc="Whether x != y; a NaN differs from everything.")
 less = scalar_op("less", lambda m, x, y: m.lt(x, y), d=(None, None), result="bool",
     takes="any", latex="{0} < {1}", doc="Whether x < y.")
 less_equal = scalar_op("less_equal", lambda m, x, y: m.le(x, y), d=(None, None), result="bool",
@@ -29,20 +30,23 @@ isfinite = scalar_op("isfinite", lambda m, x: m.not_(m.or_(m.isnan(x), m.isinf(x
     latex=r"\operatorname{{isfinite}} {0}", doc="Whether x is neither NaN nor infinite.")
 
 logical_and = scalar_op("logical_and", lambda m, x, y: m.and_(x, y), takes="bool",
-    latex=r"{0} \land {1}", doc="Whether both hold; numbers hold where they are not 0.")
+    latex=r"{0} \land {1}", commutes=True,
+    doc="Whether both hold; numbers hold where they are not 0.")
 logical_or = scalar_op("logical_or", lambda m, x, y: m.or_(x, y), takes="bool",
-    latex=r"{0} \lor {1}", doc="Whether one holds; numbers hold where they are not 0.")
+    latex=r"{0} \lor {1}", commutes=True,
+    doc="Whether one holds; numbers hold where they are not 0.")
 logical_xor = scalar_op("logical_xor", lambda m, x, y: m.ne(x, y), takes="bool",
-    latex=r"{0} \oplus {1}", doc="Whether exactly one holds; numbers hold where they are not 0.")
+    latex=r"{0} \oplus {1}", commutes=True,
+    doc="Whether exactly one holds; numbers hold where they are not 0.")
 logical_not = scalar_op("logical_not", lambda m, x: m.not_(x), takes="bool",
     latex=r"\lnot {0}", doc="Whether x does not hold; numbers hold where they are not 0.")
 
 bitwise_and = scalar_op("bitwise_and", lambda m, x, y: x & y, takes="bits",
-    latex=r"{0} \mathbin{{\&}} {1}", doc="Combine bits by and.")
+    latex=r"{0} \mathbin{{\&}} {1}", commutes=True, doc="Combine bits by and.")
 bitwise_or = scalar_op("bitwise_or", lambda m, x, y: x | y, takes="bits",
-    latex=r"{0} \mathbin{{|}} {1}", doc="Combine bits by or.")
+    latex=r"{0} \mathbin{{|}} {1}", commutes=True, doc="Combine bits by or.")
 bitwise_xor = scalar_op("bitwise_xor", lambda m, x, y: x ^ y, takes="bits",
-    latex=r"{0} \oplus {1}", doc="Combine bits by exclusive or.")
+    latex=r"{0} \oplus {1}", commutes=True, doc="Combine bits by exclusive or.")
 bitwise_invert = scalar_op("bitwise_invert", lambda m, x: ~x, takes="bits",
     latex=r"\mathord{{\sim}} {0}", doc="Turn every bit.")
 bitwise_left_shift = scalar_op("bitwise_left_shift", lambda m, x, y: m.shl(x, y), takes="integer",

@@ -107,6 +107,7 @@ class Split(Op):
 
     axis: int
     sizes: tuple[Size, ...]
+    view = True
 
     def infer(self, x: TensorType) -> Type:
         split_sizes(x.shape[self.axis], self.sizes)

@@ -252,7 +252,8 @@ def cross_entropy(logits: Any, labels: Any, axis: int = -1) -> Value:
 
 
 def _bce(m: Any, x: Any, y: Any) -> Any:
-    return (m.max(x, 0.0) - x * y) + m.log1p(m.exp(-m.abs(x)))
+    # not max(x, 0) - x * y, which cancels where the class is almost certain, and right
+    return m.select(m.gt(x, 0), x * (1 - y), -(x * y)) + m.log1p(m.exp(-m.abs(x)))
 
 
 binary_cross_entropy_with_logits = scalar_op(

@@ -35,7 +35,7 @@ class ProdOthers(Op):
     def ref(self, xp: ModuleType, *arrays: Array) -> Array:
         (x,) = arrays
         if x.shape[self.axis] == 0:
-            return x
+            return x.copy()
         wide = widen(x)
         rows = xp.moveaxis(wide, self.axis, -1)
         one = xp.ones((*rows.shape[:-1], 1), rows.dtype)

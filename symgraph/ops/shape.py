@@ -42,6 +42,7 @@ class Reshape(Op):
 
     shape: Shape
     open_axis: int | None = None
+    view = True
 
     def infer(self, x: TensorType) -> Type:
         target = (-1 if d == self.open_axis else size for d, size in enumerate(self.shape))
@@ -139,6 +140,7 @@ class PermuteDims(Op):
     """Axis `d` of the result is axis `axes[d]` of the operand."""
 
     axes: tuple[int, ...]
+    view = True
 
     def infer(self, x: TensorType) -> Type:
         return x.with_shape(x.shape[d] for d in self.axes)
@@ -173,6 +175,7 @@ class BroadcastTo(Op):
     """The operand repeated, without copies, along new axes and axes of size 1."""
 
     shape: Shape
+    view = True
 
     def infer(self, x: TensorType) -> Type:
         lead = len(self.shape) - x.ndim

@@ -33,6 +33,7 @@ class Slice(Op):
     steps: tuple[int, ...]
     dropped: tuple[int, ...]
     counted: tuple[Size, ...]
+    view = True
 
     def infer(self, x: TensorType) -> Type:
         if x.ndim != len(self.starts):
@@ -53,7 +54,8 @@ class Slice(Op):
         return x.with_shape(n for d, n in enumerate(self.lengths) if d not in self.dropped)
 
     def ref(self, xp: ModuleType, *arrays: Array) -> Array:
-        return arrays[0][window(self.starts, self.lengths, self.steps, self.dropped)]
+        # `...` makes one element a view too, where NumPy would copy it into a scalar
+        return arrays[0][*window(self.starts, self.lengths, self.steps, self.dropped), ...]
 
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
         if not is_float(xs[0].dtype):

@@ -22,6 +22,7 @@ class SpecifyShape(Op):
     """The operand itself, its shape known to be `shape`."""
 
     shape: Shape
+    view = True
 
     def infer(self, x: TensorType) -> Type:
         if len(self.shape) != x.ndim:

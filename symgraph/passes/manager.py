@@ -7,8 +7,9 @@ a value of another type raises; with `config.verify` the whole graph is checked 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import networkx as nx
 
@@ -16,6 +17,8 @@ from symgraph.config import config
 from symgraph.errors import ArgumentError, ArgumentTypeError, PassError
 from symgraph.graph.graph import Graph
 from symgraph.graph.node import Value
+from symgraph.passes.rules import Rule
+from symgraph.passes.sweeper import Sweeper, allowed
 
 Replacements = Mapping[Value, Value]
 
@@ -36,10 +39,47 @@ class Pass:
 
     def __call__(self, graph: Graph) -> Graph:
         """Run on a graph and give the rewritten one, with a step of history."""
-        result = graph.rewrite(self.run(graph), self.name)
-        if config.verify:
-            result.verify()
-        return result
+        return _verified(graph.rewrite(self.run(graph), self.name))
+
+
+@dataclass(frozen=True)
+class RulePass(Pass):
+    """A pass that applies rules in one bottom-up sweep until none fires any more.
+
+    The first rule that fires wins, and earlier rules are tried first.
+    """
+
+    rules: tuple[Rule, ...] = ()
+
+    def __call__(self, graph: Graph, limit: int | None = None) -> Graph:
+        """Run on a graph; with `limit` stop after so many applications of rules."""
+        sweeper = Sweeper(self.name, self.rules, len(graph.values), limit)
+        try:
+            return _verified(graph.sweep(sweeper.step, self.name, sweeper.changes))
+        except PassError as problem:
+            raise sweeper.explained(problem) from None
+
+    def chosen(self, more: Iterable[Rule] = ()) -> RulePass:
+        """Give the pass with the rules that `config.rewrites` lets through, and more before them.
+
+        Raises `PassError` when two rules have one name.
+        """
+        rules = tuple(one for one in (*more, *self.rules) if allowed(one))
+        return replace(self, rules=_distinct(self.name, rules))
+
+
+def _distinct(name: str, rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+    names = Counter(one.name for one in rules)
+    twice = [one for one, count in names.items() if count > 1]
+    if twice:
+        raise PassError(f"pass: `{name}` has two rules called `{twice[0]}`.", fix="rename one")
+    return rules
+
+
+def _verified(graph: Graph) -> Graph:
+    if config.verify:
+        graph.verify()
+    return graph
 
 
 PASSES: dict[str, Pass] = {}
@@ -68,6 +108,13 @@ def graph_pass(
     return register
 
 
+def rule_pass(name: str, *, stage: str, rules: Iterable[Rule]) -> RulePass:
+    """Make rules a standard pass; raises `PassError` when two rules of it have one name."""
+    made = RulePass(name, lambda graph: {}, stage, rules=_distinct(name, tuple(rules)))
+    PASSES[name] = made
+    return made
+
+
 def ordered(passes: Iterable[Pass]) -> list[Pass]:
     """Sort passes by stage and by what they say of each other.
 
@@ -77,7 +124,8 @@ def ordered(passes: Iterable[Pass]) -> list[Pass]:
     for one in passes:
         if not isinstance(one, Pass):
             raise ArgumentTypeError(
-                f"passes: {one!r:.60} is not a pass.", fix="make it one with @sg.graph_pass(...)"
+                f"passes: {one!r:.60} is neither a pass nor a rule.",
+                fix="make it one with @sg.graph_pass(...) or sg.rule(...)",
             )
         if by_name.setdefault(one.name, one) is not one:
             raise PassError(
@@ -100,8 +148,24 @@ def ordered(passes: Iterable[Pass]) -> list[Pass]:
         ) from None
 
 
-def run_passes(graph: Graph, extra: Iterable[Pass] = ()) -> Graph:
-    """Run the registered passes and extra ones on a graph."""
-    for one in ordered([*PASSES.values(), *extra]):
+def pipeline(extra: Iterable[Pass | Rule] = ()) -> list[Pass]:
+    """List the registered passes and extra ones as they run; extra rules join the last of rules.
+
+    Rules that `config.rewrites` does not let through are left out. Raises `ArgumentTypeError` for
+    what is neither a pass nor a rule.
+    """
+    given = list(extra)
+    rules = [one for one in given if isinstance(one, Rule)]
+    passes = ordered([*PASSES.values(), *(one for one in given if not isinstance(one, Rule))])
+    last = max(place for place, one in enumerate(passes) if isinstance(one, RulePass))
+    return [
+        one.chosen(rules if place == last else ()) if isinstance(one, RulePass) else one
+        for place, one in enumerate(passes)
+    ]
+
+
+def run_passes(graph: Graph, passes: Iterable[Pass] | None = None) -> Graph:
+    """Run passes on a graph: those of a `pipeline`, by default the registered ones."""
+    for one in pipeline() if passes is None else passes:
         graph = one(graph)
     return graph

@@ -1,6 +1,7 @@
 """The passes that every function runs: importing this module registers them."""
 
+from symgraph.passes.canonical import canonical
 from symgraph.passes.clean import dead_code
-from symgraph.passes.fold import constant_folding
+from symgraph.passes.stabilise import stabilise
 
-__all__ = ["constant_folding", "dead_code"]
+__all__ = ["canonical", "dead_code", "stabilise"]

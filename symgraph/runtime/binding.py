@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from symgraph.cost.limit import memory_limit, require_memory
 from symgraph.dims import Dim, Guard, Size, evaluate, free, solve_all
 from symgraph.errors import GuardError, InputError
 from symgraph.graph.graph import Graph
@@ -21,6 +22,7 @@ class Binder:
 
     def __init__(self, name: str, graph: Graph, guards: Sequence[Guard], limit: int = 64) -> None:
         self.name = name
+        self.graph = graph
         self.inputs = graph.inputs
         self.guards = tuple(guards)
         self.needed = _needed(graph, self.guards)
@@ -31,7 +33,8 @@ class Binder:
         """Give the number of each symbolic size.
 
         Raises `GuardError` when shapes contradict the declaration or each other, naming the input,
-        and `InputError` when a size stands in no input's shape.
+        `InputError` when a size stands in no input's shape, and `MemoryLimitError` when the graph
+        cannot fit into memory at these sizes.
         """
         if given:
             return self._solve(feeds, given)
@@ -71,6 +74,7 @@ class Binder:
                 guard.check(env)
             except GuardError as problem:
                 raise self._explained(problem, feeds) from None
+        require_memory(self.name, self.graph, env, memory_limit())
         return env
 
     def _solved(self, pairs: list[tuple[Size, int]]) -> dict[Dim, int]:

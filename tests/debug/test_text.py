@@ -97,7 +97,7 @@ def test_notebook_html_is_escaped_and_folds_the_graph() -> None:
         (lambda x, y: (x + 1) ** 2, r"\left(x + 1\right)^{2}"),
         (lambda x, y: sg.exp(-x), "e^{-x}"),
         (lambda x, y: sg.sqrt(x) * sg.log(y), r"\sqrt{x} \cdot \ln y"),
-        (lambda x, y: x * 1e-10, r"x \cdot 1 \cdot 10^{-10}"),
+        (lambda x, y: x * 1e-10, r"x \cdot 10^{-10}"),
         (lambda x, y: x < y, "x < y"),
         (lambda x, y: sg.softplus(x), r"\ln(1 + e^{x})"),
         (lambda x, y: sg.relu(x + y), r"\operatorname{relu} \left(x + y\right)"),
@@ -114,7 +114,7 @@ def test_formulas(make: object, formula: str) -> None:
 def test_reductions_and_symbols_in_formulas() -> None:
     m = sg.matrix("W_1")
     assert m.sum(axis=0)._repr_latex_() == r"$\displaystyle \sum_{0} W_{1}$"
-    assert m.sum()._repr_latex_() == r"$\displaystyle \sum_{} W_{1}$"
+    assert m.sum()._repr_latex_() == r"$\displaystyle \sum W_{1}$"
     assert sg.scalar("my_loss")._repr_latex_() == r"$\displaystyle \mathrm{my\_loss}$"
 
 
@@ -165,7 +165,7 @@ def test_a_deep_tree_stays_linear_in_its_length() -> None:
         (float("inf"), r"\infty"),
         (float("-inf"), r"-\infty"),
         (float("nan"), r"\mathrm{NaN}"),
-        (1e-10, r"1 \cdot 10^{-10}"),
+        (1e-10, "10^{-10}"),
     ],
 )
 def test_literals_in_formulas(number: object, formula: str) -> None:

@@ -20,7 +20,7 @@ def test_the_origin_is_the_users_line_and_names_the_value() -> None:
     x = sg.vector("x")
     hidden = sg.exp(x)
     line = _line() - 1
-    assert hidden.origins[0] == (__file__, line)
+    assert hidden.origins[0] == (__file__, line, "")
     assert hidden.label == "hidden"
 
 
@@ -52,7 +52,7 @@ def test_every_node_of_a_compiled_function_has_a_line_of_this_file() -> None:
     step = sg.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
     f = sg.function([x], loss, updates=step.updates(loss))
     for node in f.graph.values:
-        assert any(file == __file__ for file, _ in node.origins), node
+        assert any(origin.file == __file__ for origin in node.origins), node
 
 
 def test_origins_can_be_switched_off() -> None:

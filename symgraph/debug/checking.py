@@ -1,0 +1,119 @@
+"""`check`: the oracle beside an optimised function; the first value that differs has a name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import networkx as nx
+
+from symgraph.debug.compare import difference, tolerance
+from symgraph.function import Function
+from symgraph.graph.graph import Graph
+from symgraph.graph.interpret import interpret
+from symgraph.graph.node import Value, operand_lines
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first value of an optimised function that is not what the oracle computes.
+
+    `written` is the value as the user wrote it, `value` what stands for it now, `error` how far
+    apart they are, relative to the largest element. `blamed` is the value that every wrong output
+    depends on, the nearest one to them, where several are wrong.
+    """
+
+    value: Value
+    written: Value
+    error: float
+    blamed: Value | None = None
+
+    def __str__(self) -> str:
+        lines = [
+            f"`{self.written.label}` differs by {self.error:.1e} of its largest element.",
+            *(f"  {line}" for line in operand_lines([self.written])),
+            f"  now computed as {self.value.op!r}",
+        ]
+        if self.blamed is not None:
+            lines.append(f"  every wrong output comes through `{self.blamed.label}`")
+        return "\n".join(lines)
+
+
+def check(f: Function, *args: Any, rtol: float | None = None, **named: Any) -> Difference | None:
+    """Run the graph as written beside the optimised one; give the first difference, or None.
+
+    Arguments are those of a call; nothing is updated. `rtol` is what counts as rounding, relative
+    to the largest element (by default by dtype: 1e-4 for float32). Values are compared in the
+    order in which they are computed, wherever a value of the graph as written still has one that
+    stands for it.
+
+    >>> import symgraph as sg
+    >>> x = sg.vector("x")
+    >>> f = sg.function([x], sg.log(1 + sg.exp(x)))
+    >>> sg.check(f, [0.0, 1.0]) is None
+    True
+    """
+    feeds, env = f.given(*args, **named)
+    stands = counterparts(f)
+    expected: dict[Value, Any] = {}
+    wrong: list[tuple[Value, Value, float]] = []
+
+    def remember(written: Value, array: Any) -> None:
+        if written in stands:
+            expected.setdefault(stands[written], (written, array))
+
+    def compare(value: Value, array: Any) -> None:
+        written, oracle = expected.pop(value, (None, None))
+        if written is None:
+            return
+        error = difference(oracle, array)
+        if error > tolerance(oracle, rtol):
+            wrong.append((value, written, error))
+
+    interpret(f.built.roots, feeds, env, watch=remember, order=f.built.values)
+    interpret(f.graph.roots, feeds, env, watch=compare, order=f.graph.values)
+    if not wrong:
+        return None
+    value, written, error = wrong[0]
+    return Difference(value, written, error, _blamed(f.graph, [one for one, _, _ in wrong]))
+
+
+def counterparts(f: Function) -> dict[Value, Value]:
+    """Give, for each value as written, the one of the optimised graph that stands for it."""
+    final = set(f.graph.values)
+    stands: dict[Value, Value] = {}
+    for written in f.built.values:
+        value: Value | None = written
+        for step in f.history:
+            value = None if value is None else step.became.get(value)
+        if value is not None and value in final:
+            stands[written] = value
+    return stands
+
+
+def _blamed(graph: Graph, wrong: Sequence[Value]) -> Value | None:
+    """Find the nearest value through which everything goes that leads to a wrong root.
+
+    It is the lowest common dominator of the wrong roots, seen from the leaves.
+    """
+    roots = [root for root in dict.fromkeys(graph.roots) if root in set(wrong)]
+    if len(roots) < 2:
+        return None
+    flow = nx.DiGraph(graph.edges())
+    flow.add_nodes_from(graph.nodes)
+    flow.add_edges_from(("leaves", node) for node in list(flow) if not flow.in_degree(node))
+    above: Mapping[Any, Any] = nx.immediate_dominators(flow, "leaves")
+    chains = [_chain(above, root.node) for root in roots]
+    common = [node for node in chains[0] if all(node in chain for chain in chains[1:])]
+    found = next((node for node in common if node != "leaves"), None)
+    return None if found is None else found.value
+
+
+def _chain(above: Mapping[Any, Any], node: Any) -> list[Any]:
+    """List what dominates a node, nearest first, itself included."""
+    chain = [node]
+    while above.get(node, node) is not node and above.get(node) is not None:
+        node = above[node]
+        chain.append(node)
+    return chain

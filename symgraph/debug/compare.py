@@ -1,0 +1,46 @@
+"""How far two results are apart: what `check` and `bisect_passes` measure with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from symgraph.graph.dtypes import dtype_name, is_float
+from symgraph.graph.scalar import widen
+
+Array = Any
+
+# Differences relative to the largest element that rounding in another order explains.
+ROUNDING = {"float64": 1e-9, "float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
+
+
+def difference(oracle: Array, found: Array) -> float:
+    """Give the largest difference, relative to the oracle's largest element; 0 where all agree.
+
+    Places where the oracle itself is not finite do not count: what it could not compute, a
+    stabilised expression may. A result that is not finite where the oracle's is, is infinitely far.
+    """
+    if isinstance(oracle, tuple):
+        return max((difference(a, b) for a, b in zip(oracle, found)), default=0.0)
+    first, second = np.asarray(oracle), np.asarray(found)
+    if first.shape != second.shape:
+        return float("inf")
+    if not is_float(dtype_name(first.dtype)):
+        return 0.0 if np.array_equal(first, second) else float("inf")
+    a, b = widen(first).astype(np.float64), widen(second).astype(np.float64)
+    counts = np.isfinite(a)
+    if not counts.any():
+        return 0.0
+    if not np.isfinite(b[counts]).all():
+        return float("inf")
+    scale = max(float(np.abs(a[counts]).max()), np.finfo(np.float64).tiny)
+    return float(np.abs(a[counts] - b[counts]).max()) / scale
+
+
+def tolerance(array: Array, wanted: float | None) -> float:
+    """Give the difference that is still rounding: the caller's, or one by dtype."""
+    if wanted is not None:
+        return wanted
+    first = array[0] if isinstance(array, tuple) else array
+    return ROUNDING.get(dtype_name(np.asarray(first).dtype), 0.0)

@@ -1,0 +1,281 @@
+"""Patterns: expressions with holes, written like the mathematics that they match.
+
+`P.log(P.softmax(x, axis=A))` with `x = wild("x")` and `A = attribute("A")` matches any logarithm of
+a softmax. Matching goes by operation, and knows three things that a text would not: operands of
+commutative operations come in any order; a number stands for any constant array that is full of it,
+repeated or reshaped; and an elementwise operation is found behind a reshape, a permutation of axes
+or a repetition, because it could as well have come before.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from symgraph.errors import ArgumentError, PassError, UnknownNameError
+from symgraph.graph.elementwise import Elementwise
+from symgraph.graph.leaves import Constant
+from symgraph.graph.node import Value, make
+from symgraph.graph.registry import OPS, Functions
+
+Bindings = Mapping[str, Any]
+
+# The same elements in another arrangement: elementwise operations may come before or after.
+VIEWS = frozenset({"broadcast_to", "permute_dims", "reshape"})
+# What the functions of these operations call an attribute that the operation calls otherwise.
+_ATTRIBUTES = {"logsumexp": {"axis": "axes"}}
+
+
+class Pattern:
+    """An expression with holes. Operators build larger patterns, as they do with values."""
+
+    # fmt: off
+    def __add__(self, other: Any) -> Pattern: return apply("add", self, other)
+    def __radd__(self, other: Any) -> Pattern: return apply("add", other, self)
+    def __sub__(self, other: Any) -> Pattern: return apply("subtract", self, other)
+    def __rsub__(self, other: Any) -> Pattern: return apply("subtract", other, self)
+    def __mul__(self, other: Any) -> Pattern: return apply("multiply", self, other)
+    def __rmul__(self, other: Any) -> Pattern: return apply("multiply", other, self)
+    def __truediv__(self, other: Any) -> Pattern: return apply("divide", self, other)
+    def __rtruediv__(self, other: Any) -> Pattern: return apply("divide", other, self)
+    def __pow__(self, other: Any) -> Pattern: return apply("pow", self, other)
+    def __neg__(self) -> Pattern: return apply("negative", self)
+    # fmt: on
+
+    def match(self, value: Value, known: Bindings) -> Iterator[Bindings]:
+        """Give every way in which the value is this expression, each as bindings of the holes."""
+        raise PassError(f"pattern: {type(self).__name__} cannot match.")
+
+    def build(self, F: Functions, known: Bindings) -> Any:
+        """Build the expression from what fills the holes."""
+        raise PassError(f"pattern: {type(self).__name__} cannot be built.")
+
+
+@dataclass(frozen=True)
+class Wild(Pattern):
+    """A hole for any value; the same name must be the same value everywhere."""
+
+    name: str
+
+    def match(self, value: Value, known: Bindings) -> Iterator[Bindings]:
+        bound = known.get(self.name)
+        if bound is None:
+            yield {**known, self.name: value}
+        elif bound is value:
+            yield known
+
+    def build(self, F: Functions, known: Bindings) -> Any:
+        return known[self.name]
+
+
+@dataclass(frozen=True)
+class Literal(Pattern):
+    """A hole for a number: a constant whose elements are all the same; bound to that number."""
+
+    name: str
+
+    def match(self, value: Value, known: Bindings) -> Iterator[Bindings]:
+        found = number_of(value)
+        if found is not None and known.get(self.name, found) == found:
+            yield {**known, self.name: found}
+
+    def build(self, F: Functions, known: Bindings) -> Any:
+        return known[self.name]
+
+
+@dataclass(frozen=True)
+class Number(Pattern):
+    """A given number; the sign of zero counts."""
+
+    value: float
+
+    def match(self, value: Value, known: Bindings) -> Iterator[Bindings]:
+        found = number_of(value)
+        if found is not None and found == self.value and _sign(found) == _sign(self.value):
+            yield known
+
+    def build(self, F: Functions, known: Bindings) -> Any:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """A hole for an attribute of an operation, such as the axis of a sum."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Apply(Pattern):
+    """An operation by name, on patterns, with attributes that are given or holes."""
+
+    name: str
+    operands: tuple[Pattern, ...]
+    attributes: tuple[tuple[str, Any], ...]  # of the operation, under the function's names
+    fields: tuple[str, ...]  # the same attributes under the operation's names
+    commutes: bool
+    elementwise: bool
+
+    def match(self, value: Value, known: Bindings) -> Iterator[Bindings]:
+        name = value.op.name
+        if name == self.name:
+            met = self._attributes(value, known)
+            if met is not None:
+                yield from self._operands(value, met)
+        elif self.elementwise and name in VIEWS:
+            yield from self._behind(value, known)
+
+    def _attributes(self, value: Value, known: Bindings) -> Bindings | None:
+        for field, (_, wanted) in zip(self.fields, self.attributes):
+            found = getattr(value.op, field)
+            if isinstance(wanted, Attribute):
+                if known.get(wanted.name, found) != found:
+                    return None
+                known = {**known, wanted.name: found}
+            elif found != wanted:
+                return None
+        return known
+
+    def _operands(self, value: Value, known: Bindings) -> Iterator[Bindings]:
+        inputs = value.inputs
+        if len(self.operands) == 1:
+            yield from self.operands[0].match(inputs[0], known)
+        elif len(self.operands) == 2:
+            first, second = self.operands
+            for met in first.match(inputs[0], known):
+                yield from second.match(inputs[1], met)
+            if self.commutes and inputs[0] is not inputs[1]:
+                for met in first.match(inputs[1], known):
+                    yield from second.match(inputs[0], met)
+        elif len(self.operands) == len(inputs):
+            ways = [known]
+            for pattern, operand in zip(self.operands, inputs):
+                ways = [met for way in ways for met in pattern.match(operand, way)]
+            yield from ways
+
+    def _behind(self, view: Value, known: Bindings) -> Iterator[Bindings]:
+        """Match what the view rearranges, and rearrange what fills the holes instead."""
+        source = view.inputs[0]
+        while source.op.name in VIEWS:
+            source = source.inputs[0]
+        if source.op.name != self.name:
+            return
+        shown = view.inputs[0]
+        for met in self.match(shown, {}):
+            merged = _merged(known, {name: _seen(view, part) for name, part in met.items()})
+            if merged is not None:
+                yield merged
+
+    def build(self, F: Functions, known: Bindings) -> Any:
+        operands = [pattern.build(F, known) for pattern in self.operands]
+        attributes = {
+            name: known[wanted.name] if isinstance(wanted, Attribute) else wanted
+            for name, wanted in self.attributes
+        }
+        return getattr(F, self.name)(*operands, **attributes)
+
+
+def _seen(view: Value, part: Any) -> Any:
+    """Give what fills a hole as the view shows it; None where the view cannot show it."""
+    if not isinstance(part, Value) or not part.shape:
+        return part
+    if not part.tensor.same(part.tensor.with_shape(view.inputs[0].shape)):
+        return None
+    return make(view.op, part)
+
+
+def _merged(known: Bindings, found: Bindings) -> Bindings | None:
+    for name, part in found.items():
+        bound = known.get(name, part)
+        if part is None or (bound is not part and (isinstance(part, Value) or bound != part)):
+            return None
+    return {**known, **found}
+
+
+def _sign(number: float) -> bool:
+    return bool(np.signbit(number))
+
+
+def number_of(value: Value) -> Any:
+    """Give the number that a constant is full of, through repetition and reshaping; else None."""
+    while value.op.name in VIEWS:
+        value = value.inputs[0]
+    return value.op.uniform if isinstance(value.op, Constant) else None
+
+
+def pattern_of(part: Any) -> Pattern:
+    """Make a pattern of what a user wrote as an operand: a pattern, or a number."""
+    if isinstance(part, Pattern):
+        return part
+    if isinstance(part, bool | int | float):
+        return Number(part)
+    raise ArgumentError(
+        f"pattern: {part!r:.60} is neither a pattern nor a number.",
+        fix='make holes with sg.wild("x")',
+    )
+
+
+def apply(name: str, *operands: Any, **attributes: Any) -> Apply:
+    """Make the pattern of an operation; every attribute of it must be given.
+
+    Raises `PassError` for a missing attribute.
+    """
+    kind = OPS[name]
+    renamed = _ATTRIBUTES.get(name, {})
+    own = tuple(renamed.get(given, given) for given in attributes)
+    needed = {field.name for field in fields(kind)}
+    if set(own) != needed:
+        raise PassError(
+            f"pattern: {name} has the attributes {sorted(needed)}, the pattern says {sorted(own)}.",
+            fix='give each, as a value or as sg.attribute("A")',
+        )
+    return Apply(
+        name,
+        tuple(map(pattern_of, operands)),
+        tuple(attributes.items()),
+        own,
+        kind.commutes,
+        issubclass(kind, Elementwise),
+    )
+
+
+def _near(name: str) -> str:
+    near = difflib.get_close_matches(name, OPS, n=3)
+    return f"did you mean {' or '.join(near)}?" if near else "see dir(sg.P) for the operations"
+
+
+class Patterns:
+    """The operations as pattern builders: `P.exp(x)`."""
+
+    def __getattr__(self, name: str) -> Callable[..., Apply]:
+        if name not in OPS:
+            raise UnknownNameError(f"pattern: there is no operation `{name}`.", fix=_near(name))
+        return lambda *operands, **attributes: apply(name, *operands, **attributes)
+
+    def __dir__(self) -> list[str]:
+        return sorted(OPS)
+
+
+P = Patterns()
+
+
+def wild(names: str) -> Any:
+    """Make holes for values: `x = wild("x")`, `x, y = wild("x y")`."""
+    made = [Wild(name) for name in names.split()]
+    return made[0] if len(made) == 1 else made
+
+
+def literal(names: str) -> Any:
+    """Make holes for numbers, bound to Python numbers: `c = literal("c")`."""
+    made = [Literal(name) for name in names.split()]
+    return made[0] if len(made) == 1 else made
+
+
+def attribute(names: str) -> Any:
+    """Make holes for attributes: `A = attribute("A")`."""
+    made = [Attribute(name) for name in names.split()]
+    return made[0] if len(made) == 1 else made

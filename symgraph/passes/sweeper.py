@@ -1,0 +1,73 @@
+"""The sweep: rules tried on every value of a graph, operands first, until none fires."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from symgraph.config import config
+from symgraph.errors import PassError
+from symgraph.graph.graph import Change
+from symgraph.graph.node import Value
+from symgraph.passes.rules import SOUND, Rule, indexed
+
+PER_NODE = 30  # applications for each node of a graph; far more than any graph needed
+
+
+def allowed(rule: Rule) -> bool:
+    """Tell whether `config.rewrites` lets a rule through."""
+    level = config.rewrites
+    return level != "none" and SOUND.index(rule.sound) <= SOUND.index(level)
+
+
+class Sweeper:
+    """What one pass of rules does at each value; `changes` lists what it did."""
+
+    def __init__(
+        self, name: str, rules: Iterable[Rule], nodes: int, limit: int | None = None
+    ) -> None:
+        self.name = name
+        self.changes: list[Change] = []
+        self._index = indexed(rules)
+        self._tried: dict[str, list[Rule]] = {}
+        self._bound = 100 + PER_NODE * nodes
+        self._limit = self._bound if limit is None else limit
+
+    def step(self, value: Value) -> Value | None:
+        """Give what the first rule that fires gives, or None.
+
+        Raises `PassError` when rules go on firing for ever.
+        """
+        if len(self.changes) >= self._limit:
+            return None
+        for rule in self._rules(value.op.name):
+            found = rule(value)
+            if found is not None:
+                self.changes.append(Change(rule.name, value, found))
+                if len(self.changes) >= self._bound:
+                    raise self._endless(value)
+                return found
+        return None
+
+    def explained(self, problem: PassError) -> PassError:
+        """Give an error of the sweep again, with the rule that was applied last."""
+        last = [f"the last rule was {self.changes[-1]}"] if self.changes else []
+        return PassError(
+            f"{self.name}: {problem.message}", details=[*problem.details, *last], fix=problem.fix
+        )
+
+    def _rules(self, name: str) -> list[Rule]:
+        found = self._tried.get(name)
+        if found is None:
+            found = [*self._index.get(name, ()), *self._index.get(None, ())]
+            self._tried[name] = found
+        return found
+
+    def _endless(self, value: Value) -> PassError:
+        late = Counter(change.reason for change in self.changes[-50:])
+        return PassError(
+            f"rules went on firing after {self._bound} replacements, "
+            f"last {', '.join(f'`{name}`' for name, _ in late.most_common(4))}.",
+            details=[value.describe()],
+            fix="one of them makes larger what another makes smaller: give both one direction",
+        )

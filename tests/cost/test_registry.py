@@ -1,0 +1,73 @@
+"""Every operation and composite: FLOPs and bytes as formulas against what NumPy really did."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import symgraph as sg
+from symgraph.cost.flops import node_flops
+from symgraph.dims import evaluate
+from symgraph.graph.scalar import ROWS
+from symgraph.graph.walk import topological
+from tests.cost.counting import COUNTED, FREE, counted_bytes, counted_flops, must_copy, owner
+from tests.ops.registry_cases import CASES, Case, build, results
+
+SYMBOLIC = [case for case in CASES if case.sample.sizes]
+
+
+def each(cases: list[Case]) -> Any:
+    return pytest.mark.parametrize("case", [pytest.param(case, id=case.id) for case in cases])
+
+
+def test_every_scalar_operation_is_counted_or_free() -> None:
+    assert not COUNTED & FREE
+    assert COUNTED | FREE | {"reduce"} == set(ROWS)
+
+
+@each(CASES)
+def test_flops_are_those_of_the_executed_expansion(case: Case) -> None:
+    built = build(case)
+    seen = built.run()
+    for node in topological(built.outputs):
+        if node.inputs:
+            arrays = [seen[operand] for operand in node.inputs]
+            assert evaluate(node_flops(node), built.env) == counted_flops(node, arrays, built.env)
+
+
+@each(CASES)
+def test_bytes_are_those_of_the_arrays(case: Case) -> None:
+    built = build(case)
+    seen = built.run()
+    for row in sg.cost(built.outputs).nodes:
+        node = row.node
+        if node.inputs:
+            operands = [seen[operand] for operand in node.inputs]
+            found = evaluate(row.read, built.env), evaluate(row.written, built.env)
+            if not must_copy(node, operands, seen[node]):
+                assert found == counted_bytes(operands, seen[node]), node
+
+
+@each(CASES)
+def test_a_view_is_what_shares_memory(case: Case) -> None:
+    """An array shares the memory of an operand if its operation says so, and only then."""
+    built = build(case)
+    seen = built.run()
+    for node in topological(built.outputs):
+        if node.inputs:
+            operands = [a for x in node.inputs for a in results(seen[x])]
+            owners = {id(owner(a)) for a in operands}
+            shares = {id(owner(a)) in owners for a in results(seen[node])}
+            assert shares == {node.op.view} or must_copy(node, operands, seen[node]), node
+
+
+@each(SYMBOLIC)
+def test_formulas_agree_with_the_graph_of_numbers(case: Case) -> None:
+    symbolic, concrete = build(case), build(case, symbolic=False)
+    one, other = sg.cost(symbolic.outputs), sg.cost(concrete.outputs)
+    found = one.evaluate({size: symbolic.env[size] for size in one.sizes})
+    if all(row.node.op.name != "size_of" for row in one.nodes):
+        assert found == other.evaluate()
+    else:  # there a constant stands for a size as a number
+        assert found.flops == other.evaluate().flops
