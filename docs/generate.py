@@ -1,4 +1,4 @@
-"""Write the reference: the public names of each module, and the table of operations.
+"""Write the reference: public names of each module, tables of operations and of rules.
 
 python docs/generate.py [OUT]       writes Markdown to OUT (default docs/reference)
 """
@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from docstrings import escaped, markdown, signature
 from optable import operations
+from ruletable import rules
 
 from symgraph.graph.declare import Declaration
 from symgraph.graph.dsl import TensorMethods
@@ -122,6 +123,7 @@ def everything() -> dict[str, str]:
     """Give the name and text of every generated page."""
     made = {f"{shown}.md": page(name) for name, shown in MODULES.items()}
     made["operations.md"] = operations()
+    made["rules.md"] = rules()
     listed = "\n".join(name.removesuffix(".md") for name in made)
     made["index.md"] = (
         "# Reference\n\nGenerated from the code: signatures, docstrings and registries.\n\n"

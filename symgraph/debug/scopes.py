@@ -62,8 +62,9 @@ def boxes(graph: Graph) -> list[Value]:
 def modules_of(graph: Graph) -> dict[Value, str]:
     """Give the module of each value, or "".
 
-    Leaves belong to the module that uses them first, and what only serves the update of one
-    module's variable belongs to that module.
+    Leaves belong to the module that uses them first. What stands between values of modules, such
+    as a sum of gradients, belongs to the innermost module around them, and so does what only serves
+    the updates of their variables.
     """
     found = {value: module_of(value.origins) for value in graph.values}
     users: dict[Value, list[Value]] = {value: [] for value in graph.values}
@@ -73,6 +74,12 @@ def modules_of(graph: Graph) -> dict[Value, str]:
     leaves = {v for v in graph.values if not v.inputs and not isinstance(v.op, Input)}
     for leaf in leaves:
         found[leaf] = _first(found[user] for user in users[leaf]) or found[leaf]
+    for value in graph.values:
+        near = [
+            v for v in (*value.inputs, *users[value]) if not isinstance(v.op, Constant | SizeOf)
+        ]
+        if not found[value] and value.inputs and users[value] and all(found[v] for v in near):
+            found[value] = _common([split(found[v]) for v in near])
     serves: dict[Value, set[str]] = {}  # what only serves updates -> the modules of their targets
     for target, new in graph.updates.items():
         serves.setdefault(new, set()).add(found.get(target, ""))
@@ -82,10 +89,21 @@ def modules_of(graph: Graph) -> dict[Value, str]:
             continue
         named = {module for module in serves.get(value, ()) if module}
         owners = named.union(*(serves.get(user, {""}) for user in users[value]))
-        serves[value] = owners if len(owners) == 1 else {""}
-        if len(owners) == 1:
-            found[value] = next(iter(owners))
+        serves[value] = owners or {""}
+        inside = any(found[operand] for operand in value.inputs if operand.inputs)
+        if "" not in serves[value] and (inside or len(owners) == 1):
+            found[value] = _common([split(owner) for owner in owners])
     return found
+
+
+def _common(paths: list[Path]) -> str:
+    """Give the innermost module around all."""
+    steps = []
+    for names in zip(*paths):
+        if len(set(names)) > 1:
+            break
+        steps.append(names[0])
+    return _joined(steps) if steps else ""
 
 
 def _first(names: Iterable[str]) -> str:

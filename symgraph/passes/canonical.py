@@ -214,7 +214,7 @@ def _reduced(value: Value, x: Value, axis: Sequence[int]) -> Value:
     ulps=0,
 )  # fmt: skip
 def reduction_of_nothing(value: Value) -> Value | None:
-    """Leave out axes of size 1: reducing over them is a reshape, but for a sum of -0, which is 0."""
+    """Leave out axes of size 1: reducing over them is a reshape (but a sum of -0 is 0)."""
     (x,) = value.inputs
     axis = value.op.axis  # type: ignore[attr-defined]
     over = [d for d in axis if not _is_one(x.shape[d])]

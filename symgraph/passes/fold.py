@@ -1,4 +1,7 @@
-"""Constant folding: what depends on literals only is computed once, by the oracle."""
+"""Constant folding: what depends on literals only is computed once, by the oracle.
+
+Results above 1 MiB are left to be computed, and a repeated number stays a number.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The sweep: rules tried on every value of a graph, operands first, until none fires."""
+"""The sweep: rules tried on every value of a graph, operands first, until none fires.
+
+Beside the rules it merges what differs in the order of operands only: `x * y` and `y * x`. That is
+no rule, because it takes two values to see it.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from symgraph.config import config
 from symgraph.errors import PassError
 from symgraph.graph.graph import Change
 from symgraph.graph.node import Value
+from symgraph.graph.op import Op
 from symgraph.passes.rules import SOUND, Rule, indexed
 
 PER_NODE = 30  # applications for each node of a graph; far more than any graph needed
@@ -30,6 +35,7 @@ class Sweeper:
         self.changes: list[Change] = []
         self._index = indexed(rules)
         self._tried: dict[str, list[Rule]] = {}
+        self._exchanged: dict[tuple[Op, int, int], Value] = {}  # by operands in the other order
         self._bound = 100 + PER_NODE * nodes
         self._limit = self._bound if limit is None else limit
 
@@ -47,6 +53,16 @@ class Sweeper:
                 if len(self.changes) >= self._bound:
                     raise self._endless(value)
                 return found
+        return self._met_before(value) if value.op.commutes else None
+
+    def _met_before(self, value: Value) -> Value | None:
+        """Give the value of the same operation on the same operands in the other order."""
+        first, second = value.inputs
+        found = self._exchanged.get((value.op, id(first), id(second)))
+        if found is not None and found is not value:
+            self.changes.append(Change("same_operands", value, found))
+            return found
+        self._exchanged[value.op, id(second), id(first)] = value
         return None
 
     def explained(self, problem: PassError) -> PassError:

@@ -178,7 +178,9 @@ def _reduced(
     found = np.empty(rows.shape[:-1], object)
     for place in np.ndindex(*found.shape):
         row = list(rows[place])
-        found[place] = library.largest(row) if name == "max" and shift else _fold(name, row, library)
+        found[place] = (
+            library.largest(row) if name == "max" and shift else _fold(name, row, library)
+        )
     return found.reshape([1 if d in over else n for d, n in enumerate(full.shape)])
 
 

@@ -14,11 +14,10 @@ import pytest
 
 import symgraph as sg
 from symgraph.graph.elementwise import Elementwise
-from symgraph.graph.graph import Graph
 from symgraph.graph.node import Value
 from symgraph.graph.walk import rebuild, sweep, topological
 from symgraph.passes import stabilise
-from symgraph.passes.manager import PASSES, pipeline
+from symgraph.passes.manager import PASSES
 from symgraph.passes.stabilise import EVERY
 from symgraph.passes.sweeper import Sweeper
 from tests.passes.exact import DIGITS, exact, numbers
@@ -153,9 +152,7 @@ def test_every_float_dtype(case: Case, dtype: str) -> None:
 
 # -- with a rearrangement in between --------------------------------------------------------------
 
-STABLE = [
-    case for case in FIRST if case.rule in stabilise.RULES and case.rule.sound == "real"
-]
+STABLE = [case for case in FIRST if case.rule in stabilise.RULES and case.rule.sound == "real"]
 VIEWS: dict[str, Callable[[Value], Value]] = {
     "reshape": lambda x: sg.reshape(x, (-1,)),
     "permute": lambda x: sg.permute_dims(x, (1, 0)),

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 import symgraph as sg
-from symgraph.errors import DTypeError
 from symgraph.graph.dtypes import ALL, is_float, is_integer, numpy_dtype
 from symgraph.graph.node import Value
 from symgraph.passes import stabilise
@@ -83,11 +82,9 @@ def test_the_same_bits(case: Case, dtype: str) -> None:
 
 def _written(case: Case, dtype: str) -> Site:
     """Find where the rule fires on whole numbers, where its example is one of whole numbers too."""
-    try:
-        site = case.site(dtype)
-    except DTypeError as problem:
-        assert (case.rule.name, dtype) == ("times_minus_one", "uint8"), problem
+    if (case.rule.name, dtype) == ("times_minus_one", "uint8"):
         pytest.skip("there is no -1")
+    site = case.site(dtype)
     if site is None:
         assert case.rule.dtypes == "any", f"{case.id} does not fire for {dtype}"
         pytest.skip("not the same expression for this dtype")
@@ -140,8 +137,7 @@ def test_two_casts_are_one_for_every_number(first: str) -> None:
 
 
 def _fits(array: Array, dtype: str) -> Array:
-    """Tell where a float becomes a whole number as it should; elsewhere that is up to the machine.
-    """
+    """Tell where a float becomes a whole number; what does not fit is up to the machine."""
     limits = np.iinfo(numpy_dtype(dtype))
     with np.errstate(all="ignore"):
         whole = np.trunc(array.astype(np.float64))

@@ -49,9 +49,7 @@ function formulaElement(text, named) {
     const word = /^\\(operatorname|ln|log|sin|cos|tan|arc\w+|\w+h|sum|prod)$/.test(tokens[at] || "");
     const made = withScripts(atom());
     if (!word || at >= tokens.length || ["\\left", "(", "}", ",", "\\right"].includes(tokens[at])) return made;
-    const space = make("mspace", []);
-    space.setAttribute("width", "0.17em");
-    return make("mrow", [made, space]);
+    return make("mrow", [made, space("0.17em")]);
   }
 
   function withScripts(base) {
@@ -106,9 +104,15 @@ function formulaElement(text, named) {
       word.setAttribute("mathvariant", "normal");
       return word;
     }
-    if (name === "," || name === " ") return make("mspace", []);
+    if (name === "," || name === " ") return space("0.25em");
     if (name in SYMBOLS) return make(/^[a-z]{2,6}$/.test(SYMBOLS[name]) ? "mi" : "mo", [], SYMBOLS[name]);
     return make("mo", [], name.replace(/^\W$/, "$&"));
+  }
+
+  function space(width) {
+    const made = make("mspace", []);
+    made.setAttribute("width", width);
+    return made;
   }
 
   function fenced() {

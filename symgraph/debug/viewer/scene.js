@@ -107,12 +107,12 @@ function buildScene(graph, open, describe) {
       const corners = line.points.map(([px, py]) => [px + x, py + y]);
       const from = items.get(each.nets.get(line.net).from);
       const to = items.get(line.to);
-      if (!from) corners[0][1] -= GAP.head;
+      if (!from) for (const corner of corners.slice(0, 2)) corner[1] -= GAP.head;
       else if (from.kind === "group") {
         const port = x + from.x + from.indent + from.inner.bottom.get(line.net);
         corners[0][0] = corners[1][0] = port;
       }
-      if (!to) last(corners)[1] += GAP.pad;
+      if (!to) for (const corner of corners.slice(-2)) corner[1] += GAP.pad;
       else if (to.kind === "group") {
         const port = x + to.x + to.indent + to.inner.top.get(line.net);
         for (const corner of corners.slice(-2)) corner[0] = port;
