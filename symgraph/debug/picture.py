@@ -220,6 +220,8 @@ def family(value: Value) -> str:
     if not value.inputs and value.op.leaf:
         return "literal"
     package, _, file = type(value.op).__module__.rpartition(".")
+    if package == "symgraph.graph":  # an item of several results, updates attached to a value
+        return "shape"
     return FAMILIES.get(file, "other") if package == "symgraph.ops" else "other"
 
 

@@ -56,6 +56,18 @@ class Step:
         return f"{self.reason}{why} ({len(self.before.values)} -> {len(self.after.values)} nodes)"
 
 
+@dataclass(frozen=True)
+class _Past:
+    """A step as a graph remembers it: without the graph after, which would be a cycle of
+    references and keep every value until the garbage collector comes.
+    """
+
+    reason: str
+    before: Graph
+    changes: tuple[Change, ...]
+    became: Mapping[Value, Value]
+
+
 class Graph(nx.MultiDiGraph):  # type: ignore[misc]
     """The graph between `inputs` and `outputs` with the `updates` of shared variables.
 
@@ -71,13 +83,12 @@ class Graph(nx.MultiDiGraph):  # type: ignore[misc]
         inputs: Sequence[Value] = (),
         outputs: Sequence[Value] = (),
         updates: Mapping[Shared, Value] | None = None,
-        history: Sequence[Step] = (),
     ) -> None:
         super().__init__()
         self.inputs = tuple(inputs)
         self.outputs = tuple(outputs)
         self.updates = dict(updates or {})
-        self.history = tuple(history)
+        self._past: tuple[_Past, ...] = ()
         self.values = tuple(topological(self.roots))
         self.add_nodes_from([value.node for value in self.values])
         self.add_edges_from(
@@ -96,6 +107,15 @@ class Graph(nx.MultiDiGraph):  # type: ignore[misc]
         """All shared variables that are read or updated, in a stable order."""
         read = [node for node in self.values if isinstance(node, Shared)]
         return tuple(dict.fromkeys([*read, *self.updates]))
+
+    @property
+    def history(self) -> tuple[Step, ...]:
+        """How this graph came about: a step for each pass, first to last."""
+        after = [*(past.before for past in self._past[1:]), self]
+        return tuple(
+            Step(past.reason, past.before, graph, past.changes, past.became)
+            for past, graph in zip(self._past, after)
+        )
 
     def guards(self) -> tuple[Guard, ...]:
         """Everything about sizes that could not be decided while building."""
@@ -134,8 +154,7 @@ class Graph(nx.MultiDiGraph):  # type: ignore[misc]
         else:
             updates = {target: became[value] for target, value in self.updates.items()}
             made = Graph(self.inputs, [became[value] for value in self.outputs], updates)
-        step = Step(reason, self, made, tuple(changes), became)
-        made.history = (*self.history, step)
+        made._past = (*self._past, _Past(reason, self, tuple(changes), became))
         return made
 
     def verify(self) -> None:

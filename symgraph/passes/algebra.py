@@ -18,13 +18,13 @@ from symgraph.graph.dtypes import DType, is_float, is_integer, numpy_dtype
 from symgraph.graph.node import Value
 from symgraph.graph.registry import F
 from symgraph.graph.samples import arg
-from symgraph.passes.patterns import P, attribute, literal, number_of, wild
+from symgraph.ops.shape import same_shape
+from symgraph.passes.patterns import P, attribute, number_of, wild
 from symgraph.passes.rules import Rule, local_rule, rule
 
 _FINFO: Any = ml_dtypes.finfo  # NumPy's own does not know bfloat16
 
 x, y, z = wild("x y z")
-c = literal("c")
 A, K = attribute("A K")
 
 POSITIVE = arg((2, 3), low=0.2, high=3.0)
@@ -134,9 +134,6 @@ FACTORS = (
     rule("common_factor", x * y + x * z, x * (y + z), sound="fast", about="y + z may cancel."),
     rule("common_divisor", x / z + y / z, (x + y) / z, sound="fast", about="x + y may overflow.",
          example={"z": POSITIVE}),
-    rule("sum_of_scaled", P.sum(x * c, axis=A, keepdims=K), P.sum(x, axis=A, keepdims=K) * c,
-         sound="fast", about="The sum without its factor may overflow.",
-         example={"A": (1,), "K": True, "c": 0.3}),
 )
 
 CHOICES = (
@@ -277,6 +274,25 @@ def _terms(value: Value) -> tuple[float, int, Value] | None:
 
 
 @local_rule(
+    "sum",
+    example=lambda x: F.sum(x * 0.3, axis=1, keepdims=True),
+    operands={"x": arg((2, 3))},
+    sound="fast",
+    dtypes="float",
+)
+def sum_of_scaled(value: Value) -> Value | None:
+    """Multiply the sum by a number instead of each summand: that sum may overflow."""
+    (product,) = value.inputs
+    split = number_and_rest(product) if product.op.name == "multiply" else None
+    # a number that also repeats its operand belongs to the sum
+    if split is None or not same_shape(split[1].shape, product.shape):
+        return None
+    number, x = split
+    axis, keepdims = value.op.axis, value.op.keepdims  # type: ignore[attr-defined]
+    return F.sum(x, axis=axis, keepdims=keepdims) * F.constant(number, value.dtype)
+
+
+@local_rule(
     "divide",
     example=lambda x: x / 4.0,
     operands={"x": arg((2, 3))},
@@ -329,5 +345,5 @@ def _holds(wide: DType, narrow: DType) -> bool:
 
 RULES = (
     *SIGNS, *NEUTRAL, *POWERS, *FACTORS, *CHOICES, *TWICE,
-    numbers_multiplied, numbers_added, over_power_of_two, cast_of_cast,
+    numbers_multiplied, numbers_added, sum_of_scaled, over_power_of_two, cast_of_cast,
 )  # fmt: skip

@@ -181,8 +181,8 @@ class Apply(Pattern):
 
 def _seen(view: Value, part: Any) -> Any:
     """Give what fills a hole as the view shows it; None where the view cannot show it."""
-    if not isinstance(part, Value) or not part.shape:
-        return part
+    if not isinstance(part, Value) or (not part.shape and view.inputs[0].shape):
+        return part  # a number among arrays: arithmetic repeats it
     if not part.tensor.same(part.tensor.with_shape(view.inputs[0].shape)):
         return None
     return make(view.op, part)

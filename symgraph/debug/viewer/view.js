@@ -29,7 +29,8 @@ function svg(name, attributes, parent, text) {
 function results(graph) {
   const found = new Map();
   const add = (id, text) => found.set(id, [...(found.get(id) || []), text]);
-  for (const id of graph.outputs) add(id, "output");
+  const several = graph.outputs.length > 1;
+  graph.outputs.forEach((id, index) => add(id, several ? `output ${index + 1}` : "output"));
   for (const [id, target] of graph.updates) add(id, `new ${graph.names[target] || data.nodes[target].label}`);
   return found;
 }
