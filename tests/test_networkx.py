@@ -55,11 +55,11 @@ def test_wrong_results_are_traced_to_their_common_dominator(
     assert found.blamed.op.name == "tanh"  # nearer to the results than the product itself
 
     def parents(graph: nx.DiGraph, start: Any) -> dict[Any, Any]:
-        return {node: next(iter(graph.predecessors(node)), start) for node in graph}
+        return dict.fromkeys(graph, start)  # "it all comes from the beginning"
 
     monkeypatch.setattr(nx, "immediate_dominators", parents)
     diamond = sg.function(
-        [x], [sg.atan(wave) + sg.cos(wave), sg.exp(wave) - sg.cosh(wave)], passes=[wrong]
+        [x], [sg.cosh(x) + sg.atan(shared), sg.tan(x) - sg.cos(wave)], passes=[wrong]
     )
     blamed = sg.check(diamond, given)
     monkeypatch.undo()

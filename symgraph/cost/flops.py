@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from symgraph.config import config
-from symgraph.dims import Size, product, total
+from symgraph.dims import Size, collect_guards, product, total
 from symgraph.dims.arithmetic import cached
 from symgraph.errors import PassError
 from symgraph.graph.dtypes import is_float
@@ -65,7 +65,8 @@ def node_flops(node: Value) -> Size:
 @cached
 def op_flops(op: Op, *types: TensorType) -> Size:
     """Give the FLOPs of an operation on operands of these types."""
-    with config(origins=False):  # what is built here is nobody's line
+    # what is built here is nobody's line, and its guards belong to the node
+    with config(origins=False), collect_guards():
         operands = [tensor(None, type.shape, type.dtype) for type in types]
         found = op.expand(F, *operands)
     if isinstance(found, Compute):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +58,7 @@ def check(f: Function, *args: Any, rtol: float | None = None, **named: Any) -> D
     stands = counterparts(f)
     expected: dict[Value, Any] = {}
     wrong: list[tuple[Value, Value, float]] = []
+    right: set[Value] = set()
 
     def remember(written: Value, array: Any) -> None:
         if written in stands:
@@ -70,13 +71,15 @@ def check(f: Function, *args: Any, rtol: float | None = None, **named: Any) -> D
         error = difference(oracle, array)
         if error > tolerance(oracle, rtol):
             wrong.append((value, written, error))
+        else:
+            right.add(value)
 
     interpret(f.built.roots, feeds, env, watch=remember, order=f.built.values)
     interpret(f.graph.roots, feeds, env, watch=compare, order=f.graph.values)
     if not wrong:
         return None
     value, written, error = wrong[0]
-    return Difference(value, written, error, _blamed(f.graph, [one for one, _, _ in wrong]))
+    return Difference(value, written, error, _blamed(f.graph, [one for one, _, _ in wrong], right))
 
 
 def counterparts(f: Function) -> dict[Value, Value]:
@@ -92,21 +95,26 @@ def counterparts(f: Function) -> dict[Value, Value]:
     return stands
 
 
-def _blamed(graph: Graph, wrong: Sequence[Value]) -> Value | None:
-    """Find the nearest value through which everything goes that leads to a wrong root.
+def _blamed(graph: Graph, wrong: Sequence[Value], right: Collection[Value]) -> Value | None:
+    """Find the nearest value through which every error comes that reaches a root.
 
-    It is the lowest common dominator of the wrong roots, seen from the leaves.
+    It is the lowest common dominator of the wrong roots among the values that an error can have
+    reached: those computed from a wrong one, without those that were found to be right.
     """
     roots = [root for root in dict.fromkeys(graph.roots) if root in set(wrong)]
     if len(roots) < 2:
         return None
     flow = nx.DiGraph(graph.edges())
-    flow.add_nodes_from(graph.nodes)
-    flow.add_edges_from(("leaves", node) for node in list(flow) if not flow.in_degree(node))
-    above: Mapping[Any, Any] = nx.immediate_dominators(flow, "leaves")
+    flow.add_edges_from(("start", value.node) for value in wrong)
+    flow.remove_nodes_from([value.node for value in right])
+    reached = nx.descendants(flow, "start")
+    flow = nx.DiGraph(flow.subgraph(reached).edges())
+    flow.add_nodes_from(reached)
+    flow.add_edges_from([("start", node) for node in flow if not flow.in_degree(node)])
+    above: Mapping[Any, Any] = nx.immediate_dominators(flow, "start")
     chains = [_chain(above, root.node) for root in roots]
     common = [node for node in chains[0] if all(node in chain for chain in chains[1:])]
-    found = next((node for node in common if node != "leaves"), None)
+    found = next((node for node in common if node != "start"), None)
     return None if found is None else found.value
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from symgraph.errors import ArgumentError
+from symgraph.errors import ArgumentError, ArgumentTypeError
 from symgraph.graph.node import Value
 from symgraph.graph.registry import F
 from symgraph.nn.module import Module
@@ -15,6 +15,11 @@ class Activation(Module):
     """An elementwise function by its name: "relu", "gelu", "tanh", "sigmoid", ..."""
 
     def __init__(self, name: str) -> None:
+        if not isinstance(name, str):
+            raise ArgumentTypeError(
+                f"Activation: takes the name of a function, got {type(name).__name__}.",
+                fix="put a function of a value into Sequential as it is",
+            )
         self.name = name
         self.function: Callable[..., Value] = getattr(F, name)
 

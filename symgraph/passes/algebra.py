@@ -245,18 +245,20 @@ def numbers_added(value: Value) -> Value | None:
     below, under, rest = inner
     if not (math.isfinite(number) and math.isfinite(below)):
         return None
-    exactly = Fraction(number) + sign * Fraction(below)
-    joined = F.constant(float(exactly), value.dtype)
+    joined = Fraction(number) + sign * Fraction(below)
     # a sum that rounds would be wrong by that much, however small the result is
-    if not _is(joined, exactly):
+    if not _is_float(joined, value.dtype):
         return None
-    return rest + joined if sign * under > 0 else joined - rest
+    literal = F.constant(float(joined), value.dtype)
+    return rest + literal if sign * under > 0 else literal - rest
 
 
-def _is(literal: Value, number: Fraction) -> bool:
-    """Tell whether a literal is exactly a number."""
-    found = float(number_of(literal))
-    return math.isfinite(found) and Fraction(found) == number
+def _is_float(number: Fraction, dtype: DType) -> bool:
+    """Tell whether a dtype holds a number exactly."""
+    kind = numpy_dtype(dtype)
+    if abs(number) > Fraction(float(_FINFO(kind).max)):
+        return False
+    return Fraction(float(kind.type(float(number)))) == number
 
 
 def _terms(value: Value) -> tuple[float, int, Value] | None:

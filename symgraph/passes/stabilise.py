@@ -13,7 +13,7 @@ from typing import Any
 
 from symgraph.config import config
 from symgraph.dims import product
-from symgraph.graph.leaves import SizeOf, is_constant, tensor
+from symgraph.graph.leaves import Attach, SizeOf, is_constant, tensor
 from symgraph.graph.node import Value
 from symgraph.graph.registry import F, function_of
 from symgraph.graph.samples import arg
@@ -367,13 +367,16 @@ def before_grad(outputs: list[Value], keep: list[Value]) -> list[Value]:
     """Give outputs rewritten by the rules that keep gradients; values in `keep` stay as they are.
 
     `grad` and `vjp` differentiate what this gives. A value that is differentiated by must not
-    vanish into an operation that covers it, so it is hidden behind an input while rules run.
+    vanish into an operation that covers it, so it is hidden behind an input while rules run. So
+    are attached updates: whoever compiles loss and gradient must find the same update twice.
     """
     if config.rewrites == "none":
         return outputs
+    before = topological(outputs)
+    attached = [new for node in before if isinstance(node.op, Attach) for new in node.inputs[1:]]
     hidden = {
         value: tensor(None, value.shape, value.dtype)
-        for value in keep
+        for value in (*keep, *attached)
         if value.inputs or is_constant(value)
     }
     shown = {hiding: value for value, hiding in hidden.items()}
@@ -381,7 +384,7 @@ def before_grad(outputs: list[Value], keep: list[Value]) -> list[Value]:
         done = rebuild(outputs, hidden)
         outputs = [done[output] for output in outputs]
     rules = [one for one in EVERY if one.before_grad and allowed(one)]
-    sweeper = Sweeper("before_grad", rules, len(topological(outputs)))
+    sweeper = Sweeper("before_grad", rules, len(before))
     done = sweep(outputs, sweeper.step)
     outputs = [done[output] for output in outputs]
     if shown:

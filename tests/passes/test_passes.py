@@ -128,3 +128,63 @@ def test_running_no_passes_twice_changes_nothing() -> None:
     graph = Graph([x], [sg.exp(x) * 2])
     once = run_passes(graph)
     assert run_passes(once).outputs == once.outputs or once.outputs[0] is graph.outputs[0]
+
+
+def test_operands_in_another_order_are_one_value() -> None:
+    x, y = sg.vector("x"), sg.vector("y")
+    f = sg.function([x, y], [x * y, y * x, x - y, y - x])
+    assert f.graph.outputs[0] is f.graph.outputs[1]
+    assert f.graph.outputs[2] is not f.graph.outputs[3]
+    (change,) = [change for step in f.history for change in step.changes]
+    assert change.reason == "same_operands"
+
+
+def test_rules_are_chosen_by_soundness() -> None:
+    x = sg.vector("x")
+
+    def names(level: str) -> set[str]:
+        with sg.config(rewrites=level):
+            f = sg.function([x], [sg.log(1 + sg.exp(x)), sg.negative(-x), x / x])
+        return {change.reason for step in f.history for change in step.changes}
+
+    assert names("none") == set()
+    assert names("exact") == {"negative_negative"}
+    assert names("real") == {"negative_negative", "log1p", "softplus"}
+    assert names("fast") >= {"over_itself"}
+
+
+def test_a_rule_given_to_a_function_runs_with_all_others() -> None:
+    a, b = sg.wild("a b")
+    turn = sg.rule("turn", sg.P.sin(a) * b, sg.P.log(1 + sg.P.exp(a)) * b)
+    x, y = sg.vector("x"), sg.vector("y")
+    f = sg.function([x, y], sg.sin(x) * y, passes=[turn])
+    assert {node.op.name for node in f.graph.values} == {"input", "softplus", "multiply"}
+    assert "turn" not in {one.name for one in PASSES["stabilise"].rules}
+    with pytest.raises(PassError, match="two rules called `turn`"):
+        sg.function([x, y], sg.sin(x) * y, passes=[turn, turn])
+
+
+def test_rules_that_feed_each_other_raise_with_their_names() -> None:
+    a = sg.wild("a")
+    grow = sg.rule("grow", sg.P.sin(a), sg.P.cos(a + 1.5))
+    grow_too = sg.rule("grow_too", sg.P.cos(a), sg.P.sin(a * 2.5))
+    x = sg.vector("x")
+    with pytest.raises(PassError, match=r"stabilise: rules went on firing .*`grow`"):
+        sg.function([x], sg.sin(x), passes=[grow, grow_too])
+    back = sg.rule("back", sg.P.cos(a), sg.P.sin(a))
+    forth = sg.rule("forth", sg.P.sin(a), sg.P.cos(a))
+    with pytest.raises(PassError, match="leads back to it") as caught:
+        sg.function([x], sg.sin(x), passes=[back, forth])
+    assert "the last rule was" in str(caught.value)
+
+
+def test_a_rule_that_fails_or_changes_the_type_raises_with_its_name() -> None:
+    a = sg.wild("a")
+    x = sg.vector("x")
+    wrong = sg.rule("wrong", sg.P.sin(a), lambda F, a: F.cast(a, "float64"))
+    with pytest.raises(PassError, match=r"wrong: the rule replaces float32.* by float64"):
+        sg.function([x], sg.sin(x), passes=[wrong])
+    broken = sg.rule("broken", sg.P.sin(a), lambda F, a: F.reshape(a, (2, 3, -2)))
+    with pytest.raises(PassError, match="broken: the rule failed on") as caught:
+        sg.function([x], sg.sin(x), passes=[broken])
+    assert "test_passes.py" in str(caught.value)

@@ -209,6 +209,16 @@ def test_operands_of_other_shapes_are_shown_only_where_the_view_can(a: Value) ->
     assert matches(x * y, sg.permute_dims(a * row, (1, 0))) == []
 
 
+def test_a_number_of_which_a_view_makes_an_array_is_shown_as_that_array() -> None:
+    """Under a sum it matters how often it stands there; among arrays arithmetic repeats it."""
+    s = sg.scalar("s")
+    value = sg.sum(sg.broadcast_to(-s, (3,)), axis=0)
+    pattern = P.sum(-x, axis=A, keepdims=K)
+    assert first(pattern, value) == of(x=sg.broadcast_to(s, (3,)), A=(0,), K=False)
+    a = sg.tensor("a", (2, 3))
+    assert of(x=sg.reshape(a, (6,)), y=s) in matches(x * y, sg.reshape(a * s, (6,)))
+
+
 def test_the_same_hole_behind_a_view_and_before_it(a: Value) -> None:
     flat = sg.reshape(a, (6,))
     value = flat / sg.reshape(sg.abs(a), (6,))

@@ -18,7 +18,7 @@ import symgraph as sg
 from symgraph.graph.dtypes import ALL, is_float, is_integer, numpy_dtype
 from symgraph.graph.node import Value
 from symgraph.passes import stabilise
-from symgraph.passes.algebra import cast_of_cast
+from symgraph.passes.algebra import cast_of_cast, numbers_added, sum_of_scaled
 from tests.passes.exact import DIGITS, exact, numbers
 from tests.passes.rule_cases import (
     CASES,
@@ -150,6 +150,22 @@ def _every(dtype: str) -> Array:
         return edges(dtype)
     bits = {1: np.uint8, 2: np.uint16}[target.itemsize]
     return np.arange(2 ** (8 * target.itemsize)).astype(bits).view(target)
+
+
+def test_a_number_that_repeats_its_operand_stays_in_the_sum() -> None:
+    x = sg.tensor("x", (3,))
+    twos = sg.constant(np.full((2, 3), 2.0, np.float32))
+    assert sum_of_scaled(sg.sum(x * twos, axis=0)) is None
+    assert sum_of_scaled(sg.sum(x * 2.0, axis=0)) is not None
+
+
+def test_numbers_are_added_only_where_their_sum_is_a_float() -> None:
+    x = sg.vector("x")
+    assert numbers_added((x + 0.5) + 0.25) is x + 0.75
+    assert numbers_added((x + 1.0) + 1e-9) is None
+    assert numbers_added((x + 3e38) + 3e38) is None
+    assert numbers_added((x + np.inf) - np.inf) is None
+    assert numbers_added((x + 2.0**24) + 1.0) is None
 
 
 # -- near the exact result ------------------------------------------------------------------------
