@@ -7,7 +7,8 @@ Its tests, its row in the documentation and its proof are made from the line.
 
 Soundness is one of three words. `exact`: the same bits for every input (NaN stays NaN, zeros keep
 their sign). `real`: equal over the real numbers wherever the old expression is defined, and in
-floats within a stated number of ULPs of the exact result, or no further from it than before.
+floats within a stated number of ULPs of the exact result (of its largest term, where terms cancel,
+and of the largest element of a reduction), or no further from it than before.
 `fast`: equal for ordinary numbers; NaN, infinities, overflow and rounding may differ.
 """
 

@@ -52,7 +52,8 @@ def test_every_node_of_a_compiled_function_has_a_line_of_this_file() -> None:
     step = sg.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
     f = sg.function([x], loss, updates=step.updates(loss))
     for node in f.graph.values:
-        assert any(origin.file == __file__ for origin in node.origins), node
+        if node.label != "random_state":  # whoever draws first in a process makes it
+            assert any(origin.file == __file__ for origin in node.origins), node
 
 
 def test_origins_can_be_switched_off() -> None:

@@ -16,7 +16,7 @@ import symgraph as sg
 from symgraph.graph.dtypes import is_float, numpy_dtype
 from symgraph.graph.elementwise import Elementwise
 from symgraph.graph.interpret import interpret
-from symgraph.graph.leaves import Constant, Input, tensor
+from symgraph.graph.leaves import tensor
 from symgraph.graph.node import Value
 from symgraph.graph.samples import Arg
 from symgraph.graph.walk import sweep, topological
@@ -189,13 +189,3 @@ def computed(outputs: Iterable[Value], feeds: Feeds) -> list[Array]:
     with np.errstate(all="ignore"):
         found = interpret(list(outputs), feeds)
     return [np.asarray(array) for array in found]
-
-
-def uses(site: Site) -> list[Value]:
-    """List the inputs that a site depends on."""
-    return [node for node in topological([site.old, site.new]) if isinstance(node.op, Input)]
-
-
-def is_number(value: Value) -> bool:
-    """Tell whether a value is a literal."""
-    return isinstance(value.op, Constant)

@@ -6,6 +6,7 @@ All tests are made from the rules' own examples: `pytest tests/passes/test_rules
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import mpmath
@@ -14,6 +15,7 @@ import pytest
 
 import symgraph as sg
 from symgraph.graph.elementwise import Elementwise
+from symgraph.graph.interpret import interpret
 from symgraph.graph.node import Value
 from symgraph.graph.walk import rebuild, sweep, topological
 from symgraph.passes import stabilise
@@ -114,6 +116,39 @@ def test_only_rules_that_are_sound_enough_fire(case: Case) -> None:
         compiled = sg.function(list(inputs.values()), written)
     fired = {change.reason for step in compiled.history for change in step.changes}
     assert case.rule.name not in fired
+
+
+B, C = sg.dim("B"), sg.dim("C")
+
+
+@each([case for case in FIRST if case.rule.pattern is not None], "sizes")
+def test_fires_with_named_sizes(case: Case) -> None:
+    """One optimised graph serves every size: here B = 2 and C = 3, then others."""
+    names = {2: B, 3: C, 1: 1}
+    inputs = {
+        name: sg.tensor(
+            name,
+            [names[size] for size in one.shape],
+            "float64" if one.dtype == "float32" else one.dtype,
+        )
+        for name, one in case.operands.items()
+    }
+    written = case.example.write(**inputs)
+    with sg.config(verify=True, rewrites=level(case.rule)):
+        compiled = sg.function(list(inputs.values()), written)
+    fired = [change.reason for step in compiled.history for change in step.changes]
+    assert case.rule.name in fired
+    for env in ({B: 2, C: 3}, {B: 5, C: 1}, {B: 1, C: 4}):
+        rng = case.rng()
+        feeds = {}
+        for name, one in case.operands.items():
+            shape = tuple(env.get(size, size) for size in inputs[name].shape)
+            dtype = "float64" if one.dtype == "float32" else None
+            feeds[inputs[name]] = replace(one, shape=shape).draw(rng, {}, dtype)
+        (expected,) = interpret([written], feeds, env)
+        found = compiled(*feeds.values())
+        assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
+        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
 
 
 # -- in every dtype -------------------------------------------------------------------------------
