@@ -27,7 +27,7 @@ def value(found: Value, **named: Any) -> Any:
     feeds = {
         node: np.asarray(named[node.label], numpy_dtype(node.dtype))
         for node in topological([found])
-        if node.label in named
+        if not node.inputs and node.label in named
     }
     return interpret([found], feeds, {})[0]
 
