@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import networkx as nx
 
 from symgraph.config import config
-from symgraph.errors import ArgumentError, ArgumentTypeError, PassError
+from symgraph.errors import ArgumentError, ArgumentTypeError, PassError, SymgraphError
 from symgraph.graph.graph import Graph
 from symgraph.graph.node import Value
 from symgraph.passes.rules import Rule
@@ -39,7 +39,20 @@ class Pass:
 
     def __call__(self, graph: Graph) -> Graph:
         """Run on a graph and give the rewritten one, with a step of history."""
-        return _verified(graph.rewrite(self.run(graph), self.name))
+        try:
+            found = self.run(graph)
+        except SymgraphError:
+            raise
+        except Exception as problem:
+            raise PassError(
+                f"{self.name}: the pass failed: {type(problem).__name__}: {problem}"
+            ) from problem
+        if not isinstance(found, Mapping) or not all(isinstance(old, Value) for old in found):
+            raise PassError(
+                f"{self.name}: the pass gives {type(found).__name__} {found!r:.60}.",
+                fix="give replacements, {old value: new value}, or {} where there is nothing to do",
+            )
+        return _verified(graph.rewrite(found, self.name))
 
 
 @dataclass(frozen=True)
@@ -57,7 +70,7 @@ class RulePass(Pass):
         try:
             return _verified(graph.sweep(sweeper.step, self.name, sweeper.changes))
         except PassError as problem:
-            raise sweeper.explained(problem) from None
+            raise sweeper.explained(problem) from problem.__cause__
 
     def chosen(self, more: Iterable[Rule] = ()) -> RulePass:
         """Give the pass with the rules that `config.rewrites` lets through, and more before them.
@@ -96,6 +109,12 @@ def graph_pass(
         raise ArgumentError(
             f"pass: there is no stage {stage!r}.", fix=f"one of {', '.join(STAGES)}"
         )
+    for word, names in (("before", before), ("after", after)):
+        if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+            raise ArgumentTypeError(
+                f"pass: {word} must be a list of names of passes, got {names!r:.60}.",
+                fix=f'{word}=["canonical"]',
+            )
 
     def register(run: Callable[[Graph], Replacements]) -> Pass:
         made = Pass(run.__name__, run, stage, tuple(before), tuple(after))
@@ -154,6 +173,11 @@ def pipeline(extra: Iterable[Pass | Rule] = ()) -> list[Pass]:
     Rules that `config.rewrites` does not let through are left out. Raises `ArgumentTypeError` for
     what is neither a pass nor a rule.
     """
+    if isinstance(extra, Pass | Rule) or not isinstance(extra, Iterable):
+        raise ArgumentTypeError(
+            f"passes: must be a list of passes and rules, got {type(extra).__name__}.",
+            fix="passes=[rule]",
+        )
     given = list(extra)
     rules = [one for one in given if isinstance(one, Rule)]
     passes = ordered([*PASSES.values(), *(one for one in given if not isinstance(one, Rule))])

@@ -12,15 +12,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from inspect import Parameter, signature
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from symgraph.errors import ArgumentError, PassError, UnknownNameError
+from symgraph.errors import ArgumentError, ArgumentTypeError, PassError, UnknownNameError
 from symgraph.graph.elementwise import Elementwise
 from symgraph.graph.leaves import Constant
 from symgraph.graph.node import Value, make
-from symgraph.graph.registry import OPS, Functions
+from symgraph.graph.op import Op
+from symgraph.graph.registry import FUNCTIONS, OPS, Functions
 
 Bindings = Mapping[str, Any]
 
@@ -42,9 +44,32 @@ class Pattern:
     def __rmul__(self, other: Any) -> Pattern: return apply("multiply", other, self)
     def __truediv__(self, other: Any) -> Pattern: return apply("divide", self, other)
     def __rtruediv__(self, other: Any) -> Pattern: return apply("divide", other, self)
+    def __floordiv__(self, other: Any) -> Pattern: return apply("floor_divide", self, other)
+    def __rfloordiv__(self, other: Any) -> Pattern: return apply("floor_divide", other, self)
+    def __mod__(self, other: Any) -> Pattern: return apply("remainder", self, other)
+    def __rmod__(self, other: Any) -> Pattern: return apply("remainder", other, self)
     def __pow__(self, other: Any) -> Pattern: return apply("pow", self, other)
+    def __rpow__(self, other: Any) -> Pattern: return apply("pow", other, self)
+    def __matmul__(self, other: Any) -> Pattern: return apply("matmul", self, other)
+    def __lt__(self, other: Any) -> Pattern: return apply("less", self, other)
+    def __le__(self, other: Any) -> Pattern: return apply("less_equal", self, other)
+    def __gt__(self, other: Any) -> Pattern: return apply("greater", self, other)
+    def __ge__(self, other: Any) -> Pattern: return apply("greater_equal", self, other)
     def __neg__(self) -> Pattern: return apply("negative", self)
+    def __abs__(self) -> Pattern: return apply("abs", self)
     # fmt: on
+
+    def __bool__(self) -> bool:
+        raise ArgumentTypeError(
+            "pattern: a pattern is neither true nor false.",
+            fix="ask for conditions in a function as the new side of the rule",
+        )
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            hint = f"write sg.P.{name}(x)" if name in OPS else "build it with sg.P"
+            raise UnknownNameError(f"pattern: a pattern has no member `{name}`.", fix=hint)
 
     def match(self, value: Value, known: Bindings) -> Iterator[Bindings]:
         """Give every way in which the value is this expression, each as bindings of the holes."""
@@ -118,7 +143,7 @@ class Apply(Pattern):
     attributes: tuple[tuple[str, Any], ...]  # of the operation, under the function's names
     fields: tuple[str, ...]  # the same attributes under the operation's names
     commutes: bool
-    elementwise: bool
+    elementwise: bool  # it and all that it is applied to: these may stand behind a view
 
     def match(self, value: Value, known: Bindings) -> Iterator[Bindings]:
         name = value.op.name
@@ -159,14 +184,18 @@ class Apply(Pattern):
 
     def _behind(self, view: Value, known: Bindings) -> Iterator[Bindings]:
         """Match what the view rearranges, and rearrange what fills the holes instead."""
-        source = view.inputs[0]
+        views, source = [view], view.inputs[0]
         while source.op.name in VIEWS:
+            views.append(source)
             source = source.inputs[0]
         if source.op.name != self.name:
             return
-        shown = view.inputs[0]
-        for met in self.match(shown, {}):
-            merged = _merged(known, {name: _seen(view, part) for name, part in met.items()})
+        for met in self.match(source, {}):
+            seen: Bindings | None = met
+            for each in reversed(views):
+                if seen is not None:
+                    seen = _merged({}, {name: _seen(each, part) for name, part in seen.items()})
+            merged = None if seen is None else _merged(known, seen)
             if merged is not None:
                 yield merged
 
@@ -222,7 +251,7 @@ def pattern_of(part: Any) -> Pattern:
 def apply(name: str, *operands: Any, **attributes: Any) -> Apply:
     """Make the pattern of an operation; every attribute of it must be given.
 
-    Raises `PassError` for a missing attribute.
+    Raises `PassError` for a missing attribute, `ArgumentError` for an operand too many or too few.
     """
     kind = OPS[name]
     renamed = _ATTRIBUTES.get(name, {})
@@ -233,14 +262,37 @@ def apply(name: str, *operands: Any, **attributes: Any) -> Apply:
             f"pattern: {name} has the attributes {sorted(needed)}, the pattern says {sorted(own)}.",
             fix='give each, as a value or as sg.attribute("A")',
         )
+    parts = tuple(map(pattern_of, operands))
+    _check_count(name, kind, len(parts), needed)
+    # behind a view an axis would be another one, so what has axes is found as it stands only
+    within = all(part.elementwise for part in parts if isinstance(part, Apply))
     return Apply(
         name,
-        tuple(map(pattern_of, operands)),
+        parts,
         tuple(attributes.items()),
         own,
         kind.commutes,
-        issubclass(kind, Elementwise),
+        issubclass(kind, Elementwise) and within,
     )
+
+
+def _check_count(name: str, kind: type[Op], count: int, attributes: set[str]) -> None:
+    """Raise `ArgumentError` for a number of operands that the operation never has."""
+    told = FUNCTIONS.get(name) if issubclass(kind, Elementwise) else kind.infer
+    if told is None:
+        return
+    operands = [
+        each for each in signature(told).parameters.values()
+        if each.name not in {"self", *attributes}
+    ]  # fmt: skip
+    if any(each.kind is Parameter.VAR_POSITIONAL for each in operands):
+        return
+    least = sum(each.default is Parameter.empty for each in operands)
+    if not least <= count <= len(operands):
+        names = ", ".join(each.name for each in operands)
+        raise ArgumentError(
+            f"pattern: {name} has the operands ({names}), the pattern gives {count}."
+        )
 
 
 def _near(name: str) -> str:
@@ -264,18 +316,34 @@ P = Patterns()
 
 
 def wild(names: str) -> Any:
-    """Make holes for values: `x = wild("x")`, `x, y = wild("x y")`."""
-    made = [Wild(name) for name in names.split()]
-    return made[0] if len(made) == 1 else made
+    """Make holes for values: `x = wild("x")`, `x, y = wild("x y")`.
+
+    Raises `ArgumentError` for what is no name, `ArgumentTypeError` for what is no string.
+    """
+    return _holes("wild", Wild, names)
 
 
 def literal(names: str) -> Any:
-    """Make holes for numbers, bound to Python numbers: `c = literal("c")`."""
-    made = [Literal(name) for name in names.split()]
-    return made[0] if len(made) == 1 else made
+    """Make holes for numbers, bound to Python numbers: `c = literal("c")`; raises as `wild`."""
+    return _holes("literal", Literal, names)
 
 
 def attribute(names: str) -> Any:
-    """Make holes for attributes: `A = attribute("A")`."""
-    made = [Attribute(name) for name in names.split()]
+    """Make holes for attributes: `A = attribute("A")`; raises as `wild`."""
+    return _holes("attribute", Attribute, names)
+
+
+def _holes(asked: str, kind: Callable[[str], Any], names: Any) -> Any:
+    fix = f'{asked}("x"), or {asked}("x y") for several'
+    if not isinstance(names, str):
+        raise ArgumentTypeError(
+            f"{asked}: the names must be a string, got {type(names).__name__}.", fix=fix
+        )
+    listed = names.split()
+    wrong = [name for name in listed if not name.isidentifier() or name == "F"]
+    if wrong or not listed:
+        what = f"`{wrong[0]}` is no name of a hole" if wrong else "there is no name"
+        reason = ": rules call the operations F" if wrong == ["F"] else ""
+        raise ArgumentError(f"{asked}: {what}{reason}.", fix=fix)
+    made = [kind(name) for name in listed]
     return made[0] if len(made) == 1 else made

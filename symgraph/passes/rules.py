@@ -23,10 +23,10 @@ from symgraph.graph.dtypes import is_float
 from symgraph.graph.leaves import tensor
 from symgraph.graph.node import Value, add_origins
 from symgraph.graph.origin import inherit
-from symgraph.graph.registry import F, Functions
+from symgraph.graph.registry import OPS, F, Functions
 from symgraph.graph.samples import Arg
 from symgraph.graph.types import TupleType
-from symgraph.passes.patterns import Apply, Pattern
+from symgraph.passes.patterns import Apply, Pattern, pattern_of
 
 SOUND = ("exact", "real", "fast")
 DTYPES = ("float", "integer", "number", "any")
@@ -62,6 +62,11 @@ class Rule:
 
         Raises `PassError` when the rule fails or gives another type.
         """
+        if not isinstance(value, Value):
+            raise ArgumentTypeError(
+                f"{self.name}: a rule takes a value, got {type(value).__name__}.",
+                fix="give it to a function: sg.function(..., passes=[rule])",
+            )
         if not self._takes(value):
             return None
         with inherit(value.origins):
@@ -71,6 +76,12 @@ class Rule:
                 raise PassError(
                     f"{self.name}: the rule failed on `{value.label}`: {problem.message}",
                     details=[value.describe(), *problem.details],
+                ) from problem
+            except Exception as problem:
+                raise PassError(
+                    f"{self.name}: the rule failed on `{value.label}`: "
+                    f"{type(problem).__name__}: {problem}",
+                    details=[value.describe()],
                 ) from problem
             if found is None or found is value:
                 return None
@@ -110,8 +121,14 @@ class Example:
         return inputs, self.write(**inputs)
 
 
-def _fitted(name: str, old: Value, new: Value) -> Value:
+def _fitted(name: str, old: Value, new: Any) -> Value:
     """Repeat what came out along axes that only numbers had; any other type is an error."""
+    if not isinstance(new, Value):
+        raise PassError(
+            f"{name}: the rule gives {type(new).__name__} {new!r:.60}, which is no value.",
+            details=[old.describe()],
+            fix="give a value, or None to leave things as they are",
+        )
     if new.type == old.type:
         return new
     if isinstance(old.type, TupleType) or isinstance(new.type, TupleType) or old.dtype != new.dtype:
@@ -129,7 +146,7 @@ def _fitted(name: str, old: Value, new: Value) -> Value:
 def rule(
     name: str,
     old: Pattern,
-    new: Pattern | Callable[..., Value | None],
+    new: Pattern | float | Callable[..., Value | None],
     *,
     sound: str = "real",
     ulps: float = 4.0,
@@ -142,10 +159,10 @@ def rule(
     """Make a rule from two patterns: wherever `old` stands, `new` comes.
 
     `new` may also be a function of `F` and the bindings by name, which gives a value, or None to
-    leave things as they are. `example` says what fills the holes: an `Arg` for a value (default: 2
+    leave things as they are, or a number. `example` says what fills the holes: an `Arg` for a value (default: 2
     by 3 floats from -3 to 3), a number for a literal, an attribute. `written` are other ways in
     which users write the same; each must lead to the rule. Raises `ArgumentError` for an unknown
-    word and `PassError` for a pattern that cannot be built.
+    word and for a hole that nothing fills, and `ArgumentTypeError` for what is no rule.
 
     >>> import symgraph as sg
     >>> x, y = sg.wild("x y")
@@ -159,12 +176,15 @@ def rule(
             f"rule: `{name}` must replace an operation, got {type(old).__name__}.",
             fix="write the old side with sg.P, e.g. sg.P.exp(x)",
         )
-    _check_words(name, sound, dtypes)
+    _check_words(name, sound, dtypes, ulps)
+    _check_example(name, example, written)
+    side = pattern_of(new) if isinstance(new, bool | int | float) else new
+    _check_sides(name, old, side)
     given = dict(example or {})
     return Rule(
         name,
         (old.name,),
-        _attempt(old, new),
+        _attempt(old, side),
         sound,
         dtypes,
         about,
@@ -172,7 +192,7 @@ def rule(
         before_grad,
         _examples(old, given, written),
         old,
-        new,
+        side,
     )
 
 
@@ -202,9 +222,21 @@ def local_rule(
     ('exp', None)
     """
 
+    for root in roots:
+        if not isinstance(root, str) or root not in OPS:
+            raise ArgumentError(
+                f"local_rule: there is no operation {root!r:.60}.",
+                fix='name operations: @sg.local_rule("exp", "log"), or none: @sg.local_rule()',
+            )
+
     def register(attempt: Attempt) -> Rule:
-        name = attempt.__name__
-        _check_words(name, sound, dtypes)
+        name = getattr(attempt, "__name__", None)
+        if not callable(attempt) or name is None:
+            raise ArgumentTypeError(
+                f"local_rule: must stand above a function, got {type(attempt).__name__}."
+            )
+        _check_words(name, sound, dtypes, ulps)
+        _check_example(name, operands, [] if example is None else [example])
         first = () if example is None else (Example(example, operands or {}),)
         shown = (*first, *(Example(*one) for one in more))
         about = (attempt.__doc__ or "").strip().split("\n")[0]
@@ -214,13 +246,59 @@ def local_rule(
     return register
 
 
-def _check_words(name: str, sound: str, dtypes: str) -> None:
+def _check_words(name: str, sound: str, dtypes: str, ulps: float) -> None:
+    if not isinstance(name, str):
+        raise ArgumentTypeError(
+            f"rule: the name must be a string, got {type(name).__name__}.",
+            fix='sg.rule("join_exponentials", ...)',
+        )
     if sound not in SOUND:
         raise ArgumentError(
             f"rule: `{name}` is {sound!r}, which is no soundness.", fix=f"one of {', '.join(SOUND)}"
         )
     if dtypes not in DTYPES:
         raise ArgumentError(f"rule: `{name}` is for {dtypes!r}.", fix=f"one of {', '.join(DTYPES)}")
+    if isinstance(ulps, bool) or not isinstance(ulps, int | float) or not ulps >= 0:
+        raise ArgumentError(f"rule: `{name}` is within {ulps!r} ulps.", fix="give a number, as 4")
+
+
+def _check_example(name: str, example: Any, written: Any) -> None:
+    if example is not None and not isinstance(example, Mapping):
+        raise ArgumentTypeError(
+            f"rule: the operands of the example of `{name}` must be a mapping, "
+            f"got {type(example).__name__}.",
+            fix='{"x": Arg((2, 3)), "A": 1}, by the names of the holes',
+        )
+    if not isinstance(written, Sequence) or not all(map(callable, written)):
+        raise ArgumentTypeError(
+            f"rule: what users write for `{name}` must be functions of its operands.",
+            fix="a list such as [lambda x: sg.log(1 + sg.exp(x))]",
+        )
+
+
+def _check_sides(name: str, old: Apply, new: Any) -> None:
+    """Raise unless every hole means one thing, and those of the new side are filled."""
+    if not isinstance(new, Pattern) and (isinstance(new, Value) or not callable(new)):
+        raise ArgumentTypeError(
+            f"rule: `{name}` must give a pattern, a number or what a function gives, "
+            f"got {type(new).__name__}.",
+            fix="write the new side with sg.P and the holes of the old side",
+        )
+    kinds = {kind: set(holes(old, kind)) for kind in ("Wild", "Literal", "Attribute")}
+    filled = [hole for names in kinds.values() for hole in names]
+    twice = [hole for hole in filled if filled.count(hole) > 1]
+    if twice:
+        raise ArgumentError(
+            f"rule: `{name}` has two kinds of holes called `{twice[0]}`.", fix="rename one"
+        )
+    if isinstance(new, Pattern):
+        for kind, names in kinds.items():
+            for hole in holes(new, kind):
+                if hole not in names:
+                    raise ArgumentError(
+                        f"rule: nothing fills the hole `{hole}` in what `{name}` gives.",
+                        fix=f"the old side has {', '.join(filled) or 'no holes'}",
+                    )
 
 
 def _attempt(old: Apply, new: Pattern | Callable[..., Value | None]) -> Attempt:
@@ -264,6 +342,7 @@ def holes(pattern: Pattern, kind: str) -> list[str]:
         if type(part).__name__ == kind and part.name not in found:
             found.append(part.name)
         if isinstance(part, Apply):
+            stack.extend(value for _, value in reversed(part.attributes))
             stack.extend(reversed(part.operands))
     return found
 

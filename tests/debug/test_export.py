@@ -43,7 +43,8 @@ def test_graphml_is_read_back_by_networkx(tmp_path: Path) -> None:
     assert len(back) == len(f.graph.values)
     assert back.number_of_edges() == f.graph.number_of_edges()
     assert nx.is_directed_acyclic_graph(back)
-    by_role = {about["role"]: about for _, about in back.nodes(data=True)}
+    # NetworkX before 3.3 drops empty texts
+    by_role = {about.get("role", ""): about for _, about in back.nodes(data=True)}
     assert by_role["input"]["label"] == "x"
     assert by_role["output"]["op"] == "sum"
     assert by_role["update of weight"]["type"] == "float32[4, 3]"

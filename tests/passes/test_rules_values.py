@@ -54,7 +54,8 @@ EITHER_ZERO = ("extreme_of_rearranged",)
 def with_dtypes() -> list[Any]:
     """Give each example in the dtypes for which its rule promises the same bits.
 
-    Among whole numbers all rules do, for there is no rounding.
+    Among whole numbers all rules do, for there is no rounding. Examples of rules for any dtype
+    that are not the same expression in one of them are left out, as is -1 without a sign.
     """
     found = []
     for case in CASES:
@@ -63,6 +64,10 @@ def with_dtypes() -> list[Any]:
             kinds = ("bool",)
         exact = case.rule.sound == "exact"
         for dtype in kinds:
+            if (case.rule.name, dtype) == ("times_minus_one", "uint8"):
+                continue
+            if case.rule.dtypes == "any" and case.site(dtype) is None:
+                continue
             if exact or (case.rule.sound == "real" and not is_float(dtype)):
                 found.append(pytest.param(case, dtype, id=f"{case.id}:bits:{dtype}"))
     return found
@@ -70,7 +75,8 @@ def with_dtypes() -> list[Any]:
 
 @pytest.mark.parametrize(("case", "dtype"), with_dtypes())
 def test_the_same_bits(case: Case, dtype: str) -> None:
-    site = _written(case, dtype)
+    site = case.site(dtype)
+    assert site is not None, f"{case.id} does not fire for {dtype}"
     pools = {value.dtype: edges(value.dtype) for value in site.inputs.values()}
     for feeds in spread(site.inputs, pools, case.rng(), site.elementwise, 60):
         old, new = computed([site.old, site.new], feeds)
@@ -78,17 +84,6 @@ def test_the_same_bits(case: Case, dtype: str) -> None:
         if case.rule.name in EITHER_ZERO:
             wrong &= (old != 0) | (new != 0)
         assert not wrong.any(), told(case, site, feeds, wrong, old=old, new=new)
-
-
-def _written(case: Case, dtype: str) -> Site:
-    """Find where the rule fires on whole numbers, where its example is one of whole numbers too."""
-    if (case.rule.name, dtype) == ("times_minus_one", "uint8"):
-        pytest.skip("there is no -1")
-    site = case.site(dtype)
-    if site is None:
-        assert case.rule.dtypes == "any", f"{case.id} does not fire for {dtype}"
-        pytest.skip("not the same expression for this dtype")
-    return site
 
 
 def differ(old: Array, new: Array) -> Array:
