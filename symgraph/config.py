@@ -154,7 +154,7 @@ def parse_bytes(value: object) -> int:
     """
     wanted = 'bytes as an integer >= 0 or a text such as "8 GB" or "512 MiB"'
     if isinstance(value, str):
-        found = re.fullmatch(r"\s*(\d+)(?:\.(\d+))?\s*([A-Za-z]*)\s*", value, re.ASCII)
+        found = re.fullmatch(r"\s*(\d{1,99})(?:\.(\d{1,99}))?\s*([A-Za-z]*)\s*", value, re.ASCII)
         factor = _BYTES.get(found[3].upper()) if found else None
         if found is None or factor is None:
             raise ValueError(wanted)
@@ -312,6 +312,11 @@ def _checked(settings: Mapping[str, object], source: str) -> dict[str, Any]:
 
 
 def _find(name: str) -> Setting[Any]:
+    if not isinstance(name, str):
+        raise ConfigError(
+            f"config: the name of a setting is a string, got {type(name).__name__}.",
+            fix=f"there are: {', '.join(_SETTINGS)}",
+        )
     if name not in _SETTINGS:
         raise _unknown(f"config: there is no setting `{name}`.", name)
     return _SETTINGS[name]

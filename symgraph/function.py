@@ -141,6 +141,15 @@ def function(
     >>> float(count([1, 2])), float(count([3])), int(n.value)
     (3.0, 3.0, 2)
     """
+    if not isinstance(name, str):
+        raise ArgumentTypeError(
+            f"function: the name must be a string, got {type(name).__name__}.", fix='name="step"'
+        )
+    if not isinstance(nan_guard, bool):
+        raise ArgumentTypeError(
+            f"{name}: nan_guard must be True or False, got {nan_guard!r:.60}.",
+            fix="nan_guard=True to find the first value that is not finite",
+        )
     declared = _inputs([inputs] if isinstance(inputs, Value) else inputs, name)
     structure, values = _flat(outputs)
     wanted = _updates(updates or {}, name)

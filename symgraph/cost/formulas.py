@@ -107,6 +107,11 @@ class Arguments:
 
     def known(self, what: str, sizes: Sizes | None, named: Mapping[str, int]) -> dict[Dim, int]:
         """Give the numbers by size; some may be missing."""
+        if sizes is not None and not isinstance(sizes, Mapping):
+            raise ArgumentTypeError(
+                f"{what}: sizes must be a mapping, got {type(sizes).__name__}.",
+                fix=f"{what}(B=128) or {what}({{B: 128}})",
+            )
         found: dict[Dim, int] = {}
         least = dict(zip(self.symbols, self.least))
         for key, value in [*(sizes or {}).items(), *named.items()]:
@@ -137,7 +142,7 @@ class Arguments:
             near = get_close_matches(str(key), self.names, n=1)
             raise ArgumentError(
                 f"{what}: there {'are several sizes' if meant else 'is no size'} `{key}` "
-                f"in this cost, which depends on {self.listed()}.",
+                f"in this graph, which depends on {self.listed()}.",
                 fix=f"did you mean {near[0]}?" if near and not meant else "",
             )
         return meant[0]

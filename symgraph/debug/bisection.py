@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from symgraph.debug.compare import difference, tolerance
+from symgraph.debug.compare import difference, require_function, require_tolerance, tolerance
 from symgraph.function import Function
 from symgraph.graph.graph import Change, Graph, Step
 from symgraph.graph.interpret import interpret
@@ -56,6 +56,8 @@ def bisect_passes(
     >>> sg.bisect_passes(f, [1.0], [2.0]).change.reason
     'wrong'
     """
+    require_function("bisect_passes", f)
+    require_tolerance("bisect_passes", rtol)
     feeds, env = f.given(*args, **named)
 
     def results(graph: Graph) -> list[Any]:

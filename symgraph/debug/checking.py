@@ -8,7 +8,7 @@ from typing import Any
 
 import networkx as nx
 
-from symgraph.debug.compare import difference, tolerance
+from symgraph.debug.compare import difference, require_function, require_tolerance, tolerance
 from symgraph.function import Function
 from symgraph.graph.graph import Graph
 from symgraph.graph.interpret import interpret
@@ -54,6 +54,8 @@ def check(f: Function, *args: Any, rtol: float | None = None, **named: Any) -> D
     >>> sg.check(f, [0.0, 1.0]) is None
     True
     """
+    require_function("check", f)
+    require_tolerance("check", rtol)
     feeds, env = f.given(*args, **named)
     stands = counterparts(f)
     expected: dict[Value, Any] = {}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Callable
@@ -73,7 +74,9 @@ def _imported(path: str) -> ModuleType:
             ) from None
         raise ArgumentError(
             f"{path}: there is no such module.",
-            fix="run in the folder that holds it, or install its package",
+            fix=f"write {path.removesuffix('.py')}, not {path}"
+            if path.endswith(".py")
+            else "run in the folder that holds it, or install its package",
         ) from None
 
 
@@ -82,12 +85,13 @@ def _shown(name: str, found: Any) -> Any:
         found = found.graph
     if callable(found) and not _is_graph(found) and not hasattr(found, "example"):
         try:
-            found = found()
-        except TypeError as problem:
+            inspect.signature(found).bind()
+        except (TypeError, ValueError) as problem:
             raise ArgumentError(
                 f"{name}: cannot be called without arguments: {problem}.",
                 fix="name something that can, or what it gives",
             ) from None
+        found = found()
     graph_of(found, name)
     return found
 
@@ -103,6 +107,8 @@ def _sizes(pairs: list[str]) -> dict[str, int]:
         size, sign, number = pair.partition("=")
         if not sign or not size or not number.isdecimal():
             raise ArgumentError(f"--size {pair}: must be a size and a number.", fix="--size B=128")
+        if size in sizes:
+            raise ArgumentError(f"--size {pair}: the size {size} is given twice.")
         sizes[size] = int(number)
     return sizes
 
@@ -129,11 +135,11 @@ def run_show(arguments: argparse.Namespace) -> int:
 
 def run_cost(arguments: argparse.Namespace) -> int:
     """Print the cost as formulas, and in numbers if there are sizes."""
-    report = cost(graph_of(find(arguments.module), "cost"))
-    print(report)
     sizes = _sizes(arguments.size)
-    if sizes:
-        found = report.evaluate(sizes)
+    report = cost(graph_of(find(arguments.module), "cost"))
+    found = report.evaluate(sizes) if sizes else None
+    print(report)
+    if found is not None:
         print("\nat " + ", ".join(f"{size} = {number}" for size, number in sizes.items()) + ":")
         print(f"  FLOPs    {number_text(found.flops)}")
         print(f"  read     {number_text(found.read, 'B')}")

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from symgraph.errors import ArgumentError, ArgumentTypeError
+from symgraph.function import Function
 from symgraph.graph.dtypes import dtype_name, is_float
 from symgraph.graph.scalar import widen
 
@@ -36,6 +38,25 @@ def difference(oracle: Array, found: Array) -> float:
         return float("inf")
     scale = max(float(np.abs(a[counts]).max()), np.finfo(np.float64).tiny)
     return float(np.abs(a[counts] - b[counts]).max()) / scale
+
+
+def require_tolerance(asked: str, rtol: Any) -> None:
+    """Raise `ArgumentError` unless a tolerance is None or a number >= 0."""
+    number = isinstance(rtol, int | float) and not isinstance(rtol, bool) and rtol >= 0
+    if rtol is not None and not number:
+        raise ArgumentError(
+            f"{asked}: rtol must be None or a number >= 0, got {rtol!r:.60}.",
+            fix="rtol=1e-3; None chooses by dtype",
+        )
+
+
+def require_function(asked: str, f: Any) -> None:
+    """Raise `ArgumentTypeError` for anything but a compiled function."""
+    if not isinstance(f, Function):
+        raise ArgumentTypeError(
+            f"{asked}: takes a compiled function, got {type(f).__name__}.",
+            fix=f"sg.{asked}(sg.function(inputs, outputs), *arrays)",
+        )
 
 
 def tolerance(array: Array, wanted: float | None) -> float:

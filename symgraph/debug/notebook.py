@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from symgraph.debug.show import show
+from symgraph.errors import ArgumentTypeError
 from symgraph.graph.node import Value
 from symgraph.graph.origin import describe
 from symgraph.graph.registry import function_of
@@ -16,6 +17,10 @@ LIMIT = 60  # lines of graph shown
 @function_of
 def to_html(value: Value) -> str:
     """Give a small HTML block: name, type, user lines, and the graph folded below."""
+    if not isinstance(value, Value):
+        raise ArgumentTypeError(
+            f"to_html: takes a value, got {type(value).__name__}.", fix="sg.show gives text of more"
+        )
     text = show(value).splitlines()
     if len(text) > LIMIT:
         text = [*text[: LIMIT - 1], f"  ... {len(text) - LIMIT + 1} more lines"]

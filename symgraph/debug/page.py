@@ -10,8 +10,9 @@ import html
 import json
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from symgraph.debug.picture import picture_of
 from symgraph.errors import ArgumentError, ArgumentTypeError
@@ -81,18 +82,30 @@ def write_text(asked: str, path: str | os.PathLike[str], text: str) -> Path:
         raise ArgumentTypeError(
             f"{asked}: the path must be a string or a Path, got {type(path).__name__}."
         ) from None
-    if target.is_dir():
-        raise ArgumentError(f"{asked}: {target} is a folder.", fix="add the name of a file")
-    if not target.parent.is_dir():
-        raise ArgumentError(
-            f"{asked}: the folder {target.parent} does not exist.", fix=f"mkdir -p {target.parent}"
-        )
+    if "\0" in str(target):
+        raise ArgumentError(f"{asked}: a path has no null characters, got {str(path)!r:.80}.")
     try:
-        with atomic_file(target) as file:
+        if target.is_dir():
+            raise ArgumentError(f"{asked}: {target} is a folder.", fix="add the name of a file")
+        if not target.parent.is_dir():
+            raise ArgumentError(
+                f"{asked}: the folder {target.parent} does not exist.",
+                fix=f"mkdir -p {target.parent}",
+            )
+        with _opened(target) as file:
             file.write(text.encode("utf-8", "backslashreplace"))
     except OSError as problem:
         raise ArgumentError(
-            f"{asked}: {target} cannot be written: {problem.strerror or problem}.",
+            f"{asked}: {target!s:.80} cannot be written: {problem.strerror or problem}.",
             fix="choose a folder that you may write to",
         ) from None
     return target
+
+
+def _opened(target: Path) -> AbstractContextManager[BinaryIO]:
+    """Open a file to write. A device or a pipe (/dev/stdout) must stay what it is, and a link, too:
+    only a file is replaced.
+    """
+    if target.exists() and not target.is_file():
+        return target.open("wb")
+    return atomic_file(os.path.realpath(target))

@@ -24,6 +24,8 @@ def as_array(subject: str, value: Any, dtype: Any = None) -> Array:
     Raises `DTypeError` for what is no number, or does not fit into the dtype.
     """
     array = _read(subject, value)
+    if dtype is not None and array.dtype.kind in "USMm":
+        raise _refused(subject, dtype_name(dtype), str(array.dtype))
     weak = not isinstance(value, np.ndarray | np.generic)
     if dtype is not None:
         name = dtype_name(dtype)

@@ -136,13 +136,18 @@ class Graph(nx.MultiDiGraph):  # type: ignore[misc]
         return self._after(reason, changes, became)
 
     def sweep(
-        self, step: Callable[[Value], Value | None], reason: str, changes: Sequence[Change]
+        self,
+        step: Callable[[Value], Value | None],
+        reason: str,
+        changes: Sequence[Change],
+        settled: Callable[[], None] = lambda: None,
     ) -> Graph:
         """Give the graph swept bottom-up until `step` gives nothing new, and a step of history.
 
-        `changes` is read after the sweep: the list in which `step` notes what it did.
+        `changes` is read after the sweep: the list in which `step` notes what it did. `settled` is
+        called whenever a value of this graph has its final form.
         """
-        became = sweep(self.roots, step)
+        became = sweep(self.roots, step, settled)
         return self._after(reason, changes, became)
 
     def _after(

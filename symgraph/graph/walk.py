@@ -135,12 +135,17 @@ def rewrite(outputs: Sequence[Value], replace: Mapping[Value, Value]) -> dict[Va
     return done
 
 
-def sweep(outputs: Sequence[Value], step: Callable[[Value], Value | None]) -> dict[Value, Value]:
+def sweep(
+    outputs: Sequence[Value],
+    step: Callable[[Value], Value | None],
+    settled: Callable[[], None] = lambda: None,
+) -> dict[Value, Value]:
     """Rewrite bottom-up until nothing changes: one memoised sweep.
 
     `step(value)` sees each value after its operands are final and gives something of the same
-    type in its place, or None; what it gives is swept as well. Returns old -> new for every value
-    visited. A step that leads back to a value that it replaced raises `PassError`.
+    type in its place, or None; what it gives is swept as well. `settled()` is called whenever that
+    has come to an end. Returns old -> new for every value visited. A step that leads back to a
+    value that it replaced raises `PassError`.
     """
     done: dict[Value, Value] = {}
     became: dict[Value, Value] = {}  # what a value was replaced by, before that is final
@@ -156,6 +161,8 @@ def sweep(outputs: Sequence[Value], step: Callable[[Value], Value | None]) -> di
             if target in done:
                 done[node] = done[target]
                 left.discard(node)
+                if not left:
+                    settled()
             elif node in left:
                 raise PassError(
                     f"graph: a replacement of `{node.label}` leads back to it.",

@@ -68,7 +68,8 @@ class RulePass(Pass):
         """Run on a graph; with `limit` stop after so many applications of rules."""
         sweeper = Sweeper(self.name, self.rules, len(graph.values), limit)
         try:
-            return _verified(graph.sweep(sweeper.step, self.name, sweeper.changes))
+            swept = graph.sweep(sweeper.step, self.name, sweeper.changes, sweeper.settled)
+            return _verified(swept)
         except PassError as problem:
             raise sweeper.explained(problem) from problem.__cause__
 
@@ -110,7 +111,7 @@ def graph_pass(
             f"pass: there is no stage {stage!r}.", fix=f"one of {', '.join(STAGES)}"
         )
     for word, names in (("before", before), ("after", after)):
-        if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
             raise ArgumentTypeError(
                 f"pass: {word} must be a list of names of passes, got {names!r:.60}.",
                 fix=f'{word}=["canonical"]',

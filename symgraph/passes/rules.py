@@ -159,7 +159,7 @@ def rule(
     """Make a rule from two patterns: wherever `old` stands, `new` comes.
 
     `new` may also be a function of `F` and the bindings by name, which gives a value, or None to
-    leave things as they are, or a number. `example` says what fills the holes: an `Arg` for a value (default: 2
+    leave things as they are. `example` says what fills the holes: an `Arg` for a value (default: 2
     by 3 floats from -3 to 3), a number for a literal, an attribute. `written` are other ways in
     which users write the same; each must lead to the rule. Raises `ArgumentError` for an unknown
     word and for a hole that nothing fills, and `ArgumentTypeError` for what is no rule.

@@ -16,7 +16,7 @@ from symgraph.graph.node import Value
 from symgraph.graph.op import Op
 from symgraph.passes.rules import SOUND, Rule, indexed
 
-PER_NODE = 30  # applications for each node of a graph; far more than any graph needed
+PER_NODE = 30  # applications for one value, for each node of the graph; far more than needed
 
 
 def allowed(rule: Rule) -> bool:
@@ -37,23 +37,28 @@ class Sweeper:
         self._tried: dict[str, list[Rule]] = {}
         self._exchanged: dict[tuple[Op, int, int], Value] = {}  # by operands in the other order
         self._bound = 100 + PER_NODE * nodes
-        self._limit = self._bound if limit is None else limit
+        self._limit = limit
+        self._settled = 0  # changes when the last value of the graph had its final form
 
     def step(self, value: Value) -> Value | None:
         """Give what the first rule that fires gives, or None.
 
         Raises `PassError` when rules go on firing for ever.
         """
-        if len(self.changes) >= self._limit:
+        if self._limit is not None and len(self.changes) >= self._limit:
             return None
         for rule in self._rules(value.op.name):
             found = rule(value)
             if found is not None:
                 self.changes.append(Change(rule.name, value, found))
-                if len(self.changes) >= self._bound:
+                if len(self.changes) - self._settled >= self._bound:
                     raise self._endless(value)
                 return found
         return self._met_before(value) if value.op.commutes else None
+
+    def settled(self) -> None:
+        """Begin to count again: a value of the graph has its final form."""
+        self._settled = len(self.changes)
 
     def _met_before(self, value: Value) -> Value | None:
         """Give the value of the same operation on the same operands in the other order."""

@@ -27,7 +27,7 @@ class Binder:
         self.guards = tuple(guards)
         self.needed = _needed(graph, self.guards)
         self.limit = limit
-        self._known: dict[tuple[tuple[int, ...], ...], Env] = {}
+        self._known: dict[tuple[tuple[int, ...], ...], tuple[Env, int]] = {}  # and what may be used
 
     def bind(self, feeds: Mapping[Value, Array], given: Env | None = None) -> Env:
         """Give the number of each symbolic size.
@@ -39,13 +39,17 @@ class Binder:
         if given:
             return self._solve(feeds, given)
         key = tuple(feeds[value].shape for value in self.inputs)
-        found = self._known.get(key)
-        if found is None:
-            found = self._solve(feeds, {})
+        allowed = memory_limit()
+        env, least = self._known.get(key, (None, 0))
+        if env is None:
+            env, least = self._solve(feeds, {}), allowed
             if len(self._known) >= self.limit:
                 self._known.pop(next(iter(self._known)))
-            self._known[key] = found
-        return found
+            self._known[key] = env, least
+        if allowed < least:  # the limit was higher when these sizes came first
+            require_memory(self.name, self.graph, env, allowed)
+            self._known[key] = env, allowed
+        return env
 
     def _solve(self, feeds: Mapping[Value, Array], given: Env) -> Env:
         pairs: list[tuple[Size, int]] = list(given.items())

@@ -32,6 +32,10 @@ def needs(size):
     return y
 
 
+def broken():
+    return "a" + 1
+
+
 class Holder:
     def graph(self):
         return y
@@ -147,7 +151,7 @@ def test_cost_prints_formulas_and_numbers(shell: Callable[..., Done]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["mine.py"], "ModuleNotFound|there is no such module"),
+        (["mine.py"], "write mine, not mine.py"),
         (["models/alexnet.py"], "write models.alexnet, not models/alexnet.py"),
         (["nothing"], "nothing: there is no such module."),
         (["mine.deeper"], "there is no such module|is not a package"),
@@ -158,6 +162,7 @@ def test_cost_prints_formulas_and_numbers(shell: Callable[..., Done]) -> None:
         (["needy"], "needy: imports no_such_package, which is not installed."),
         (["mine", "--size", "B"], "--size B: must be a size and a number."),
         (["mine", "--size", "B=-1"], "--size B=-1: must be a size and a number."),
+        (["mine", "--size", "B=3", "--size", "B=4"], "the size B is given twice"),
         (["mine", "--html", "no/page.html"], "draw: the folder no does not exist."),
         (["mine", "--html", "page.html", "--size", "C=3"], "no size `C`"),
     ],
@@ -167,6 +172,16 @@ def test_mistakes_are_one_text(shell: Callable[..., Done], arguments: list[str],
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert any(part in done.stderr for part in text.split("|")), done.stderr
+
+
+def test_an_error_of_the_users_program_has_its_traceback(shell: Callable[..., Done]) -> None:
+    with pytest.raises(TypeError, match="can only concatenate str"):
+        shell("show", "mine:broken")
+
+
+def test_sizes_are_read_before_anything_is_printed(shell: Callable[..., Done]) -> None:
+    done = shell("cost", "mine:y", "--size", "C=3")
+    assert (done.returncode, done.stdout) == (2, "")
 
 
 @pytest.mark.parametrize("command", ["show", "cost"])

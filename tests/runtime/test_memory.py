@@ -25,6 +25,18 @@ def test_a_call_that_cannot_fit_is_refused_with_the_largest_size_that_fits() -> 
             f(np.ones((largest + 1, 1000), "float32"))
 
 
+def test_a_lower_limit_holds_for_sizes_that_came_before() -> None:
+    x = sg.tensor("x", (sg.dim("B"), 1000))
+    f = sg.function([x], sg.exp(x).sum())
+    array = np.ones((10, 1000), "float32")
+    f(array)
+    with sg.config(memory_limit="1 kB"), pytest.raises(MemoryLimitError):
+        f(array)
+    f(array)
+    with sg.config(memory_limit="1 kB"), pytest.raises(MemoryLimitError):
+        f(array)
+
+
 def test_impossible_work_never_starts() -> None:
     x = sg.tensor("x", (sg.dim("B"),))
     table = sg.broadcast_to(x, (10**7, x.shape[0])) * sg.arange(10**7, dtype="float32")[:, None]
