@@ -25,6 +25,9 @@ results, until no rule fires. *Sound* says what a rule promises:
 Expressions are also rewritten before they are differentiated, by the rules with a tick under
 *grad*: those whose result has the same gradient.
 
+Rules are about values. Where a rule makes an operand needless, the errors that computing it would
+have raised, an index out of range for one, vanish with it, as they do for whatever nobody needs.
+
 Each row is tested: that it fires in a whole function from what a user writes, at extreme values, in
 every float dtype, in units in the last place against exact arithmetic, and by a proof of SymPy over
 the reals wherever one is possible. [Add a rule or a pass](../how-to/add-a-pass.md) shows how to

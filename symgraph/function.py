@@ -15,6 +15,7 @@ from symgraph.errors import (
     DTypeError,
     GraphError,
     InputError,
+    PassError,
     ShapeError,
 )
 from symgraph.graph.arguments import plain_int
@@ -165,7 +166,9 @@ def function(
     built = Graph(declared, roots[: len(values)], dict(zip(wanted, new_values)))
     _check_inputs(built, name)
     planned = pipeline(passes)
-    return Function(name, run_passes(built, planned), built, structure, planned, nan_guard)
+    graph = run_passes(built, planned)
+    _check_passes(graph, name)
+    return Function(name, graph, built, structure, planned, nan_guard)
 
 
 def _inputs(inputs: Sequence[Value], name: str) -> list[Value]:
@@ -288,6 +291,21 @@ def _check_inputs(graph: Graph, name: str) -> None:
             details=[value.describe() for value in missing],
             fix="add to the inputs, or replace with givens",
         )
+
+
+def _check_passes(graph: Graph, name: str) -> None:
+    """Raise `PassError` when a pass brought in an input that no caller can give."""
+    if not missing_inputs(graph.inputs, graph.roots):
+        return
+    for step in graph.history:
+        missing = missing_inputs(graph.inputs, step.after.roots)
+        if missing:
+            raise PassError(
+                f"{name}: after the pass `{step.reason}` the graph needs the input "
+                f"`{missing[0].label}`, which is not among the inputs.",
+                details=[missing[0].describe()],
+                fix="build replacements from what they replace, and from constants",
+            )
 
 
 @function_of

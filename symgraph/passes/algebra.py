@@ -245,6 +245,9 @@ def numbers_added(value: Value) -> Value | None:
     below, under, rest = inner
     if not (math.isfinite(number) and math.isfinite(below)):
         return None
+    # whoever adds a large number and takes it away again means to round
+    if max(abs(number), abs(below)) * float(_FINFO(numpy_dtype(value.dtype)).eps) >= 0.25:
+        return None
     joined = Fraction(number) + sign * Fraction(below)
     # a sum that rounds would be wrong by that much, however small the result is
     if not _is_float(joined, value.dtype):

@@ -19,10 +19,12 @@ from symgraph.graph.types import Shape, same_size
 from symgraph.ops.shape import same_shape
 from symgraph.passes import fold
 from symgraph.passes.manager import rule_pass
+from symgraph.passes.patterns import VIEWS
 from symgraph.passes.rules import local_rule
 
 X = {"x": arg((2, 3))}
 XY = {"x": arg((2, 3)), "y": arg((2, 3))}
+HOISTED = 8  # views in a row that arithmetic passes; each costs one rewriting for each operation
 TOTALS = ("sum", "prod")
 EXTREMES = ("max", "min", "any", "all")
 
@@ -94,11 +96,22 @@ def rearrangement_after_arithmetic(value: Value) -> Value | None:
     if not isinstance(value.op, Elementwise):
         return None
     views = [part for part in value.inputs if part.op.name in ("reshape", "permute_dims")]
+    if any(map(_is_long_chain, views)):
+        return None
     for view in views:
         operands = [_before(view, part) for part in value.inputs]
         if all(part is not None for part in operands):
             return make(view.op, make(value.op, *operands))  # type: ignore[arg-type]
     return None
+
+
+def _is_long_chain(view: Value) -> bool:
+    """Tell whether more views lie on each other than arithmetic shall pass."""
+    for _ in range(HOISTED):
+        if view.op.name not in VIEWS:
+            return False
+        (view,) = view.inputs
+    return view.op.name in VIEWS
 
 
 def _before(view: Value, part: Value) -> Value | None:
@@ -343,6 +356,8 @@ def sum_of_repeated(value: Value) -> Value | None:
     if repeated is None or value.dtype not in ("float32", "float64"):
         return None
     x, over, count = repeated
+    if less(0, count) is not True:  # nothing times infinity would be NaN, the sum of nothing is 0
+        return None
     total = F.sum(x, axis=tuple(over), keepdims=True) * F.size_of(count, value.dtype)
     return F.reshape(total, value.shape)
 

@@ -11,8 +11,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import ml_dtypes
+
 from symgraph.config import config
 from symgraph.dims import product
+from symgraph.graph.dtypes import numpy_dtype
 from symgraph.graph.leaves import Attach, SizeOf, is_constant, tensor
 from symgraph.graph.node import Value
 from symgraph.graph.registry import F, function_of
@@ -27,6 +30,8 @@ from symgraph.passes.manager import rule_pass
 from symgraph.passes.patterns import P, attribute, number_of, wild
 from symgraph.passes.rules import Rule, local_rule, rule
 from symgraph.passes.sweeper import Sweeper, allowed
+
+_FINFO: Any = ml_dtypes.finfo  # NumPy's own does not know bfloat16
 
 x, y = wild("x y")
 A, K = attribute("A K")
@@ -219,10 +224,11 @@ def gelu(value: Value) -> Value | None:
     number, parts = two_factors(value)
     if number != 0.5 or len(parts) != 2:
         return None
+    near = 4 * float(_FINFO(numpy_dtype(value.dtype)).eps)  # as the number may be written or round
     for tail, base in (parts, parts[::-1]):
         if tail.op.name == "erfc":
             scale, inside = scale_of(tail.inputs[0])
-            if inside is base and math.isclose(scale, -math.sqrt(0.5), rel_tol=1e-6):
+            if inside is base and math.isclose(scale, -math.sqrt(0.5), rel_tol=near):
                 return F.gelu(base)
     return None
 
@@ -385,7 +391,7 @@ def before_grad(outputs: list[Value], keep: list[Value]) -> list[Value]:
         outputs = [done[output] for output in outputs]
     rules = [one for one in EVERY if one.before_grad and allowed(one)]
     sweeper = Sweeper("before_grad", rules, len(before))
-    done = sweep(outputs, sweeper.step)
+    done = sweep(outputs, sweeper.step, sweeper.settled)
     outputs = [done[output] for output in outputs]
     if shown:
         done = rebuild(outputs, shown)
