@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from symgraph.data import Batch, Dataset, Loader, centre_crop, digits, load_imag
 from symgraph.errors import DataError
 from symgraph.function import Function
 from symgraph.graph.node import Value
+from symgraph.io import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,10 @@ class Classifier:
     """A model as the shared trainer sees it.
 
     `build(classes)` makes the network, `optimizer(net, lr)` its update rule, `schedule(lr)` the
-    rate by epoch; `crop` is the side of its input, `first_layer(net)` the filters worth drawing.
+    rate by epoch; `crop` is the side of its input, `first_layer(net)` the filters worth drawing,
+    `size` the side to which the digits are enlarged. A model with flags of its own says in
+    `settings` which values it was made with, and `variant(**settings)` makes it with others: a run
+    keeps its values in its checkpoints.
     """
 
     name: str
@@ -32,6 +37,27 @@ class Classifier:
     optimizer: Callable[[sg.nn.Module, float], sg.optim.Optimizer]
     schedule: Callable[[float], sg.optim.Schedule]
     first_layer: Callable[[sg.nn.Module], Value]
+    size: int = 256
+    settings: Mapping[str, int | float | str] = field(default_factory=dict)
+    variant: Callable[..., Classifier] | None = None
+
+    @property
+    def kinds(self) -> dict[str, type]:
+        """The type of each setting in a checkpoint, by name."""
+        return saved.SETTINGS | {name: type(value) for name, value in self.settings.items()}
+
+    def with_settings(self, values: Mapping[str, Any]) -> Classifier:
+        """Make the variant with these values of its settings; others are not looked at."""
+        if self.variant is None:
+            return self
+        return self.variant(**{name: values[name] for name in self.settings})
+
+    def of(self, checkpoint: Checkpoint) -> Classifier:
+        """Make the variant that wrote a checkpoint."""
+        kinds = self.kinds
+        return self.with_settings(
+            {name: saved.setting(checkpoint, name, kinds[name]) for name in self.settings}
+        )
 
     def graph(self) -> Function:
         """Compile a training step for 1,000 classes, to be looked at: `symgraph show`."""
@@ -65,10 +91,10 @@ class Score:
         )
 
 
-def open_data(name: str) -> Data:
-    """Open a prepared data set, or the digits that ship with scikit-learn."""
+def open_data(name: str, size: int = 256) -> Data:
+    """Open a prepared data set, or the digits that ship with scikit-learn, enlarged to `size`."""
     if name == "digits":
-        return Data(digits(split="train"), digits(split="validation"), mirror=False)
+        return Data(digits(size, "train"), digits(size, "validation"), mirror=False)
     return Data(open_dataset(name, split="train"), open_dataset(name, split="validation"), True)
 
 
@@ -122,7 +148,9 @@ def validation_loader(data: Data, batch: int, crop: int) -> Loader:
 def evaluate(model: Classifier, chosen: argparse.Namespace) -> int:
     """Measure a checkpoint on the validation images."""
     checkpoint = saved.load(find_checkpoint(chosen.checkpoint, model.name), model.name)
-    data = open_data(chosen.data if "data" in chosen.given else saved.setting(checkpoint, "data"))
+    model = model.of(checkpoint)
+    name = chosen.data if "data" in chosen.given else saved.setting(checkpoint, "data")
+    data = open_data(name, model.size)
     classes = saved.class_names(checkpoint)
     if list(data.validation.classes) != classes:
         raise DataError(
@@ -141,6 +169,7 @@ def evaluate(model: Classifier, chosen: argparse.Namespace) -> int:
 def predict(model: Classifier, chosen: argparse.Namespace) -> int:
     """Name what pictures show."""
     checkpoint = saved.load(find_checkpoint(chosen.checkpoint, model.name), model.name)
+    model = model.of(checkpoint)
     classes = saved.class_names(checkpoint)
     mean = checkpoint.tensors[saved.MEAN]
     pictures = [load_image(Path(name), mean.shape[-1]) for name in chosen.images]

@@ -65,15 +65,14 @@ class ModelParser(CommandParser):
     train: CommandParser
     evaluate: CommandParser
     predict: CommandParser
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.model_groups: list[argparse._ArgumentGroup] = []
+    model_group: argparse._ArgumentGroup
 
     def add_model_argument(self, *names: str, **options: Any) -> None:
-        """Add a flag about the model itself, under "model", to all three commands."""
-        for group in self.model_groups:
-            group.add_argument(*names, **options)
+        """Add a flag about the model itself, under "model", to `train`.
+
+        The other commands find it in the checkpoint: see `Classifier.settings`.
+        """
+        self.model_group.add_argument(*names, action=_Given, **options)
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
@@ -127,7 +126,7 @@ def build_parser(name: str, description: str, epilog: str = "") -> ModelParser:
     for command in (parser.train, parser.evaluate):
         _add_data_flag(command)
     every = (parser.train, parser.evaluate, parser.predict)
-    parser.model_groups = [command.add_argument_group("model") for command in every]
+    parser.model_group = parser.train.add_argument_group("model")
     _add_train_flags(parser.train, name)
     parser.predict.add_argument("images", nargs="+", metavar="IMAGE", help="a picture file")
     parser.predict.add_argument(

@@ -20,7 +20,8 @@ from symgraph.io import Checkpoint, check_matches, load_checkpoint, save_checkpo
 KIND = "image classifier"
 MEAN = "data.mean_image"
 
-# What a resumed run takes from its checkpoint, and evaluation too: flags of the command line.
+# What a resumed run takes from its checkpoint, and evaluation too: flags of the command line. Those
+# of the model itself come on top: `Classifier.settings`.
 SETTINGS: dict[str, type] = {
     "data": str, "batch": int, "learning_rate": float, "seed": int, "epochs": int,
 }  # fmt: skip
@@ -80,14 +81,14 @@ def class_names(checkpoint: Checkpoint) -> list[str]:
     return [str(name) for name in names]
 
 
-def setting(checkpoint: Checkpoint, name: str) -> Any:
-    """Give a setting of the run that wrote a checkpoint: one of `SETTINGS`.
+def setting(checkpoint: Checkpoint, name: str, kind: type | None = None) -> Any:
+    """Give a setting of the run that wrote a checkpoint: one of `SETTINGS`, or of another `kind`.
 
     Raises `CheckpointError` when it is missing or of another kind.
     """
     settings: Any = checkpoint.meta["settings"]
     value = settings.get(name)
-    if type(value) is not SETTINGS[name]:
+    if type(value) is not (kind or SETTINGS[name]):
         raise CheckpointError(f"{checkpoint.path}: its document has no usable setting `{name}`.")
     return value
 

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +48,11 @@ class Training:
         resumed = None
         if chosen.resume is not None:
             resumed = saved.load(_checkpoint_of(chosen, model.name), model.name)
-            _keep_settings(chosen, resumed)
+            _keep_settings(chosen, resumed, model.kinds)
         sg.seed(chosen.seed)
+        model = model.with_settings(vars(chosen))
         self.model, self.chosen = model, chosen
-        self.data: Data = open_data(chosen.data)
+        self.data: Data = open_data(chosen.data, model.size)
         self.classes = list(self.data.train.classes)
         self.net = model.build(len(self.classes))
         self.optimizer = model.optimizer(self.net, chosen.learning_rate)
@@ -102,7 +103,7 @@ class Training:
                     "classes": self.classes,
                     "settings": {
                         name: kind(getattr(self.chosen, name))
-                        for name, kind in saved.SETTINGS.items()
+                        for name, kind in self.model.kinds.items()
                     },
                     "step": self.step,
                     "epoch": self.loader.epoch,
@@ -222,10 +223,12 @@ def _checkpoint_of(chosen: argparse.Namespace, model: str) -> Path:
     return path
 
 
-def _keep_settings(chosen: argparse.Namespace, resumed: Checkpoint) -> None:
+def _keep_settings(
+    chosen: argparse.Namespace, resumed: Checkpoint, kinds: Mapping[str, type]
+) -> None:
     """Take the settings of the run that goes on; only data and length may be given anew."""
-    for name in saved.SETTINGS:
-        before = saved.setting(resumed, name)
+    for name, kind in kinds.items():
+        before = saved.setting(resumed, name, kind)
         if name not in chosen.given:
             setattr(chosen, name, before)
         elif name not in ("data", "epochs") and getattr(chosen, name) != before:

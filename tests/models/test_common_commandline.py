@@ -39,11 +39,11 @@ def test_defaults(parser: ModelParser) -> None:
     }  # fmt: skip
     assert vars(parser.parse_args(["evaluate"])) == {
         "command": "evaluate", "checkpoint": "latest", "batch": 128, "data": "digits",
-        "classes": 10, "device": "cpu", "quiet": False, "given": (),
+        "device": "cpu", "quiet": False, "given": (),
     }  # fmt: skip
     assert vars(parser.parse_args(["predict", "a.jpg", "b.jpg"])) == {
         "command": "predict", "checkpoint": "latest", "batch": 128, "images": ["a.jpg", "b.jpg"],
-        "top": 5, "classes": 10, "device": "cpu", "quiet": False,
+        "top": 5, "device": "cpu", "quiet": False,
     }  # fmt: skip
 
 
@@ -57,8 +57,8 @@ def test_train_unless_another_command_is_named(
 
 
 def test_what_the_user_chose_is_noted(parser: ModelParser) -> None:
-    chosen = parser.parse_args(["--batch", "128", "--data", "x", "--max-steps", "2"])
-    assert chosen.given == ("batch", "data")
+    flags = ["--batch", "128", "--data", "x", "--max-steps", "2", "--classes", "10"]
+    assert parser.parse_args(flags).given == ("batch", "data", "classes")
     assert parser.parse_args([]).given == ()  # and not the list of the call before
 
 
@@ -90,7 +90,8 @@ BAD = [
     (["predict"], "the following arguments are required: IMAGE"),
     (["predict", "x.jpg", "--top", "0"], "--top: must be a whole number of at least 1"),
     (["evaluate", "--epochs", "3"], "unrecognized arguments: --epochs 3"),
-    (["evaluate", "--classes", "x"], "--classes: must be a whole number of at least 1, not 'x'"),
+    (["--classes", "x"], "--classes: must be a whole number of at least 1, not 'x'"),
+    (["evaluate", "--classes", "10"], "unrecognized arguments: --classes 10"),
 ]
 
 

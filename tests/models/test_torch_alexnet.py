@@ -1,16 +1,8 @@
-"""AlexNet against PyTorch: loss and every gradient, from symgraph's own states along a training.
-
-Training is chaotic, so the two are not run side by side: symgraph trains, and at some steps both
-compute one step from the same weights, images and dropout masks. Of a million pre-activations one
-or two are zero but for rounding, and either side of such a kink is right; each changes the first
-layer's gradient by a thousandth. So PyTorch takes the side that symgraph took, wherever its own
-values say that the two sides differ by rounding only.
-"""
+"""AlexNet against PyTorch: loss and every gradient, from symgraph's own states along a training."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,15 +11,19 @@ import pytest
 import symgraph as sg
 from models import alexnet
 from models.common.classifier import inputs, train_step
-from symgraph.data import Loader, digits
-from symgraph.graph.walk import topological
 from symgraph.nn import LRN, Activation, Conv2d, Dense, Dropout, Flatten, MaxPool2d, Sequential
-from symgraph.ops.random import RandomBernoulli
+from tests.models.peers import (
+    Arrays,
+    Probe,
+    Seen,
+    assert_same_step,
+    batches,
+    pool_like,
+    relu_like,
+    states,
+    torch,
+)
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("sklearn")
-
-Arrays = dict[str, np.ndarray]
 BATCH, SMALL = 4, 51  # images; the side of the small net's images
 #        alpha is not divided by the size: torch divides it
 LRN_OPTIONS = {"size": 5, "alpha": 5 * 1e-4, "beta": 0.75, "k": 2.0}
@@ -49,67 +45,6 @@ class SmallNet(sg.nn.Module):
     def forward(self, x: Any, *, train: bool = False) -> sg.Value:
         """Images (B, 3, 51, 51) to logits."""
         return self.classifier(self.features(x, train=train), train=train)
-
-
-@dataclass
-class Seen:
-    """What symgraph computed on a batch; `kinks` are the operands of relu and max_pool in order."""
-
-    loss: float
-    gradients: Arrays
-    masks: list[np.ndarray]
-    kinks: list[np.ndarray]
-
-
-@dataclass
-class Probe:
-    """A function that shows a step; it changes nothing but the next masks."""
-
-    function: sg.Function
-    names: list[str]
-    masks: int
-
-    @classmethod
-    def of(cls, net: sg.nn.Module, images: sg.Value, labels: sg.Value) -> Probe:
-        """Compile it."""
-        loss = sg.nn.cross_entropy(net(images, train=True), labels).mean()
-        named = dict(net.named_parameters())
-        nodes = topological([loss])
-        masks = [node for node in nodes if isinstance(node.op, RandomBernoulli)]
-        masks.sort(key=lambda mask: mask.op.node)  # numbered in the order of the layers
-        kinks = [node.inputs[0] for node in nodes if node.op.name in ("relu", "max_pool")]
-        gradients = sg.grad(loss, list(named.values()))
-        function = sg.function([images, labels], [loss, *gradients, *masks, *kinks])
-        return cls(function, list(named), len(masks))
-
-    def __call__(self, images: np.ndarray, labels: np.ndarray) -> Seen:
-        """Run it on a batch."""
-        loss, *found = self.function(images, labels)
-        count = len(self.names)
-        masks, kinks = found[count : count + self.masks], found[count + self.masks :]
-        return Seen(float(loss), dict(zip(self.names, found[:count])), masks, kinks)
-
-
-def close_to_zero(difference: Any, values: Any) -> bool:
-    """Say whether differences are rounding, next to the values they are between."""
-    scale = values.detach().abs().max() * 1e4 * torch.finfo(values.dtype).eps
-    return bool((difference.detach().abs() <= scale).all())
-
-
-def relu_like(value: Any, seen: np.ndarray) -> Any:
-    """Take the side of zero that symgraph took, where it is the same or a matter of rounding."""
-    side = torch.from_numpy(seen > 0)
-    assert close_to_zero(value[side != (value > 0)], value)
-    return value * side
-
-
-def pool_like(value: Any, layer: MaxPool2d, seen: np.ndarray) -> Any:
-    """Take the element of each window that symgraph took, if it is as large but for rounding."""
-    pool = torch.nn.functional.max_pool2d
-    _, places = pool(torch.from_numpy(seen), layer.kernel, layer.stride, return_indices=True)
-    found = value.flatten(2).gather(2, places.flatten(2)).reshape(places.shape)
-    assert close_to_zero(pool(value, layer.kernel, layer.stride) - found, value)
-    return found
 
 
 def peer(net: Any, images: np.ndarray, labels: np.ndarray, seen: Seen) -> tuple[float, Arrays]:
@@ -149,37 +84,6 @@ def peer(net: Any, images: np.ndarray, labels: np.ndarray, seen: Seen) -> tuple[
     return loss.item(), {name: weight.grad.numpy() for name, weight in weights.items()}
 
 
-def difference(found: np.ndarray, expected: np.ndarray) -> float:
-    """Give the norm of the difference over the norm."""
-    wide = expected.astype(float)
-    return float(np.linalg.norm(found.astype(float) - wide) / np.linalg.norm(wide))
-
-
-def assert_same_step(net: Any, probe: Probe, batch: Any, limit: float, state: str) -> None:
-    seen = probe(batch.images, batch.labels)
-    loss, expected = peer(net, batch.images, batch.labels, seen)
-    assert seen.loss == pytest.approx(loss, rel=limit), state
-    errors = {name: difference(seen.gradients[name], expected[name]) for name in expected}
-    wrong = {name: error for name, error in errors.items() if not error < limit}
-    assert not wrong, f"{state}: {wrong}"
-
-
-def batches(batch: int, crop: int) -> Iterator[Any]:
-    """Give digits for ever."""
-    with Loader(digits(split="train"), batch, seed=3, crop=crop, augment=True) as loader:
-        while True:
-            yield loader.next_batch()
-
-
-def states(steps: list[int], net: Any, train: sg.Function, feed: Iterator[Any]) -> Iterator[int]:
-    """Train, and stop at some steps."""
-    for step in range(max(steps) + 1):
-        if step in steps:
-            yield step
-        batch = next(feed)
-        train(batch.images, batch.labels)
-
-
 def check(steps: list[int]) -> None:
     sg.seed(1)
     net = alexnet.AlexNet(10)
@@ -187,8 +91,8 @@ def check(steps: list[int]) -> None:
     probe = Probe.of(net, *inputs(alexnet.SIDE))
     assert probe.masks == 2
     feed, batch = batches(BATCH, alexnet.SIDE), next(batches(BATCH, alexnet.SIDE))
-    for step in states(steps, net, train, feed):
-        assert_same_step(net, probe, batch, 1e-5, f"after {step} steps")
+    for step in states(steps, train, feed):
+        assert_same_step(partial(peer, net), probe, batch, 1e-5, f"after {step} steps")
 
 
 def test_alexnet() -> None:
@@ -224,5 +128,5 @@ def test_the_difference_is_rounding(dtype: str, limit: float) -> None:
             self.labels = rng.integers(0, 10, 8).astype(np.int32)
 
     feed = iter(Noise, None)
-    for step in states([0, 5, 20], net, train, feed):
-        assert_same_step(net, probe, Noise(), limit, f"after {step} steps")
+    for step in states([0, 5, 20], train, feed):
+        assert_same_step(partial(peer, net), probe, Noise(), limit, f"after {step} steps")
