@@ -181,11 +181,12 @@ MODEL = classifier()
 
 NOTES = """\
 without --data the images are the 1,797 handwritten digits that ship with scikit-learn, enlarged to
-32 x 32 and cropped to 28 x 28, and the stem is the small one; all else is as published. EPOCHS
+32 x 32 and cropped to 28 x 28, and the stem is the small one; the rest of the network is as
+published. five epochs take about five minutes on two cores and reach 99 %.
 prepare images of your own (a folder for each class) with
   python -m symgraph data prepare PHOTOS prepared/photos
-and for images as small as those of CIFAR-10 (--size 32 there) give --stem small here.
-the usual settings for ImageNet are --depth 50 --batch 256 --epochs 90 --learning-rate 0.1.
+where they are as small as those of CIFAR-10, prepare with --size 32 and train with --stem small.
+torchvision's settings for ImageNet are --depth 50 --batch 256 --epochs 90 --learning-rate 0.1.
 """
 
 
@@ -214,7 +215,7 @@ def make_parser() -> ModelParser:
         help="side of the network's input, cut from larger images (default: 224, or 28 with the "
         "small stem)",
     )
-    parser.train.set_defaults(epochs=4, batch=32, learning_rate=0.02)
+    parser.train.set_defaults(epochs=5, batch=32, learning_rate=0.005)
     return parser
 
 

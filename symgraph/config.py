@@ -178,6 +178,14 @@ def _memory(value: object, text: bool) -> int | None:
         raise ValueError(f"None or {problem}") from None
 
 
+def _file(value: object, text: bool) -> str:
+    wanted = 'the path of a file, "none", or "" to search for it'
+    path = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(path, str) or "\0" in path:
+        raise ValueError(wanted)
+    return "none" if path.lower() == "none" else path
+
+
 class Config:
     """All settings, read as attributes: `config.verify`. There is one instance, `config`.
 
@@ -204,6 +212,9 @@ class Config:
         None, "the bytes that a function may need; None: the machine's memory", _memory
     )
     seed = Setting[int | None](None, "the seed of all randomness; None draws a fresh one", _seed)
+    onednn = Setting(
+        "", "the path of oneDNN's libdnnl.so.3; none: do without it; empty: search for it", _file
+    )
 
     def __call__(self, **settings: object) -> AbstractContextManager[None]:
         """Give a context in which `settings` hold, for this thread or asynchronous task alone.

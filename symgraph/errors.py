@@ -115,6 +115,10 @@ class DeviceError(SymgraphError, RuntimeError):
     """A device or a library that was asked for is not there."""
 
 
+class BackendError(SymgraphError, RuntimeError):
+    """A library that a backend computes with is not usable, or refused what it was asked for."""
+
+
 class DataError(SymgraphError, ValueError):
     """A data set or one of its files is damaged, empty or not allowed."""
 

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextvars import copy_context
+from pathlib import Path
 
 import pytest
 
@@ -47,6 +48,7 @@ def test_defaults() -> None:
         "origins": True,
         "memory_limit": None,
         "seed": None,
+        "onednn": "",
     }
     assert {config.where(name) for name in names()} == {"default"}
 
@@ -114,6 +116,8 @@ def test_a_context_belongs_to_its_thread_and_set_to_the_process() -> None:
         ("SYMGRAPH_MEMORY_LIMIT", "None", "memory_limit", None),
         ("SYMGRAPH_SEED", "18446744073709551615", "seed", 2**64 - 1),
         ("SYMGRAPH_SEED", "none", "seed", None),
+        ("SYMGRAPH_ONEDNN", "/opt/libdnnl.so.3", "onednn", "/opt/libdnnl.so.3"),
+        ("SYMGRAPH_ONEDNN", "None", "onednn", "none"),
     ],
 )
 def test_environment(
@@ -168,9 +172,15 @@ def test_a_wrong_environment_is_an_error_at_every_read(
         ({"memory_limit": 1.5}, "`memory_limit` must be None or bytes"),
         ({"float_dtype": "int32"}, "must be one of float32, float64, float16, bfloat16"),
         ({"float_dtype": float}, "got <class 'float'>"),
+        ({"onednn": 3}, "`onednn` must be the path of a file"),
+        ({"onednn": b"/opt"}, "`onednn` must be the path of a file"),
+        ({"onednn": "a\0b"}, "`onednn` must be the path of a file"),
         ({"verfy": True}, "there is no setting `verfy`"),
         ({"verfy": True}, "fix: did you mean verify?"),
-        ({"zzz": True}, "there are: float_dtype, verify, rewrites, origins, memory_limit, seed"),
+        (
+            {"zzz": True},
+            "there are: float_dtype, verify, rewrites, origins, memory_limit, seed, onednn",
+        ),
     ],
 )
 def test_a_wrong_setting_is_an_error_before_anything_changes(
@@ -184,6 +194,11 @@ def test_a_wrong_setting_is_an_error_before_anything_changes(
         config(origins=False, **settings)
     assert message.format(source="with config()") in str(caught.value)
     assert config.values() == before
+
+
+def test_a_path_may_be_a_path_object() -> None:
+    config.set(onednn=Path("/opt/libdnnl.so.3"))
+    assert config.onednn == "/opt/libdnnl.so.3"
 
 
 def test_an_argument_is_checked() -> None:
