@@ -111,6 +111,10 @@ class PassError(SymgraphError, RuntimeError):
     """A pass or a rule broke an invariant of the graph."""
 
 
+class LoweringError(SymgraphError, RuntimeError):
+    """A loop nest breaks an invariant, or has no form in a backend's language: a bug of ours."""
+
+
 class DeviceError(SymgraphError, RuntimeError):
     """A device or a library that was asked for is not there."""
 

@@ -7,6 +7,7 @@ combination of the axes that it depends on, and not again for the others. What c
 |--------------------------------------------------------------|---------------------------------|
 | `+ - * /`, remainder, min, max, neg, abs, sign, roundings    | 1                               |
 | sqrt, exp, log, powers, trigonometry, erf: whatever it takes | 1                               |
+| fma: a multiplication and an addition                        | 2                               |
 | a comparison of floats, isnan, isinf                         | 1                               |
 | a reduction of n floats (sum, max, argmax, ...)              | n                               |
 | anything on integers and bools, also where they are indices  | 0                               |
@@ -96,7 +97,7 @@ def compute_flops(compute: Compute) -> Size:
             below = below.difference(node.attr.axes)
         free[node] = below
         if node.args and is_float(node.args[0].dtype) and node.op not in MOVES:
-            counts[loops] = counts.get(loops, 0) + 1
+            counts[loops] = counts.get(loops, 0) + (2 if node.op == "fma" else 1)
     return total(count * product(axis.extent for axis in loops) for loops, count in counts.items())
 
 

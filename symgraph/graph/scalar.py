@@ -28,6 +28,7 @@ from symgraph.graph.dtypes import (
     numpy_dtype,
     weak_dtype,
 )
+from symgraph.graph.fma import fma
 from symgraph.graph.op import canonical
 from symgraph.graph.philox import philox4x32
 
@@ -96,6 +97,7 @@ ROWS: dict[str, Row] = {
     "sub":    Row(2, "same", _plain("subtract")),
     "mul":    Row(2, "same", _plain("multiply")),
     "div":    Row(2, "same", _plain("divide")),
+    "fma":    Row(3, "same", fma),                      # a*b + c, rounded once
     "idiv":   Row(2, "same", _integer_divide),          # floors; x // 0 is 0
     "imod":   Row(2, "same", _integer_remainder),       # sign of the divisor; x % 0 is 0
     "fmod":   Row(2, "same", _plain("remainder")),      # floats, sign of the divisor
@@ -276,6 +278,15 @@ def unary(name: str, value: Scalar) -> Scalar:
     return scalar(name, (value,), "bool" if ROWS[name].result == "bool" else value.dtype)
 
 
+def operation(name: str, *values: Any) -> Scalar:
+    """Make an operation of the table on any number of operands of one dtype."""
+    row = ROWS[name]
+    if len(values) != row.arity:
+        raise ArgumentTypeError(f"body: {name} takes {row.arity} operands, got {len(values)}.")
+    operands = _meet(name, values)
+    return scalar(name, operands, "bool" if row.result == "bool" else operands[0].dtype)
+
+
 class Trace:
     """The math namespace of scalars: `m.exp(x)` makes a node."""
 
@@ -286,7 +297,9 @@ class Trace:
         plain = name.rstrip("_")
         if row.arity == 1:
             return lambda value: unary(plain, value)
-        return lambda first, second: binary(plain, first, second)
+        if row.arity == 2:
+            return lambda first, second: binary(plain, first, second)
+        return lambda *values: operation(plain, *values)
 
     def select(self, condition: Scalar, first: Any, second: Any) -> Scalar:
         """Give `first` where the condition holds, else `second`; both must be cheap and pure."""
@@ -374,6 +387,7 @@ class SympyMath:
             "erf": sp.erf, "erfc": sp.erfc, "pow": sp.Pow, "sign": sp.sign, "floor": sp.floor,
             "ceil": sp.ceiling, "neg": lambda x: -x, "add": sp.Add, "mul": sp.Mul,
             "sub": lambda x, y: x - y, "div": lambda x, y: x / y, "idiv": lambda x, y: x // y,
+            "fma": lambda x, y, z: x * y + z,
             "imod": sp.Mod, "fmod": sp.Mod, "eq": sp.Eq, "ne": sp.Ne, "lt": sp.Lt, "le": sp.Le,
             "gt": sp.Gt, "ge": sp.Ge, "and": sp.And, "or": sp.Or, "not": sp.Not,
             "select": lambda c, a, b: sp.Piecewise((a, c), (b, True)),

@@ -86,6 +86,8 @@ int dnnl_pooling_backward_primitive_desc_create(
 
 int omp_get_max_threads(void);
 void omp_set_num_threads(int);
+int omp_get_thread_num(void);
+int omp_get_num_threads(void);
 void GOMP_parallel(void *function, void *data, unsigned threads, unsigned flags);
 """
 

@@ -1,0 +1,231 @@
+"""Library calls: an operation at concrete sizes as primitives of oneDNN, with what they need.
+
+Each operation has one function that takes its arrays as `Array`s (dims, dtype, strides) and gives
+the calls in order. A call whose primitive wants another layout is preceded or followed by a
+reorder through scratch memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from symgraph.backends.cpu.onednn import library, primitives
+from symgraph.backends.cpu.onednn.calls import Primitive
+from symgraph.backends.cpu.onednn.descriptors import Descriptor
+from symgraph.backends.cpu.onednn.primitives import Window
+from symgraph.dims import Dim
+from symgraph.dims import evaluate as evaluate_size
+from symgraph.errors import BackendError
+from symgraph.graph.node import Value
+from symgraph.graph.op import Op
+
+DTYPES = ("float32",)
+
+
+@dataclass(frozen=True)
+class Array:
+    """An operand at concrete sizes."""
+
+    dims: tuple[int, ...]
+    dtype: str
+    strides: tuple[int, ...]
+
+    @property
+    def empty(self) -> bool:
+        """Whether it has no elements."""
+        return 0 in self.dims
+
+    def descriptor(self) -> Descriptor:
+        """Describe it to the library."""
+        return Descriptor(self.dims, self.dtype, self.strides)
+
+    def any(self) -> Descriptor:
+        """Describe it with the layout left open."""
+        return Descriptor(self.dims, self.dtype)
+
+
+@dataclass(frozen=True)
+class Use:
+    """One primitive: which operand, result or scratch stands in each role."""
+
+    primitive: Primitive
+    roles: Mapping[str, int]  # operands 0.., then results, then scratch
+
+
+@dataclass
+class Prepared:
+    """The primitives of one library call, in order, and the bytes of its scratch memory."""
+
+    uses: list[Use] = field(default_factory=list)
+    scratch: list[int] = field(default_factory=list)
+    clear: bool = False  # nothing is summed: the result is zero
+
+    @property
+    def implementation(self) -> str:
+        """What the library runs."""
+        return ", ".join(one.primitive.implementation for one in self.uses)
+
+
+def prepare(op: Op, arrays: Sequence[Array], result: Array) -> Prepared:
+    """Give the primitives of an operation. Raises `BackendError` where the library has none."""
+    if result.empty:
+        return Prepared()
+    if any(one.empty for one in arrays):
+        return Prepared(clear=True)
+    return _prepared(op.name, op.key, op, tuple(arrays), result)
+
+
+
+@lru_cache(512)
+def _prepared(
+    name: str, key: Any, op: Any, arrays: tuple[Array, ...], result: Array
+) -> Prepared:
+    return TABLE[name](op, arrays, result)
+
+
+def takes(value: Value, env: Mapping[Dim, int]) -> bool:
+    """Tell whether the library computes an operation well; `env` has the sizes to try."""
+    if value.op.name not in TABLE or library.status().problem:
+        return False
+    types = [one.tensor for one in (*value.inputs, value)]
+    if any(one.dtype not in DTYPES for one in types) or any(one.ndim < 2 for one in types):
+        return False
+    dims = [
+        tuple(s if isinstance(s, int) else evaluate_size(s, env) for s in one.shape)
+        for one in types
+    ]
+    if any(0 in each for each in dims):
+        return True
+    arrays = [_array(each, one.dtype) for each, one in zip(dims, types)]
+    try:
+        found = prepare(value.op.at(env), arrays[:-1], arrays[-1])
+    except BackendError:
+        return False
+    return not any(use.primitive.is_reference for use in found.uses)
+
+
+def _array(dims: tuple[int, ...], dtype: str) -> Array:
+    strides, step = [1] * len(dims), 1
+    for d in reversed(range(len(dims))):
+        strides[d] = step
+        step *= dims[d]
+    return Array(dims, dtype, tuple(strides))
+
+
+# -- convolutions ---------------------------------------------------------------------------------------
+
+
+def _window(op: Any) -> Window:
+    return Window(tuple(op.stride), tuple(op.padding), tuple(op.dilation))
+
+
+def _grouped(one: Array, groups: int) -> Array:
+    """Give filters with an axis for the groups."""
+    if groups == 1:
+        return one
+    filters, *rest = one.dims
+    step, *steps = one.strides
+    own = filters // groups
+    return Array((groups, own, *rest), one.dtype, (step * own, step, *steps))
+
+
+def _conv(op: Any, arrays: Sequence[Array], result: Array) -> Prepared:
+    x, w = arrays
+    w = _grouped(w, op.groups)
+    made = primitives.convolution(
+        x.descriptor(), w.any(), None, result.descriptor(), _window(op)
+    )
+    return _with_reorders(made, {"src": (0, x), "weights": (1, w)}, {"dst": (2, result)})
+
+
+def _conv_input(op: Any, arrays: Sequence[Array], result: Array) -> Prepared:
+    g, w = arrays
+    w = _grouped(w, op.groups)
+    made = primitives.convolution_backward_data(
+        result.descriptor(), w.any(), g.descriptor(), _window(op)
+    )
+    return _with_reorders(made, {"diff_dst": (0, g), "weights": (1, w)}, {"diff_src": (2, result)})
+
+
+def _conv_weight(op: Any, arrays: Sequence[Array], result: Array) -> Prepared:
+    x, g = arrays
+    filters = _grouped(result, op.groups)
+    made = primitives.convolution_backward_weights(
+        x.descriptor(), filters.any(), None, g.descriptor(), _window(op)
+    )
+    return _with_reorders(
+        made, {"src": (0, x), "diff_dst": (1, g)}, {"diff_weights": (2, filters)}
+    )
+
+
+# -- products -------------------------------------------------------------------------------------------
+
+
+def _matmul(op: Any, arrays: Sequence[Array], result: Array) -> Prepared:
+    x, y = arrays
+    rank = max(len(x.dims), len(y.dims))
+    x, y, result = (_ranked(one, rank) for one in (x, y, result))
+    made = primitives.matmul(x.descriptor(), y.descriptor(), None, result.descriptor())
+    return _with_reorders(made, {"src": (0, x), "weights": (1, y)}, {"dst": (2, result)})
+
+
+def _ranked(one: Array, rank: int) -> Array:
+    """Give an array with leading axes of size one."""
+    missing = rank - len(one.dims)
+    step = max((d * s for d, s in zip(one.dims, one.strides)), default=1)
+    return Array((1,) * missing + one.dims, one.dtype, (step,) * missing + one.strides)
+
+
+TABLE: dict[str, Callable[[Any, Sequence[Array], Array], Prepared]] = {
+    "conv": _conv,
+    "conv_input": _conv_input,
+    "conv_weight": _conv_weight,
+    "matmul": _matmul,
+}
+
+
+# -- layouts --------------------------------------------------------------------------------------------
+
+
+def _with_reorders(
+    made: Primitive,
+    given: Mapping[str, tuple[int, Array]],
+    results: Mapping[str, tuple[int, Array]],
+) -> Prepared:
+    """Put reorders around a primitive where it wants other layouts than there are."""
+    found = Prepared()
+    first = len(given) + len(results)
+    roles: dict[str, int] = {}
+    after: list[Use] = []
+
+    def scratch(size: int) -> int:
+        found.scratch.append(size)
+        return first + len(found.scratch) - 1
+
+    for role, (number, own) in given.items():
+        wanted, lies = made.arguments[role], own.descriptor()
+        roles[role] = number
+        if wanted != lies:
+            roles[role] = scratch(wanted.size)
+            moved = primitives.reorder(lies, wanted)
+            found.uses.append(_use(moved, {"src": number, "dst": roles[role]}, scratch))
+    for role, (number, own) in results.items():
+        wanted, lies = made.arguments[role], own.descriptor()
+        roles[role] = number
+        if wanted != lies:
+            roles[role] = scratch(wanted.size)
+            moved = primitives.reorder(wanted, lies)
+            after.append(_use(moved, {"src": roles[role], "dst": number}, scratch))
+    found.uses.append(_use(made, roles, scratch))
+    found.uses.extend(after)
+    return found
+
+
+def _use(made: Primitive, roles: dict[str, int], scratch: Callable[[int], int]) -> Use:
+    needed = made.scratchpad
+    if needed is not None:
+        roles = {**roles, "scratchpad": scratch(needed.size)}
+    return Use(made, roles)

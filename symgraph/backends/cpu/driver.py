@@ -1,0 +1,134 @@
+"""The step as one native call: a list of records, run one after another without the GIL.
+
+A record is six words: what it is, a function, its arguments, and three numbers. Kernels whose work
+is worth it run on the threads of the OpenMP pool that oneDNN uses too, each on a range of tasks.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from typing import Any
+
+from symgraph.backends.cpu.compiler import Library, compile_text
+from symgraph.backends.cpu.onednn import library
+
+KERNEL, CALL, COPY, CLEAR = 0, 1, 2, 3
+WORDS = 6  # kind, function, arguments, tasks (or bytes), threads, spare
+
+_TEXT = """
+declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
+declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
+
+define internal void @share(ptr %record) {
+  %own_at = inttoptr i64 {number} to ptr
+  %of_at = inttoptr i64 {count} to ptr
+  %own = call i32 %own_at()
+  %of = call i32 %of_at()
+  %own64 = zext i32 %own to i64
+  %of64 = zext i32 %of to i64
+  %function_at = getelementptr i64, ptr %record, i64 1
+  %function = load ptr, ptr %function_at
+  %arguments_at = getelementptr i64, ptr %record, i64 2
+  %arguments = load ptr, ptr %arguments_at
+  %tasks_at = getelementptr i64, ptr %record, i64 3
+  %tasks = load i64, ptr %tasks_at
+  %before = mul i64 %tasks, %own64
+  %low = udiv i64 %before, %of64
+  %next = add i64 %own64, 1
+  %until = mul i64 %tasks, %next
+  %high = udiv i64 %until, %of64
+  call void %function(ptr %arguments, i64 %low, i64 %high)
+  ret void
+}
+
+define i64 @run(ptr %records, i64 %count) {
+start:
+  br label %head
+head:
+  %i = phi i64 [ 0, %start ], [ %next, %done ]
+  %more = icmp slt i64 %i, %count
+  br i1 %more, label %body, label %end
+body:
+  %first = mul i64 %i, 6
+  %record = getelementptr i64, ptr %records, i64 %first
+  %kind = load i64, ptr %record
+  %function_at = getelementptr i64, ptr %record, i64 1
+  %function = load ptr, ptr %function_at
+  %arguments_at = getelementptr i64, ptr %record, i64 2
+  %arguments = load ptr, ptr %arguments_at
+  %tasks_at = getelementptr i64, ptr %record, i64 3
+  %tasks = load i64, ptr %tasks_at
+  %threads_at = getelementptr i64, ptr %record, i64 4
+  %threads = load i64, ptr %threads_at
+  switch i64 %kind, label %kernel [ i64 1, label %call
+                                    i64 2, label %copy
+                                    i64 3, label %clear ]
+kernel:
+  %several = icmp sgt i64 %threads, 1
+  br i1 %several, label %parallel, label %serial
+parallel:
+  %wanted = trunc i64 %threads to i32
+  %pool = inttoptr i64 {parallel} to ptr
+  call void %pool(ptr @share, ptr %record, i32 %wanted, i32 0)
+  br label %done
+serial:
+  call void %function(ptr %arguments, i64 0, i64 %tasks)
+  br label %done
+call:
+  %primitive = load ptr, ptr %arguments
+  %stream_at = getelementptr ptr, ptr %arguments, i64 1
+  %stream = load ptr, ptr %stream_at
+  %given_at = getelementptr ptr, ptr %arguments, i64 2
+  %given = load i64, ptr %given_at
+  %given32 = trunc i64 %given to i32
+  %list_at = getelementptr ptr, ptr %arguments, i64 3
+  %list = load ptr, ptr %list_at
+  %status = call i32 %function(ptr %primitive, ptr %stream, i32 %given32, ptr %list)
+  %failed = icmp ne i32 %status, 0
+  br i1 %failed, label %broken, label %done
+copy:
+  call void @llvm.memcpy.p0.p0.i64(ptr %function, ptr %arguments, i64 %tasks, i1 false)
+  br label %done
+clear:
+  call void @llvm.memset.p0.i64(ptr %function, i8 0, i64 %tasks, i1 false)
+  br label %done
+done:
+  %next = add i64 %i, 1
+  br label %head
+broken:
+  %place = add i64 %i, 1
+  ret i64 %place
+end:
+  ret i64 0
+}
+"""
+
+
+class Driver:
+    """The compiled driver and the pool of threads it uses."""
+
+    def __init__(self) -> None:
+        pool = _pool()
+        text = _TEXT.replace("{parallel}", str(pool("GOMP_parallel")))
+        text = text.replace("{number}", str(pool("omp_get_thread_num")))
+        text = text.replace("{count}", str(pool("omp_get_num_threads")))
+        self._library = Library(compile_text(text), ["run"])
+        kind = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)
+        self.run = kind(self._library.addresses["run"])
+
+
+@functools.cache
+def driver() -> Driver:
+    """Give the driver of this process."""
+    return Driver()
+
+
+def _pool() -> Any:
+    """Give what finds functions of the OpenMP runtime: oneDNN's own where that is loaded."""
+    if not library.status().problem:
+        openmp = library.load().openmp
+        if openmp is not None:
+            return openmp.address
+    runtime = ctypes.CDLL("libgomp.so.1", mode=ctypes.RTLD_GLOBAL)
+    return lambda name: ctypes.cast(getattr(runtime, name), ctypes.c_void_p).value

@@ -1,0 +1,328 @@
+"""Fusion: which definitions are computed where they are read, and which share a nest.
+
+A definition that is read is put into the expressions that read it (its loads go to the reader's
+places), or it gets memory. Definitions with memory that walk over the same axes, and do not wait
+for each other through something else, share one nest. Whether that is legal and whether it pays
+are different functions; the second looks at numbers, at the sizes the first call came with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import networkx as nx
+
+from symgraph.dims import Dim, Size, equal
+from symgraph.graph.index import Axis, m
+from symgraph.graph.scalar import Scalar, const, scalar, scalar_order
+from symgraph.lower.linear import replaced, substitute
+from symgraph.lower.nest import Buffer, Element, Nest, Store, free_axes, place
+from symgraph.lower.program import Definition, LibraryCall, Program, number
+
+# What a scalar operation costs beside an addition; others cost 1, those of addresses nothing.
+COSTS = {"exp": 12, "log": 12, "tanh": 16, "erf": 16, "pow": 24, "sin": 16, "cos": 16, "div": 4,
+         "sqrt": 4, "philox": 30, "log1p": 14, "expm1": 14, "erfc": 20, "atan2": 24}  # fmt: skip
+FREE = ("const", "size", "axis", "cast", "load", "take")
+CHEAP = 4.0  # operations that may be done again rather than stored and read
+ROWS = 16  # as many rows keep the threads busy
+ROW_BYTES = 1 << 19  # of a row that is read a second time from the cache
+
+
+@dataclass(eq=False)
+class Group:
+    """Definitions that share a nest: stores over the first few of its axes."""
+
+    name: str
+    axes: tuple[Axis, ...]
+    stores: list[Store] = field(default_factory=list)
+
+    def nest(self) -> Nest:
+        """Give the nest."""
+        return Nest(self.name, self.axes, tuple(self.stores))
+
+    def reads(self) -> tuple[Buffer, ...]:
+        """Give the buffers that are read."""
+        return self.nest().reads()
+
+    @property
+    def writes(self) -> tuple[Buffer, ...]:
+        """The buffers that are written."""
+        return tuple(store.buffer for store in self.stores)
+
+
+Item = Group | LibraryCall
+
+
+def fuse(program: Program, nominal: Mapping[Dim, int]) -> nx.DiGraph:
+    """Give what runs, as a graph of what has to run before what; nodes stand in a good order."""
+    return _Fuser(program, nominal).items()
+
+
+# -- legality -------------------------------------------------------------------------------------------
+
+
+def put_inside(value: Scalar, inner: Mapping[Buffer, Definition]) -> Scalar:
+    """Compute definitions where they are read, at the reader's places.
+
+    Where a load is guarded so are all loads that come in its place.
+    """
+
+    def change(node: Scalar, args: tuple[Scalar, ...]) -> Scalar | None:
+        if node.op != "load" or node.attr.buffer not in inner:
+            return None
+        own = inner[node.attr.buffer]
+        index = args[:-1] if node.attr.guarded else args
+        places = {axis.scalar(): at for axis, at in zip(own.axes, index, strict=True)}
+        found = replaced([own.value], places)[own.value]
+        if not node.attr.guarded:
+            return found
+        return m.select(args[-1], guarded(found, args[-1]), const(node.attr.fill, node.dtype))
+
+    return substitute([value], change)[value]
+
+
+def guarded(value: Scalar, guard: Scalar) -> Scalar:
+    """Let every load of an expression touch memory only where a guard holds."""
+
+    def change(node: Scalar, args: tuple[Scalar, ...]) -> Scalar | None:
+        if node.op != "load":
+            return None
+        which = node.attr
+        both = m.and_(args[-1], guard) if which.guarded else guard
+        index = args[:-1] if which.guarded else args
+        attr = Element(which.buffer, which.fill, True)
+        return scalar("load", (*index, both), node.dtype, attr)
+
+    return substitute([value], change)[value]
+
+
+def waits_between(order: nx.DiGraph, first: Iterable[object], last: object) -> bool:
+    """Tell whether something outside has to run after one of `first` and before `last`."""
+    own = set(first)
+    below = nx.ancestors(order, last) - own
+    if not below:
+        return False
+    after: set[object] = set()
+    for one in own:
+        after |= nx.descendants(order, one)
+    return bool(below & after)
+
+
+# -- profit ---------------------------------------------------------------------------------------------
+
+
+def cost(value: Scalar) -> float:
+    """Give what one element costs, reductions counted once."""
+    total = 0.0
+    for node in scalar_order([value]):
+        if node.op in FREE or (node.dtype == "int64" and node.op in ("add", "sub", "mul", "neg")):
+            continue
+        total += COSTS.get(node.op, 1)
+    return total
+
+
+def has_reduction(value: Scalar) -> bool:
+    """Tell whether an expression reduces."""
+    return any(n.op == "reduce" for n in scalar_order([value]))
+
+
+class _Fuser:
+    def __init__(self, program: Program, nominal: Mapping[Dim, int]) -> None:
+        self.program, self.nominal = program, nominal
+        self.definitions: dict[Buffer, Definition] = {
+            one.target: one for one in program.items if isinstance(one, Definition)
+        }
+        self.kept = program.kept
+        for one in program.items:
+            if isinstance(one, LibraryCall):
+                self.kept.update(one.reads())
+        self.readers: dict[Buffer, list[Definition]] = {}
+        for one in program.items:
+            if isinstance(one, Definition):
+                for read in one.reads():
+                    self.readers.setdefault(read, []).append(one)
+
+    def size(self, extents: Iterable[Size]) -> int:
+        """Give a product of sizes at the nominal sizes."""
+        total = 1
+        for one in extents:
+            total *= number(one, self.nominal)
+        return total
+
+    # -- putting definitions into their readers -----------------------------------------------------------
+
+    def items(self) -> nx.DiGraph:
+        """Inline, then group."""
+        stored: list[Definition | LibraryCall] = []
+        inner: dict[Buffer, Definition] = {}
+        for one in self.program.items:
+            if isinstance(one, LibraryCall):
+                stored.append(one)
+                continue
+            readers = self.readers.get(one.target, [])
+            if not readers and one.target not in self.kept:
+                continue
+            now = Definition(one.target, one.axes, put_inside(one.value, inner))
+            self.definitions[one.target] = now
+            if one.target not in self.kept and self.pays(now, readers):
+                inner[one.target] = now
+            else:
+                stored.append(now)
+        return self.grouped(stored)
+
+    def pays(self, one: Definition, readers: Sequence[Definition]) -> bool:
+        """Tell whether computing a definition in all its readers beats storing it."""
+        own = cost(one.value)
+        if len(readers) > 1 and (own > CHEAP or has_reduction(one.value)):
+            return False
+        return all(self.pays_in(one, own, reader) for reader in readers)
+
+    def pays_in(self, one: Definition, own: float, reader: Definition) -> bool:
+        """Tell whether computing a definition inside one reader beats storing it."""
+        order = scalar_order([reader.value])
+        free = free_axes(order)
+        sites = [n for n in order if n.op == "load" and n.attr.buffer is one.target]
+        if has_reduction(one.value):
+            return all(self.row_pays(one, reader, site, free) for site in sites)
+        for site in sites:
+            walked = self.size(axis.extent for axis in free[site])
+            again = walked / max(1, self.size(one.target.shape))
+            wide = self.size(axis.extent for axis in reader.axes) / max(1, walked)
+            if own * again * len(sites) > CHEAP and (again > 1.05 or len(sites) > 1):
+                return False
+            if wide > 4 and own > CHEAP and free[site]:
+                return False
+        return True
+
+    def row_pays(
+        self, one: Definition, reader: Definition, site: Scalar, free: Mapping[Scalar, object]
+    ) -> bool:
+        """Tell whether a reduction is used in rows: once a row, or once an element at the end."""
+        index = site.args[:-1] if site.attr.guarded else site.args
+        kept = [n.attr for n in index if n.op == "axis"]
+        plain = all(n.op in ("axis", "const") for n in index) and len(set(kept)) == len(kept)
+        if not plain or site.attr.guarded or any(axis not in reader.axes for axis in kept):
+            return False
+        leaf = [axis for axis in reader.axes if axis not in kept]
+        reads = sum(n.op == "load" for n in scalar_order([one.value]))
+        if not leaf:
+            return True
+        rows = self.size(axis.extent for axis in kept)
+        row = 4 * reads * self.size(axis.extent for axis in leaf)
+        return rows >= ROWS and row <= ROW_BYTES and self.is_row(one)
+
+    def is_row(self, one: Definition) -> bool:
+        """Tell whether reductions run over neighbours in memory."""
+        order = scalar_order([one.value])
+        free = free_axes(order)
+        for node in order:
+            if node.op != "reduce":
+                continue
+            below = [n for n in scalar_order(node.args) if n.op == "load"]
+            near = [
+                n for n in below for axis in node.attr.axes
+                if axis in free[n] and _is_one(place(n).coefficient(axis))
+            ]  # fmt: skip
+            if not near:
+                return False
+        return True
+
+    # -- nests ----------------------------------------------------------------------------------------------
+
+    def grouped(self, stored: Sequence[Definition | LibraryCall]) -> nx.DiGraph:
+        """Let definitions share nests where that is legal and pays; give all in order."""
+        order = nx.DiGraph()
+        writer: dict[Buffer, Item] = {}
+        groups: list[Group] = []
+        for one in stored:
+            own: Item
+            if isinstance(one, LibraryCall):
+                own = one
+            else:
+                own = self.joined(one, groups, order, writer) or self.alone(one, groups)
+            order.add_node(own)
+            for read in one.reads():
+                before = writer.get(read)
+                if before is not None and before is not own:
+                    order.add_edge(before, own)
+            for written in one.writes:
+                writer[written] = own
+        return order
+
+    def alone(self, one: Definition, groups: list[Group]) -> Group:
+        """Give a definition its own nest."""
+        value = self.program.origin.get(one.target)
+        name = value.op.name if value is not None else "copy"
+        index = tuple(axis.scalar() for axis in one.axes)
+        made = Group(name, one.axes, [Store(one.target, one.axes, index, one.value)])
+        groups.append(made)
+        return made
+
+    def joined(
+        self,
+        one: Definition,
+        groups: Sequence[Group],
+        order: nx.DiGraph,
+        writer: Mapping[Buffer, Item],
+    ) -> Group | None:
+        """Put a definition into an existing nest, if one fits."""
+        reads = one.reads()
+        before = {writer[read] for read in reads if read in writer}
+        for group in reversed(groups[-32:]):
+            if not _same_axes(group.axes, one.axes) or not self.share(group, one, reads):
+                continue
+            probe = object()
+            order.add_edges_from((item, probe) for item in before)
+            order.add_node(probe)
+            waits = waits_between(order, [group], probe)
+            order.remove_node(probe)
+            if waits:
+                continue
+            value = self.moved(group, one)
+            if value is None:
+                continue
+            index = tuple(axis.scalar() for axis in group.axes)
+            group.stores.append(Store(one.target, group.axes, index, value))
+            return group
+        return None
+
+    def share(self, group: Group, one: Definition, reads: Iterable[Buffer]) -> bool:
+        """Tell whether two nests read the same things, and reduce alike."""
+        mine = has_reduction(one.value)
+        theirs = any(has_reduction(store.value) for store in group.stores)
+        if mine != theirs and self.size(axis.extent for axis in one.axes) < ROWS * 16:
+            return False
+        if mine != theirs:
+            return False
+        written = set(group.writes)
+        return any(read in written for read in reads) or bool(set(group.reads()) & set(reads))
+
+    def moved(self, group: Group, one: Definition) -> Scalar | None:
+        """Give the value on the axes of a nest, its own results read as values; None if it cannot."""
+        new = {a.scalar(): b.scalar() for a, b in zip(one.axes, group.axes)}
+        value = replaced([one.value], new)[one.value]
+        stores = {store.buffer: store for store in group.stores}
+        for node in scalar_order([value]):
+            if node.op == "load" and node.attr.buffer in stores:
+                same = stores[node.attr.buffer].index
+                if node.attr.guarded or any(a is not b for a, b in zip(node.args, same)):
+                    return None
+
+        def change(node: Scalar, args: tuple[Scalar, ...]) -> Scalar | None:
+            if node.op == "load" and node.attr.buffer in stores:
+                return stores[node.attr.buffer].value
+            return None
+
+        return substitute([value], change)[value]
+
+
+def _same_axes(first: Sequence[Axis], second: Sequence[Axis]) -> bool:
+    return len(first) == len(second) and all(
+        equal(a.extent, b.extent) is True for a, b in zip(first, second)
+    )
+
+
+def _is_one(step: Size | None) -> bool:
+    return isinstance(step, int) and step == 1
+

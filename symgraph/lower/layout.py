@@ -1,0 +1,150 @@
+"""Layouts: which tensors keep their channels innermost, as the library likes them.
+
+Two labels, plain and the library's, and one minimum cut: what a library reads or writes wants its
+label, what enters, leaves or is reshaped is plain, and operations that walk over two tensors alike
+want both alike. The cut is the traffic of the copies that remain. A layout is strides only, so that
+a copy is nothing but a loop that reads one and writes the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import networkx as nx
+
+from symgraph.dims import Dim, Size, product
+from symgraph.graph.scalar import scalar_order
+from symgraph.lower.linear import Linear, linear
+from symgraph.lower.nest import Buffer, place
+from symgraph.lower.program import Definition, LibraryCall, Operand, Program, nbytes, number
+
+PLAIN, LIBRARY = "plain", "library"
+
+
+def channels_innermost(shape: tuple[Size, ...]) -> tuple[Size, ...]:
+    """Give the strides of (batch, channels, *sizes) with the channels innermost."""
+    batch, channels, *sizes = shape
+    inner = [product((*sizes[d + 1 :], channels)) for d in range(len(sizes))]
+    return (product((channels, *sizes)), 1, *inner)
+
+
+def choose_layouts(program: Program, nominal: Mapping[Dim, int]) -> None:
+    """Set the strides of every buffer whose channels are to be innermost."""
+    graph = _preferences(program, nominal)
+    if LIBRARY not in graph or not graph[LIBRARY]:
+        return
+    _, (library, _) = nx.minimum_cut(graph, LIBRARY, PLAIN, capacity="bytes")
+    for one in library:
+        if isinstance(one, Buffer):
+            one.strides = channels_innermost(one.shape)
+    for item in program.items:
+        if isinstance(item, LibraryCall):
+            item.sources = tuple(
+                Operand(each.buffer, each.shape, each.buffer.strides) for each in item.sources
+            )
+
+
+def _preferences(program: Program, nominal: Mapping[Dim, int]) -> nx.DiGraph:
+    """Give the graph that is cut: an edge's bytes are paid when its ends have unlike labels."""
+    graph = nx.DiGraph()
+    graph.add_nodes_from([LIBRARY, PLAIN])
+    outside = {*program.inputs.values(), *program.shared.values(), *program.constants,
+               *program.outputs, *program.updates.values()}  # fmt: skip
+
+    def tie(first: object, second: object, size: float) -> None:
+        for a, b in ((first, second), (second, first)):
+            known = graph.get_edge_data(a, b, {"bytes": 0})
+            if "bytes" in known:
+                graph.add_edge(a, b, bytes=known["bytes"] + size)
+
+    def bytes_of(one: Buffer) -> int:
+        return 2 * number(nbytes(one), nominal) + 1
+
+    for item in program.items:
+        for one in (*item.reads(), *item.writes):
+            if len(one.shape) >= 3 and one in outside:
+                graph.add_edge(one, PLAIN)  # no bytes: it cannot be otherwise
+        if isinstance(item, LibraryCall):
+            for one in _activations(item):
+                if one not in outside:
+                    tie(LIBRARY, one, bytes_of(one))
+            for one in _filters(item):
+                graph.add_edge(one, PLAIN)
+            continue
+        target = item.target
+        if len(target.shape) < 3:
+            for one in item.reads():
+                if len(one.shape) >= 3 and not _reduces_alike(item):
+                    tie(one, PLAIN, bytes_of(one))
+            continue
+        for one in item.reads():
+            if len(one.shape) == len(target.shape):
+                tie(one, target, bytes_of(one))
+            elif len(one.shape) >= 3:
+                tie(one, PLAIN, bytes_of(one))
+                tie(target, PLAIN, bytes_of(target))
+            elif len(one.shape) == 2:  # a reshape into images
+                tie(target, PLAIN, bytes_of(target) // 4)
+    return graph
+
+
+def _activations(call: LibraryCall) -> Iterable[Buffer]:
+    """Give the tensors of a convolution that have a batch and channels."""
+    name = call.value.op.name
+    first, second = (one.buffer for one in call.sources)
+    if name in ("conv", "conv_input"):
+        return (first, *call.writes)
+    if name == "conv_weight":
+        return (first, second)
+    return ()
+
+
+def _filters(call: LibraryCall) -> Iterable[Buffer]:
+    """Give the operands of a call that stay plain."""
+    own = set(_activations(call))
+    return [one for one in (*call.reads(), *call.writes) if one not in own and len(one.shape) >= 3]
+
+
+def _reduces_alike(item: Definition) -> bool:
+    """Tell whether a definition reduces, which works in any layout."""
+    return any(n.op == "reduce" for n in scalar_order([item.value]))
+
+
+def look_through_views(program: Program) -> None:
+    """Let library calls read transposed, reshaped and sliced operands where they lie."""
+    views: dict[Buffer, Operand] = {}
+    for item in program.items:
+        if isinstance(item, LibraryCall):
+            item.sources = tuple(_seen(one, views) for one in item.sources)
+            continue
+        found = _as_view(item, views)
+        if found is not None:
+            views[item.target] = found
+
+
+def _seen(one: Operand, views: Mapping[Buffer, Operand]) -> Operand:
+    plain = one.strides == one.buffer.strides and one.shape == one.buffer.shape
+    return views.get(one.buffer, one) if plain else one
+
+
+def _as_view(item: Definition, views: Mapping[Buffer, Operand]) -> Operand | None:
+    """Give a definition that only reads elsewhere as strides, None if it is more than that."""
+    value = item.value
+    if value.op != "load" or value.attr.guarded:
+        return None
+    source = value.attr.buffer
+    form = place(value)
+    if source in views:
+        base = views[source]
+        total = Linear({}, 0)
+        for one, stride in zip(value.args, base.strides, strict=True):
+            total = total + linear(one).times(stride)
+        form, source = total, base.buffer
+        start = base.offset
+    else:
+        start = 0
+    own = {axis.scalar() for axis in item.axes}
+    if any(atom not in own for atom in form.terms):
+        return None
+    strides = tuple(form.terms.get(axis.scalar(), 0) for axis in item.axes)
+    return Operand(source, item.target.shape, strides, form.constant + start)

@@ -1,0 +1,421 @@
+"""Prints a scheduled nest as one function `void name(ptr arguments, i64 low, i64 high)`.
+
+`arguments` is an array of 64-bit words: the addresses of the buffers, then the sizes that the
+kernel needs. The function does the tasks from `low` to `high`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from symgraph.dims import Dim, Size, ceil_div
+from symgraph.errors import LoweringError
+from symgraph.graph.dtypes import is_float
+from symgraph.graph.index import Axis
+from symgraph.graph.scalar import Scalar, operands_of
+from symgraph.lower.linear import Linear, linear
+from symgraph.lower.llvm.access import Access
+from symgraph.lower.llvm.operations import philox, write
+from symgraph.lower.llvm.types import REGISTER, Reg, literal, suffix, wide
+from symgraph.lower.llvm.writer import Writer
+from symgraph.lower.loops import Accumulate, For, Let, Put, Reduce, Statement, Tasks, loops
+from symgraph.lower.monoids import combine, neutral
+from symgraph.lower.nest import Buffer, Nest, free_axes
+from symgraph.lower.schedule import Schedule
+
+LAZY = ("add", "sub", "neg", "mul", "axis", "const", "size")
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A printed kernel: its text, what its arguments are, and how many tasks it has."""
+
+    name: str
+    text: str
+    declarations: frozenset[str]
+    buffers: tuple[Buffer, ...]
+    sizes: tuple[Size, ...]
+    tasks: Size
+
+
+@dataclass
+class Frame:
+    """What is known at a place in the text: values by scalar, positions by axis, the open vector."""
+
+    values: dict[Scalar, Reg] = field(default_factory=dict)
+    parts: dict[Scalar, tuple[Reg, ...]] = field(default_factory=dict)
+    places: dict[Axis, str] = field(default_factory=dict)
+    vector: Axis | None = None
+    lanes: int = 1
+    mask: str | None = None
+
+    def inner(self) -> Frame:
+        """Give a copy for a nested block."""
+        return Frame(dict(self.values), dict(self.parts), dict(self.places), self.vector,
+                     self.lanes, self.mask)  # fmt: skip
+
+
+def print_kernel(nest: Nest, schedule: Schedule, name: str) -> Kernel:
+    """Print a flattened nest."""
+    return _Printer(nest, schedule, name).kernel()
+
+
+class _Printer:
+    def __init__(self, nest: Nest, schedule: Schedule, name: str) -> None:
+        self.nest, self.schedule = nest, schedule
+        self.w = Writer(name, "ptr %arguments, i64 %low, i64 %high")
+        self.order = nest.order()
+        self.free = free_axes(self.order)
+        self.buffers = tuple(dict.fromkeys([*nest.reads(), *nest.writes()]))
+        self.sizes: dict[Size, str] = {}
+        self.head: list[str] = []
+        self.forms: dict[Scalar, Linear] = {}
+        self.accumulators: dict[Scalar, list[tuple[str, Reg]]] = {}
+        self.access = Access(self.w, self.buffers)
+
+    def kernel(self) -> Kernel:
+        """Print everything."""
+        frame = Frame()
+        self.statements(loops(self.nest, self.schedule), frame)
+        self.w.line("ret void")
+        self.w.entry = [*self.access.loads(), *self.head, *self.w.entry]
+        return Kernel(
+            self.w.name, self.w.text(), frozenset(self.w.declared.values()), self.buffers,
+            tuple(self.sizes), self.schedule.task_count(),
+        )  # fmt: skip
+
+    # -- statements -------------------------------------------------------------------------------------
+
+    def statements(self, body: Iterable[Statement], frame: Frame) -> None:
+        """Print statements in order."""
+        for one in body:
+            if isinstance(one, Let):
+                if not (one.value.dtype == "int64" and one.value.op in LAZY):
+                    self.value(one.value, frame)
+            elif isinstance(one, Put):
+                self.put(one, frame)
+            elif isinstance(one, Tasks):
+                self.tasks(one, frame)
+            elif isinstance(one, For):
+                self.walk(one, frame, "0", self.stop(one, frame))
+            elif isinstance(one, Reduce):
+                self.reduce(one, frame)
+            else:
+                self.accumulate(one, frame)
+
+    def tasks(self, tasks: Tasks, frame: Frame) -> None:
+        """Walk the range of tasks: each is taken apart into the positions of its axes."""
+        with self.w.loop("%low", "%high") as number:
+            inner = frame.inner()
+            rest = number
+            block = self.schedule.block
+            for axis in reversed(tasks.axes):
+                count = axis.extent
+                if block and axis is self.schedule.vector:
+                    count = ceil_div(axis.extent, block)
+                if axis is tasks.axes[0]:
+                    place = rest
+                else:
+                    size = self.size(count)
+                    place = self.w.new(f"urem i64 {rest}, {size}")
+                    rest = self.w.new(f"udiv i64 {rest}, {size}")
+                inner.places[axis] = place
+            if not block:
+                self.statements(tasks.body, inner)
+                return
+            vector = self.schedule.vector
+            assert vector is not None  # a block is of the vector axis
+            start = self.w.int("mul", inner.places.pop(vector), str(block))
+            for one in tasks.body:
+                if isinstance(one, For) and one.axis is vector:
+                    whole = self.size(vector.extent)
+                    end = self.w.int("add", start, str(block))
+                    stop = self.w.call("llvm.smin.i64", "i64", f"i64 {end}", f"i64 {whole}")
+                    self.walk(one, inner, start, stop)
+                else:
+                    self.statements([one], inner)
+
+    def stop(self, loop: For, frame: Frame) -> str:
+        """Give where a loop ends."""
+        extent = self.size(loop.axis.extent)
+        if loop.stop is None:
+            return extent
+        limit = self.value(loop.stop, frame).text
+        return self.w.call("llvm.smin.i64", "i64", f"i64 {limit}", f"i64 {extent}")
+
+    def walk(self, loop: For, frame: Frame, start: str, stop: str) -> None:
+        """Print a loop; with lanes, whole vectors first and the rest under a mask."""
+        lanes = _narrow(loop.lanes, loop.axis.extent)
+        if lanes == 1:
+            with self.w.loop(start, stop) as place:
+                inner = frame.inner()
+                inner.places[loop.axis] = place
+                self.statements(loop.body, inner)
+            return
+        known = start == "0" and stop.isdigit()
+        if not known or int(stop) >= lanes:
+            with self.w.loop(start, stop, lanes) as place:
+                self.vector_body(loop, frame, place, lanes, None)
+        if known and int(stop) % lanes == 0:
+            return
+        count = self.w.int("sub", stop, start)
+        whole = self.w.new(f"and i64 {count}, {-lanes}") if not known else str(
+            int(stop) // lanes * lanes
+        )
+        place = self.w.int("add", start, whole)
+        left = self.w.int("sub", stop, place)
+
+        def rest() -> None:
+            most = self.w.splat(Reg(left, "int64"), lanes)
+            mask = self.w.new(f"icmp slt {wide('i64', lanes)} {_iota(lanes)}, {most.text}")
+            self.vector_body(loop, frame, place, lanes, mask)
+
+        if known:
+            rest()
+        else:
+            self.w.when(self.w.new(f"icmp sgt i64 {left}, 0"), rest)
+
+    def vector_body(
+        self, loop: For, frame: Frame, place: str, lanes: int, mask: str | None
+    ) -> None:
+        """Print the body for `lanes` positions from `place`."""
+        inner = frame.inner()
+        inner.places[loop.axis] = place
+        inner.vector, inner.lanes, inner.mask = loop.axis, lanes, mask
+        self.statements(loop.body, inner)
+
+    def put(self, put: Put, frame: Frame) -> None:
+        """Print a store."""
+        store = put.store
+        value = self.value(store.value, frame)
+        form = self.form(store.index[0])
+        lanes = frame.lanes if frame.vector in store.axes else 1
+        value = self.w.splat(value, lanes)
+        if lanes == 1:
+            self.access.store(store.buffer, self.offset(form, frame), value, None)
+            return
+        assert frame.vector is not None
+        step = form.coefficient(frame.vector)
+        if isinstance(step, int) and step == 1:
+            self.access.store(store.buffer, self.offset(form, frame), value, frame.mask)
+        else:
+            places = self.w.splat(self.value(store.index[0], frame), lanes)
+            self.access.scatter(store.buffer, places, value, frame.mask)
+
+    # -- reductions -------------------------------------------------------------------------------------
+
+    def reduce(self, statement: Reduce, frame: Frame) -> None:
+        """Start accumulators, run the loops, and give the results."""
+        lanes = _innermost_lanes(statement.loop)
+        for node in statement.reduces:
+            if lanes == 1 and frame.vector in self.free[node]:
+                own = frame.lanes
+            else:
+                own = lanes
+            dtypes = tuple(argument.dtype for argument in node.args)
+            self.accumulators[node] = []
+            for start in neutral(node.attr.monoid, dtypes):
+                first = literal(start.attr, start.dtype, own)
+                slot = self.w.allocate(first.type)
+                self.w.line(f"store {first}, ptr {slot}")
+                self.accumulators[node].append((slot, first))
+        self.statements([statement.loop], frame)
+        for node in statement.reduces:
+            found = [
+                Reg(self.w.new(f"load {like.type}, ptr {slot}"), like.dtype, like.lanes)
+                for slot, like in self.accumulators[node]
+            ]
+            if lanes > 1:
+                found = self.across(node, found)
+            frame.parts[node] = tuple(found)
+            frame.values[node] = found[0]
+
+    def across(self, node: Scalar, parts: list[Reg]) -> list[Reg]:
+        """Combine the lanes of accumulators: a fixed tree of halves."""
+        while parts[0].lanes > 1:
+            half = parts[0].lanes // 2
+            low, high = ([self._half(part, number, half) for part in parts] for number in (0, 1))
+            parts = self.combined(node, low, high)
+        return parts
+
+    def _half(self, part: Reg, number: int, lanes: int) -> Reg:
+        if lanes == 1:
+            return self.w.reg(f"extractelement {part}, i64 {number}", part.dtype, 1)
+        picks = ", ".join(f"i32 {number * lanes + i}" for i in range(lanes))
+        text = f"shufflevector {part}, {part.type} poison, <{lanes} x i32> <{picks}>"
+        return self.w.reg(text, part.dtype, lanes)
+
+    def combined(self, node: Scalar, first: Sequence[Reg], second: Sequence[Reg]) -> list[Reg]:
+        """Print how two partial results combine."""
+        count = len(first)
+        names = operands_of([reg.dtype for reg in (*first, *second)])
+        frame = Frame(dict(zip(names, (*first, *second))))
+        frame.lanes = first[0].lanes
+        made = combine(node.attr.monoid, tuple(names[:count]), tuple(names[count:]))
+        return [self.value(one, frame) for one in made]
+
+    def accumulate(self, statement: Accumulate, frame: Frame) -> None:
+        """Print one step of reductions."""
+        for node in statement.reduces:
+            slots = self.accumulators[node]
+            lanes = slots[0][1].lanes
+            old = [Reg(self.w.new(f"load {like.type}, ptr {slot}"), like.dtype, lanes)
+                   for slot, like in slots]  # fmt: skip
+            new = self.step(node, old, frame, lanes)
+            for (slot, like), before, after in zip(slots, old, new):
+                if frame.mask is not None and lanes == frame.lanes and lanes > 1:
+                    text = f"select {wide('i1', lanes)} {frame.mask}, {after}, {before}"
+                    after = self.w.reg(text, like.dtype, lanes)
+                self.w.line(f"store {after}, ptr {slot}")
+
+    def step(self, node: Scalar, old: list[Reg], frame: Frame, lanes: int) -> list[Reg]:
+        """Give the accumulators with one more element; a product is added with one rounding."""
+        (first, *_) = node.args
+        fused = node.attr.monoid.name == "sum" and first.op == "mul" and is_float(first.dtype)
+        if fused and first.dtype in ("float32", "float64"):
+            a, b = (self.w.splat(self.value(one, frame), lanes) for one in first.args)
+            name = f"llvm.fma.{suffix(REGISTER[first.dtype], lanes)}"
+            made = self.w.call(name, a.type, str(a), str(b), str(old[0]))
+            return [Reg(made, first.dtype, lanes)]
+        given = [self.w.splat(self.value(one, frame), lanes) for one in node.args]
+        return self.combined(node, old, given)
+
+    # -- values -----------------------------------------------------------------------------------------
+
+    def value(self, wanted: Scalar, frame: Frame) -> Reg:
+        """Give the register of a value, printing what is not there yet."""
+        found = frame.values.get(wanted)
+        if found is not None:
+            return found
+        for node in scalar_order_until(wanted, frame.values):
+            frame.values[node] = self.one(node, frame)
+        return frame.values[wanted]
+
+    def one(self, node: Scalar, frame: Frame) -> Reg:
+        """Print one scalar whose arguments are there."""
+        if node.op == "const":
+            return literal(node.attr, node.dtype)
+        if node.op == "size":
+            return Reg(self.size(node.attr), "int64")
+        if node.op == "axis":
+            return self.position(node.attr, frame)
+        if node.op == "load":
+            return self.load(node, frame)
+        if node.op == "take":
+            return frame.parts[node.args[0]][node.attr]
+        if node.op in ("reduce", "operand"):
+            raise LoweringError(f"llvm: `{node.op}` is used before its loop in {self.nest.name}.")
+        args = [frame.values[argument] for argument in node.args]
+        lanes = max((arg.lanes for arg in args), default=1)
+        args = [self.w.splat(arg, lanes) for arg in args]
+        if node.op == "philox":
+            frame.parts[node] = philox(self.w, args)
+            return frame.parts[node][0]
+        return write(self.w, node.op, args, node.dtype)
+
+    def position(self, axis: Axis, frame: Frame) -> Reg:
+        """Give the position along an axis: a vector of neighbours along the open vector axis."""
+        place = frame.places[axis]
+        if axis is not frame.vector:
+            return Reg(place, "int64")
+        base = self.w.splat(Reg(place, "int64"), frame.lanes)
+        text = f"add {wide('i64', frame.lanes)} {base.text}, {_iota(frame.lanes)}"
+        return self.w.reg(text, "int64", frame.lanes)
+
+    def load(self, node: Scalar, frame: Frame) -> Reg:
+        """Print a load: neighbours, one element for all lanes, or gathered."""
+        buffer, guarded = node.attr.buffer, node.attr.guarded
+        form = self.form(node.args[0])
+        guard = self.value(node.args[-1], frame) if guarded else None
+        fill = literal(node.attr.fill, node.dtype)
+        if frame.vector is None or frame.vector not in self.free[node]:
+            return self.access.one(buffer, self.offset(form, frame), guard, fill)
+        lanes = frame.lanes
+        step = form.coefficient(frame.vector)
+        mask = self._mask(guard, frame)
+        if isinstance(step, int) and step == 1:
+            place = self.offset(form, frame)
+            return self.access.many(buffer, place, lanes, mask, self.w.splat(fill, lanes))
+        places = self.w.splat(self.value(node.args[0], frame), lanes)
+        return self.access.gather(buffer, places, mask, self.w.splat(fill, lanes))
+
+    def _mask(self, guard: Reg | None, frame: Frame) -> str | None:
+        """Join a guard with the lanes that are in use."""
+        if guard is None:
+            return frame.mask
+        wanted = self.w.splat(guard, frame.lanes)
+        if frame.mask is None:
+            return wanted.text
+        return self.w.new(f"and {wide('i1', frame.lanes)} {frame.mask}, {wanted.text}")
+
+    # -- addresses --------------------------------------------------------------------------------------
+
+    def form(self, offset: Scalar) -> Linear:
+        """Give the affine form of an offset."""
+        found = self.forms.get(offset)
+        if found is None:
+            found = self.forms[offset] = linear(offset)
+        return found
+
+    def offset(self, form: Linear, frame: Frame) -> str:
+        """Print an offset in i64, at the first lane of the open vector."""
+        total = self.size(form.constant)
+        for atom, factor in form.terms.items():
+            if atom.op == "axis":
+                place = frame.places[atom.attr]
+            else:
+                place = self.value(atom, frame).text
+            total = self.w.int("add", total, self.w.int("mul", place, self.size(factor)))
+        return total
+
+    def size(self, size: Size) -> str:
+        """Give a size: a literal, or an argument of the kernel."""
+        if not isinstance(size, Dim):
+            return str(int(size))
+        found = self.sizes.get(size)
+        if found is None:
+            number = len(self.buffers) + len(self.sizes)
+            found = self.sizes[size] = f"%size{len(self.sizes)}"
+            self.head.append(f"  {found}_at = getelementptr i64, ptr %arguments, i64 {number}")
+            self.head.append(f"  {found} = load i64, ptr {found}_at, !invariant.load !0")
+        return found
+
+
+def scalar_order_until(wanted: Scalar, known: dict[Scalar, Reg]) -> list[Scalar]:
+    """List what a value needs beyond what is known, arguments first; addresses are not values."""
+    order: list[Scalar] = []
+    seen: set[Scalar] = set()
+    stack = [(wanted, False)]
+    while stack:
+        node, entered = stack.pop()
+        if entered:
+            order.append(node)
+        elif node not in seen and node not in known:
+            seen.add(node)
+            stack.append((node, True))
+            if node.op != "load":
+                stack.extend((argument, False) for argument in reversed(node.args))
+            elif node.attr.guarded:
+                stack.append((node.args[-1], False))
+    return order
+
+
+def _innermost_lanes(loop: For) -> int:
+    while not isinstance(loop.body[-1], Accumulate):
+        (inner,) = (one for one in loop.body[-1:] if isinstance(one, For))
+        loop = inner
+    return _narrow(loop.lanes, loop.axis.extent)
+
+
+def _narrow(lanes: int, extent: Size) -> int:
+    """Take no more lanes than an axis has positions, in powers of two."""
+    while isinstance(extent, int) and lanes > 4 and lanes // 2 >= extent:
+        lanes //= 2
+    return lanes
+
+
+def _iota(lanes: int) -> str:
+    return "<" + ", ".join(f"i64 {i}" for i in range(lanes)) + ">"
+
+

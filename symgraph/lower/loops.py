@@ -1,0 +1,162 @@
+"""Loops: a nest and its schedule as statements, in the order in which a printer writes them.
+
+Every value is computed at the outermost loop that has opened all its axes. Reductions that are
+ready at the same place and run over the same axes share a loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Union
+
+from symgraph.graph.index import Axis
+from symgraph.graph.scalar import Scalar, scalar_order
+from symgraph.lower.nest import Nest, Store, free_axes
+from symgraph.lower.schedule import Fold, Schedule
+
+
+@dataclass(frozen=True, eq=False)
+class Let:
+    """Compute a value."""
+
+    value: Scalar
+
+
+@dataclass(frozen=True, eq=False)
+class Put:
+    """Write an element."""
+
+    store: Store
+
+
+@dataclass(frozen=True, eq=False)
+class Accumulate:
+    """Take one more element into reductions."""
+
+    reduces: tuple[Scalar, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class For:
+    """Walk an axis; `lanes` > 1 walks that many positions at once, and the rest under a mask."""
+
+    axis: Axis
+    body: tuple[Statement, ...]
+    lanes: int = 1
+    stop: Scalar | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Reduce:
+    """Start reductions, run the loops that accumulate, and give their results."""
+
+    reduces: tuple[Scalar, ...]
+    loop: For
+
+
+@dataclass(frozen=True, eq=False)
+class Tasks:
+    """Walk a range of tasks, each a position along all of `axes` (a block of the vector axis)."""
+
+    axes: tuple[Axis, ...]
+    body: tuple[Statement, ...]
+
+
+Statement = Union[Let, Put, Accumulate, For, Reduce, Tasks]
+
+
+def loops(nest: Nest, schedule: Schedule) -> tuple[Statement, ...]:
+    """Give the statements of a flattened nest."""
+    return _Builder(nest, schedule).build()
+
+
+class _Builder:
+    def __init__(self, nest: Nest, schedule: Schedule) -> None:
+        self.nest, self.schedule = nest, schedule
+        self.order = nest.order()
+        self.free = free_axes(self.order)
+        self.done: set[Scalar] = set()
+        self.open: frozenset[Axis] = frozenset()
+        self.put: set[Store] = set()
+
+    def build(self) -> tuple[Statement, ...]:
+        """Hoist what needs no axis, then open the tasks and the other axes."""
+        head = self.ready()
+        tasks = self.schedule.tasks
+        rest = [one for one in self.schedule.order if one not in tasks]
+        if not tasks:
+            return (*head, *self.inside(rest))
+        vector = self.schedule.vector
+        if self.schedule.block:
+            whole = [one for one in tasks if one is not vector]
+            self.open |= frozenset(whole)
+            opened = self.ready()
+            assert vector is not None  # a block is of the vector axis
+            body = (*opened, *self.walk(vector, rest))
+        else:
+            self.open |= frozenset(tasks)
+            body = (*self.ready(), *self.inside(rest))
+        return (*head, Tasks(tasks, tuple(body)))
+
+    def inside(self, rest: Sequence[Axis]) -> list[Statement]:
+        """Write what is complete, then open the next axis."""
+        complete = [s for s in self.nest.stores if frozenset(s.axes) <= self.open]
+        found: list[Statement] = [Put(s) for s in complete if s not in self.put]
+        self.put.update(complete)
+        if rest:
+            found.extend(self.walk(rest[0], rest[1:]))
+        return found
+
+    def walk(self, one: Axis, rest: Sequence[Axis]) -> list[Statement]:
+        """Open an axis."""
+        before, known = self.open, set(self.done)
+        self.open |= {one}
+        body = [*self.ready(), *self.inside(rest)]
+        self.open, self.done = before, known
+        lanes = self.schedule.lanes if one is self.schedule.vector else 1
+        return [For(one, tuple(body), lanes, self.nest.limits.get(one))]
+
+    def ready(self, wanted: Iterable[Scalar] | None = None) -> list[Statement]:
+        """Compute all values whose axes are open; a reduction waits for those it is made of."""
+        pool = self.order if wanted is None else wanted
+        pending = [n for n in pool if n not in self.done]
+        level: dict[Scalar, int] = {}
+        for node in pending:
+            level[node] = max(
+                (level[a] + (a.op == "reduce") for a in node.args if a in level), default=0
+            )
+        waiting = [n for n in pending if self.free[n] <= self.open]
+        found: list[Statement] = []
+        for depth in sorted({level[n] for n in waiting}):
+            now = [n for n in waiting if level[n] == depth]
+            found.extend(Let(n) for n in now if n.op != "reduce")
+            self.done.update(n for n in now if n.op != "reduce")
+            found.extend(self.reduced([n for n in now if n.op == "reduce"]))
+        return found
+
+    def reduced(self, nodes: Iterable[Scalar]) -> list[Statement]:
+        """Open the loops of reductions, one for all over the same axes."""
+        groups: dict[tuple[Axis, ...], list[Scalar]] = {}
+        for node in nodes:
+            groups.setdefault(node.attr.axes, []).append(node)
+        found: list[Statement] = []
+        for axes, group in groups.items():
+            fold = self.schedule.folds[axes]
+            before, known = self.open, set(self.done)
+            loop = self.folded(fold, list(fold.axes), tuple(group))
+            self.open, self.done = before, known | set(group)
+            found.append(Reduce(tuple(group), loop))
+        return found
+
+    def folded(self, fold: Fold, axes: Sequence[Axis], group: tuple[Scalar, ...]) -> For:
+        """Open the axes of reductions from the outermost."""
+        first, *rest = axes
+        self.open |= {first}
+        body = self.ready(scalar_order([one for node in group for one in node.args]))
+        if rest:
+            body.append(self.folded(fold, rest, group))
+        else:
+            body.append(Accumulate(group))
+        lanes = 1 if rest else fold.lanes
+        return For(first, tuple(body), lanes, self.nest.limits.get(first))

@@ -1,0 +1,170 @@
+"""The plan of a graph: kernels as text, the steps in order, and the buffers between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import networkx as nx
+
+from symgraph.dims import Dim, Size
+from symgraph.graph.graph import Graph
+from symgraph.graph.leaves import Shared
+from symgraph.graph.node import Value
+from symgraph.graph.scalar import Scalar
+from symgraph.lower.approximations.table import body
+from symgraph.lower.flatten import flatten
+from symgraph.lower.fuse import Group, Item, fuse
+from symgraph.lower.layout import choose_layouts, look_through_views
+from symgraph.lower.linear import replaced, substitute
+from symgraph.lower.llvm.kernel import Kernel, print_kernel
+from symgraph.lower.memory import Interval
+from symgraph.lower.nest import Buffer, Nest, verify
+from symgraph.lower.program import LibraryCall, Program, build, nbytes, number
+from symgraph.lower.schedule import choose, work
+
+KERNEL = "kernel"  # the name under which kernels are printed, so that equal ones are equal
+
+
+@dataclass(frozen=True, eq=False)
+class KernelStep:
+    """One call of a kernel: the buffers and sizes that it is given, and how much it does."""
+
+    name: str
+    kernel: int  # in Plan.texts
+    buffers: tuple[Buffer, ...]
+    sizes: tuple[Size, ...]
+    tasks: Size
+    work: Size
+    writes: frozenset[Buffer]
+
+
+@dataclass(frozen=True, eq=False)
+class CallStep:
+    """One call of a library."""
+
+    name: str
+    call: LibraryCall
+    writes: frozenset[Buffer]
+
+    @property
+    def buffers(self) -> tuple[Buffer, ...]:
+        """The buffers that are read and written."""
+        return (*self.call.reads(), *self.call.writes)
+
+
+Step = KernelStep | CallStep
+
+
+@dataclass(eq=False)
+class Plan:
+    """Everything that runs at any sizes: nothing here depends on numbers but what was chosen."""
+
+    program: Program
+    kernels: list[Kernel] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    in_place: dict[Shared, Buffer] = field(default_factory=dict)  # updates that need no copy
+
+    def temporaries(self) -> list[Buffer]:
+        """Give the buffers that live in the arena, in the order of their first use."""
+        program = self.program
+        outside = {
+            *program.inputs.values(), *program.shared.values(), *program.constants,
+            *program.outputs, *self.in_place.values(),
+        }  # fmt: skip
+        found = dict.fromkeys(one for step in self.steps for one in step.buffers)
+        return [one for one in found if one not in outside]
+
+    def intervals(self, temporaries: Sequence[Buffer], env: Mapping[Dim, int]) -> list[Interval]:
+        """Give the bytes of temporaries and when they are live."""
+        first: dict[Buffer, int] = {}
+        last: dict[Buffer, int] = {}
+        for place, step in enumerate(self.steps):
+            for one in step.buffers:
+                first.setdefault(one, place)
+                last[one] = place
+        for one in self.program.updates.values():
+            last[one] = len(self.steps)
+        return [Interval(number(nbytes(one), env), first[one], last[one]) for one in temporaries]
+
+
+def make_plan(
+    graph: Graph, nominal: Mapping[Dim, int], chosen: Callable[[Value], bool] = lambda value: False
+) -> Plan:
+    """Give the plan of a graph; sizes that only matter for speed are those of `nominal`."""
+    program = build(graph, chosen)
+    choose_layouts(program, nominal)
+    look_through_views(program)
+    order = fuse(program, nominal)
+    plan = Plan(program)
+    items = _in_place(plan, order)
+    known: dict[str, int] = {}
+    for item in items:
+        if isinstance(item, LibraryCall):
+            plan.steps.append(CallStep(item.value.op.name, item, frozenset(item.writes)))
+            continue
+        nest = approximated(item.nest())
+        verify(nest)
+        for each in flatten(nest, nominal)[0]:
+            kernel = print_kernel(each, choose(each, nominal), KERNEL)
+            if kernel.text not in known:
+                known[kernel.text] = len(plan.kernels)
+                plan.kernels.append(kernel)
+            plan.steps.append(
+                KernelStep(
+                    each.name, known[kernel.text], kernel.buffers, kernel.sizes, kernel.tasks,
+                    work(each), frozenset(each.writes()),
+                )
+            )  # fmt: skip
+    return plan
+
+
+def approximated(nest: Nest) -> Nest:
+    """Write transcendental operations in terms of primitive ones."""
+
+    def change(node: Scalar, args: tuple[Scalar, ...]) -> Scalar | None:
+        found = body(node.op, node.dtype)
+        if found is None:
+            return None
+        new = dict(zip(found.operands, args, strict=True))
+        return replaced([found.value], new)[found.value]
+
+    return nest.changed(substitute(nest.roots, change))
+
+
+def _in_place(plan: Plan, order: nx.DiGraph) -> list[Item]:
+    """Let updates be written over what they replace, where all others have read it before."""
+    program = plan.program
+    readers: dict[Buffer, list[Any]] = {}
+    writer: dict[Buffer, Any] = {}
+    for item in order.nodes:
+        for read in item.reads():
+            readers.setdefault(read, []).append(item)
+        for written in item.writes:
+            writer[written] = item
+    for shared, new in program.updates.items():
+        old = program.shared.get(shared)
+        item = writer[new]
+        if not isinstance(item, Group) or (old is not None and not _pointwise(item, old, new)):
+            continue
+        others = [one for one in readers.get(old, []) if one is not item] if old else []
+        if any(nx.has_path(order, item, other) for other in others):
+            continue
+        order.add_edges_from((other, item) for other in others)
+        plan.in_place[shared] = new
+    place = {item: number for number, item in enumerate(order.nodes)}
+    return list(nx.lexicographical_topological_sort(order, key=lambda item: place[item]))
+
+
+def _pointwise(group: Group, old: Buffer, new: Buffer) -> bool:
+    """Tell whether a nest reads what it replaces only where it writes."""
+    nest = group.nest()
+    (store,) = (one for one in nest.stores if one.buffer is new)
+    if len(store.axes) != len(nest.axes):
+        return False
+    for node in nest.order():
+        if node.op == "load" and node.attr.buffer is old:
+            if node.attr.guarded or any(a is not b for a, b in zip(node.args, store.index)):
+                return False
+    return not any(node.op == "reduce" for node in nest.order())

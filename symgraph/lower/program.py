@@ -1,0 +1,228 @@
+"""A graph as a program: buffers, and for each what computes it.
+
+Every operation becomes either a call of a library, or a definition: an index expression whose loads
+name buffers. Composites are expanded, sizes and small constants become scalars. Nothing is fused
+here: `fuse.py` decides what is computed together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from symgraph.dims import Dim, Size, evaluate, product
+from symgraph.graph.dtypes import itemsize
+from symgraph.graph.graph import Graph
+from symgraph.graph.index import Axis, Compute, axes, load, m, position
+from symgraph.graph.leaves import Attach, Constant, Input, Item, Shared, SizeOf
+from symgraph.graph.node import Value
+from symgraph.graph.registry import F
+from symgraph.graph.scalar import Scalar, const, scalar_order
+from symgraph.graph.types import TupleType
+from symgraph.graph.walk import topological
+from symgraph.lower.linear import substitute
+from symgraph.lower.nest import Buffer, bound, buffer
+
+Chosen = Callable[[Value], bool]
+
+
+@dataclass(frozen=True, eq=False)
+class Definition:
+    """`target[axes] = value` for every position along the axes."""
+
+    target: Buffer
+    axes: tuple[Axis, ...]
+    value: Scalar
+
+    def reads(self) -> tuple[Buffer, ...]:
+        """Give the buffers that are read."""
+        loads = (n for n in scalar_order([self.value]) if n.op == "load")
+        return tuple(dict.fromkeys(n.attr.buffer for n in loads))
+
+    @property
+    def writes(self) -> tuple[Buffer, ...]:
+        """The buffers that are written."""
+        return (self.target,)
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A strided view of a buffer: an array as a library takes it. Strides count elements."""
+
+    buffer: Buffer
+    shape: tuple[Size, ...]
+    strides: tuple[Size, ...]
+    offset: Size = 0
+
+
+@dataclass(eq=False)
+class LibraryCall:
+    """An operation that a library computes."""
+
+    value: Value
+    sources: tuple[Operand, ...]
+    writes: tuple[Buffer, ...]
+
+    def reads(self) -> tuple[Buffer, ...]:
+        """Give the buffers that are read."""
+        return tuple(dict.fromkeys(one.buffer for one in self.sources))
+
+
+def operand(held: Buffer) -> Operand:
+    """Give the whole of a buffer."""
+    return Operand(held, held.shape, held.strides)
+
+
+@dataclass(eq=False)
+class Program:
+    """Items in order, and what the buffers at the borders are."""
+
+    items: list[Definition | LibraryCall] = field(default_factory=list)
+    inputs: dict[Value, Buffer] = field(default_factory=dict)
+    shared: dict[Shared, Buffer] = field(default_factory=dict)
+    constants: dict[Buffer, Any] = field(default_factory=dict)
+    outputs: list[Buffer] = field(default_factory=list)
+    updates: dict[Shared, Buffer] = field(default_factory=dict)
+    origin: dict[Buffer, Value] = field(default_factory=dict)
+
+    @property
+    def kept(self) -> set[Buffer]:
+        """The buffers that must be in memory when the program has run."""
+        return {*self.outputs, *self.updates.values()}
+
+
+def nbytes(one: Buffer) -> Size:
+    """Give the bytes of a buffer."""
+    return product(one.shape) * itemsize(one.dtype)
+
+
+def number(size: Size, env: Mapping[Dim, int]) -> int:
+    """Give a size as a number."""
+    return size if isinstance(size, int) else evaluate(size, env)
+
+
+def build(graph: Graph, chosen: Chosen = lambda value: False) -> Program:
+    """Give the program of a graph; `chosen` tells which operations a library computes."""
+    return _Builder(graph, chosen).program
+
+
+class _Builder:
+    def __init__(self, graph: Graph, chosen: Chosen) -> None:
+        self.program = Program()
+        self.chosen = chosen
+        self.known: dict[Value, tuple[Buffer, ...]] = {}
+        self.literals: dict[Buffer, Scalar] = {}
+        self.roots: set[Buffer] = set()
+        for value in graph.inputs:
+            held = buffer(value.label, value.dtype, value.shape)
+            self.program.inputs[value] = held
+            self.known[value] = (held,)
+        self.walk(graph.roots)
+        count = len(graph.outputs)
+        made = [self.border(self.known[root][0], root) for root in graph.roots]
+        self.program.outputs = made[:count]
+        self.program.updates = dict(zip(graph.updates, made[count:]))
+
+    def walk(self, roots: Sequence[Value]) -> None:
+        """Define everything that the roots need; expansions are walked in turn."""
+        for node in topological(roots, stop=self.known):
+            if node in self.known:
+                continue
+            self.known[node] = self.one(node)
+
+    def one(self, node: Value) -> tuple[Buffer, ...]:
+        """Define one value whose operands are defined."""
+        if not node.inputs:
+            leaf = node.op.leaf or isinstance(node.op, SizeOf)
+            return (self.leaf(node),) if leaf else self.expanded(node)
+        if isinstance(node.op, Item):
+            return (self.known[node.inputs[0]][node.op.index],)
+        if isinstance(node.op, Attach):
+            return self.known[node.inputs[0]]
+        if self.chosen(node):
+            sources = tuple(operand(self.whole(self.known[x][0], x)) for x in node.inputs)
+            targets = self.fresh(node)
+            self.program.items.append(LibraryCall(node, sources, targets))
+            return targets
+        return self.expanded(node)
+
+    def expanded(self, node: Value) -> tuple[Buffer, ...]:
+        """Define a value by its expansion."""
+        expansion = node.op.expand(F, *node.inputs)
+        if isinstance(expansion, Compute):
+            targets = self.fresh(node)
+            sources = [self.known[x][0] for x in node.inputs]
+            for one, target in zip(expansion.results, targets, strict=True):
+                self.define(target, one.axes, self.inlined(bound(one.value, sources)))
+            return targets
+        results = expansion if isinstance(expansion, tuple) else (expansion,)
+        self.walk(results)
+        if len(results) == 1:
+            return self.known[results[0]]
+        return tuple(self.known[result][0] for result in results)
+
+    def leaf(self, node: Value) -> Buffer:
+        """Give the buffer of a leaf; one number is written into the expressions that read it."""
+        held = buffer(node.label, node.dtype, node.shape)
+        self.program.origin[held] = node
+        if isinstance(node, Shared):
+            self.program.shared[node] = held
+        elif isinstance(node.op, Constant):
+            array = node.op.array
+            if array.size == 1:
+                self.literals[held] = const(array.item(), node.dtype)
+            self.program.constants[held] = array
+        elif isinstance(node.op, SizeOf):
+            self.literals[held] = m.cast(position(node.op.dim), node.dtype)
+        elif isinstance(node.op, Input):
+            self.program.inputs[node] = held
+        return held
+
+    def inlined(self, value: Scalar) -> Scalar:
+        """Put literals in the place of loads."""
+
+        def change(node: Scalar, args: tuple[Scalar, ...]) -> Scalar | None:
+            if node.op != "load" or node.attr.buffer not in self.literals:
+                return None
+            found = self.literals[node.attr.buffer]
+            if not node.attr.guarded:
+                return found
+            return m.select(args[-1], found, const(node.attr.fill, node.dtype))
+
+        return substitute([value], change)[value]
+
+    def whole(self, held: Buffer, value: Value) -> Buffer:
+        """Give a buffer that has memory: a size, used as an array, needs a definition."""
+        if held in self.literals and held not in self.program.constants:
+            made = buffer(held.name, held.dtype, held.shape)
+            out = axes(value.shape)
+            self.define(made, out, self.literals[held])
+            return made
+        return held
+
+    def border(self, held: Buffer, value: Value) -> Buffer:
+        """Give a buffer of its own for a root that would otherwise be a leaf's or another's."""
+        leaf = held in self.literals or any(
+            held in table.values() for table in (self.program.inputs, self.program.shared)
+        )
+        if not leaf and held not in self.program.constants and held not in self.roots:
+            self.roots.add(held)
+            return held
+        made = buffer(held.name, held.dtype, held.shape)
+        self.program.origin[made] = value
+        out = axes(value.shape)
+        self.define(made, out, self.inlined(bound(load(0, value.dtype, *out), [held])))
+        return made
+
+    def define(self, target: Buffer, out: tuple[Axis, ...], value: Scalar) -> None:
+        """Add a definition."""
+        self.program.items.append(Definition(target, out, value))
+
+    def fresh(self, node: Value) -> tuple[Buffer, ...]:
+        """Make the buffers of a value's results."""
+        types = node.type.types if isinstance(node.type, TupleType) else (node.tensor,)
+        made = tuple(buffer(node.label, type.dtype, type.shape) for type in types)
+        for one in made:
+            self.program.origin[one] = node
+        return made

@@ -1,0 +1,274 @@
+"""Schedules: where each axis of a nest runs. Chosen by small rules from what walks over neighbours.
+
+Nothing here changes what is computed except the split of long reductions, whose number of parts
+depends on sizes and not on threads, so that results do not depend on the machine's load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from symgraph.dims import Dim, Size, ceil_div, less, product
+from symgraph.dims import evaluate as evaluate_size
+from symgraph.graph.index import Axis, Reduction, axis, load, m, position, reduce, take
+from symgraph.graph.scalar import Scalar, scalar, scalar_order
+from symgraph.lower.linear import Linear, linear, replaced, substitute
+from symgraph.lower.nest import Buffer, Element, Nest, Store, buffer, free_axes
+
+LANES = 16  # one AVX-512 register of float32; the compiler halves it where registers are narrower
+BLOCK = 2048  # positions of the vector axis that a task takes where that axis is split
+ENOUGH = 64  # tasks: more than threads, so that none waits for the last
+LONG = 32768  # elements of a reduction from which on it is split
+
+
+@dataclass(frozen=True)
+class Fold:
+    """How a reduction runs: its axes from the outermost, and the lanes of the innermost."""
+
+    axes: tuple[Axis, ...]
+    lanes: int = 1
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Where the axes of a nest run.
+
+    `tasks` are the leading axes, walked by threads; where the vector axis is the last of them, a
+    task takes `block` of its positions. `folds` says how each reduction runs, by its axes.
+    """
+
+    order: tuple[Axis, ...]
+    vector: Axis | None = None
+    lanes: int = 1
+    tasks: tuple[Axis, ...] = ()
+    block: int = 0
+    folds: Mapping[tuple[Axis, ...], Fold] = field(default_factory=dict)
+
+    def task_count(self) -> Size:
+        """Give the number of tasks."""
+        count: Size = 1
+        for one in self.tasks:
+            split = one is self.vector
+            count = count * (ceil_div(one.extent, self.block) if split else one.extent)
+        return count
+
+
+def choose(nest: Nest, nominal: Mapping[Dim, int]) -> Schedule:
+    """Choose a schedule for a flattened nest at nominal sizes."""
+    return _Chooser(nest, nominal).schedule()
+
+
+class _Chooser:
+    def __init__(self, nest: Nest, nominal: Mapping[Dim, int]) -> None:
+        self.nest, self.nominal = nest, nominal
+        self.order = nest.order()
+        self.free = free_axes(self.order)
+        self.loads = [(n, linear(n.args[0])) for n in self.order if n.op == "load"]
+        self.reduces = [n for n in self.order if n.op == "reduce"]
+
+    def size(self, extent: Size) -> int:
+        """Give a size at the nominal sizes."""
+        return extent if isinstance(extent, int) else evaluate_size(extent, self.nominal)
+
+    def schedule(self) -> Schedule:
+        """Choose the vector axis, the order, the tasks, and how reductions run."""
+        vector = self._vector()
+        order = self._order(vector)
+        lanes = self._lanes(self.order) if vector is not None else 1
+        tasks, block = self._tasks(order, vector, lanes)
+        return Schedule(order, vector, lanes, tasks, block, self._folds(vector))
+
+    # -- the vector axis ----------------------------------------------------------------------------
+
+    def _vector(self) -> Axis | None:
+        scores = {one: self._score(one) for one in self.nest.axes}
+        best = max(scores, key=lambda one: scores[one], default=None)
+        if best is None:
+            return None
+        if scores[best] <= 0 and any(best in self.free[n] for n in self.reduces):
+            return None
+        return best
+
+    def _score(self, one: Axis) -> float:
+        """Prefer the axis along which most accesses are contiguous."""
+        total = 0.0
+        for store in self.nest.stores:
+            if one in store.axes:
+                total += 3 if _neighbours(linear(store.index[0]), one) else -6
+        for node, form in self.loads:
+            if one in self.free[node]:
+                total += 2 if _neighbours(form, one) else -4
+        if self.size(one.extent) < 4:
+            total -= 3
+        return total
+
+    # -- order and tasks ----------------------------------------------------------------------------
+
+    def _order(self, vector: Axis | None) -> tuple[Axis, ...]:
+        """Put the axes of short stores and of reductions' results first, the vector axis last."""
+        own = self.nest.axes
+        kept = [frozenset(own) & self.free[n] for n in self.reduces]
+        partial = [k for k in kept if len(k) < len(own)]
+
+        def rank(one: Axis) -> tuple[int, int, bool]:
+            stores = sum(one in store.axes for store in self.nest.stores)
+            return -stores, -sum(one in k for k in partial), one is vector
+
+        return tuple(sorted(own, key=rank))
+
+    def _tasks(
+        self, order: Sequence[Axis], vector: Axis | None, lanes: int
+    ) -> tuple[tuple[Axis, ...], int]:
+        shared = [one for one in order if all(one in s.axes for s in self.nest.stores)]
+        count, tasks = 1, []
+        for one in order:
+            if one not in shared or count >= ENOUGH:
+                break
+            tasks.append(one)
+            if one is vector:
+                inner = any(one in self.free[n] for n in self.reduces)
+                last = one is order[-1]
+                block = BLOCK if last and not inner else lanes
+                while block > lanes and count * self.size(one.extent) < block * ENOUGH // 4:
+                    block //= 2
+                return tuple(tasks), max(block, lanes)
+            count *= self.size(one.extent)
+        return tuple(tasks), 0
+
+    # -- reductions ---------------------------------------------------------------------------------
+
+    def _folds(self, vector: Axis | None) -> dict[tuple[Axis, ...], Fold]:
+        """Let reductions use lanes unless they stand inside a loop that does; outer ones first."""
+        inside = set() if vector is None else {vector}
+        found: dict[tuple[Axis, ...], Fold] = {}
+        for node in reversed(self.reduces):
+            axes = node.attr.axes
+            if self.free[node] & inside:
+                found[axes] = Fold(axes)
+            elif axes not in found:
+                found[axes] = self._fold(node)
+                if found[axes].lanes > 1:
+                    inside.add(found[axes].axes[-1])
+        return found
+
+    def _fold(self, node: Scalar) -> Fold:
+        axes: tuple[Axis, ...] = node.attr.axes
+        inside = set(scalar_order(node.args))
+
+        def score(one: Axis) -> float:
+            total = 0.5
+            for each, form in self.loads:
+                if each in inside and one in self.free[each]:
+                    total += 2 if _neighbours(form, one) else -4
+            return total - (3 if self.size(one.extent) < 4 else 0)
+
+        best = max(axes, key=score)
+        if score(best) <= 0 and self.loads:
+            return Fold(axes)
+        rest = tuple(one for one in axes if one is not best)
+        return Fold((*rest, best), self._lanes(scalar_order(node.args), folding=True))
+
+    def _lanes(self, nodes: Sequence[Scalar], folding: bool = False) -> int:
+        """Take wider vectors for short bodies: several registers hide the latency."""
+        work = sum(n.op not in ("const", "axis", "size", "load") for n in nodes)
+        if folding and work <= 6:
+            return 4 * LANES
+        return 2 * LANES if work <= 40 else LANES
+
+
+def _neighbours(form: Linear, one: Axis) -> bool:
+    """Tell whether steps along an axis are steps of one element."""
+    step = form.coefficient(one)
+    return isinstance(step, int) and step == 1
+
+
+# -- long reductions ----------------------------------------------------------------------------------
+
+
+def split(nest: Nest, nominal: Mapping[Dim, int]) -> tuple[list[Nest], list[Buffer]]:
+    """Cut long reductions that few tasks would share into parts, and a nest that joins them.
+
+    Gives the nests in order and the buffers between them.
+    """
+    order = nest.order()
+    reduces = [n for n in order if n.op == "reduce"]
+    if not reduces or nest.limits or not _splits(nest, reduces, nominal):
+        return [nest], []
+
+    def size(extent: Size) -> int:
+        return extent if isinstance(extent, int) else evaluate_size(extent, nominal)
+
+    axes = reduces[0].attr.axes
+    total = size(product([one.extent for one in axes]))
+    longest = max(axes, key=lambda one: size(one.extent))
+    outer = axes[0] if size(axes[0].extent) >= ENOUGH else longest
+    parts = max(2, min(ENOUGH, total // (LONG // 2), size(outer.extent)))
+    chunk = ceil_div(outer.extent, parts)
+    part, inner = axis(parts, "part"), axis(chunk, f"{outer.name}_")
+    start = m.mul(part.scalar(), position(chunk))
+    moved = {outer.scalar(): m.add(start, inner.scalar())}
+    limit = m.sub(position(outer.extent), start)
+    stores: list[Store] = []
+    between: list[Buffer] = []
+    joined: dict[Scalar, Scalar] = {}
+    attr = Reduction(reduces[0].attr.monoid, axes)
+    for node in reduces:
+        own = tuple(inner if one is outer else one for one in node.attr.axes)
+        done = replaced(node.args, moved)
+        attr = Reduction(node.attr.monoid, own)
+        partial = scalar("reduce", [done[a] for a in node.args], node.dtype, attr)
+        over = axis(parts, "part")
+        pieces = []
+        for number, argument in enumerate(node.args):
+            value = partial if len(node.args) == 1 else take(partial, number, argument.dtype)
+            shape = (parts, *(one.extent for one in nest.axes))
+            held = buffer(f"parts{len(between)}", argument.dtype, shape)
+            between.append(held)
+            index = (part.scalar(), *(one.scalar() for one in nest.axes))
+            stores.append(Store(held, (part, *nest.axes), index, value))
+            place = (over.scalar(), *(one.scalar() for one in nest.axes))
+            pieces.append(scalar("load", place, argument.dtype, Element(held)))
+        joined[node] = scalar(
+            "reduce", pieces, node.dtype, Reduction(node.attr.monoid, (over,))
+        )
+    first = Nest(f"{nest.name}_parts", (part, *nest.axes), tuple(stores), {inner: limit})
+    return [first, nest.changed(replaced(nest.roots, joined))], between
+
+
+def _splits(nest: Nest, reduces: Sequence[Scalar], nominal: Mapping[Dim, int]) -> bool:
+    """Tell whether all reductions are alike, independent, long, and too few run at once."""
+    axes = reduces[0].attr.axes
+    if any(n.attr.axes != axes for n in reduces):
+        return False
+    for node in reduces:
+        if any(n.op == "reduce" for n in scalar_order(node.args)):
+            return False
+    if any(len(store.axes) != len(nest.axes) for store in nest.stores):
+        return False
+    free = free_axes(nest.order())
+    if any(free[n] != frozenset(nest.axes) for n in reduces):
+        return False
+
+    def size(extent: Size) -> int:
+        return extent if isinstance(extent, int) else evaluate_size(extent, nominal)
+
+    kept = size(product([one.extent for one in nest.axes]))
+    over = size(product([one.extent for one in axes]))
+    return kept // LANES < ENOUGH // 4 and kept * over >= LONG and over >= ENOUGH
+
+
+def work(nest: Nest) -> Size:
+    """Give a measure of what a nest does: scalar operations of all positions."""
+    order = nest.order()
+    free = free_axes(order)
+    inner = {one for n in order if n.op == "reduce" for one in n.attr.axes}
+    total: Size = 0
+    for node in order:
+        if node.op not in ("const", "size", "axis", "take"):
+            axes = free[node] & (set(nest.axes) | inner)
+            over = node.attr.axes if node.op == "reduce" else ()
+            total = total + product([one.extent for one in (*axes, *over)])
+    return total
+
+
