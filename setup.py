@@ -18,6 +18,7 @@ CHECKPOINTS = ["safetensors>=0.4.3"]
 MODELS = ["pillow>=10", "scikit-learn>=1.4", "matplotlib>=3.8", "rich>=13", *CHECKPOINTS]
 # The wheel of oneDNN that loads with nothing but libgomp; newer ones are SYCL builds.
 CPU = [
+    "llvmlite>=0.50",
     "cffi>=1.16",
     'onednn-cpu-gomp==2023.2.0; sys_platform == "linux" and platform_machine == "x86_64"',
 ]

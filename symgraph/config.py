@@ -178,12 +178,16 @@ def _memory(value: object, text: bool) -> int | None:
         raise ValueError(f"None or {problem}") from None
 
 
-def _file(value: object, text: bool) -> str:
-    wanted = 'the path of a file, "none", or "" to search for it'
-    path = os.fspath(value) if isinstance(value, str | os.PathLike) else None
-    if not isinstance(path, str) or "\0" in path:
-        raise ValueError(wanted)
-    return "none" if path.lower() == "none" else path
+def _path(word: str, wanted: str) -> Callable[[object, bool], str]:
+    """A path, the empty text, or a word that is no path, in any case."""
+
+    def check(value: object, text: bool) -> str:
+        path = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+        if not isinstance(path, str) or "\0" in path:
+            raise ValueError(wanted)
+        return word if path.lower() == word else path
+
+    return check
 
 
 class Config:
@@ -211,9 +215,21 @@ class Config:
     memory_limit = Setting[int | None](
         None, "the bytes that a function may need; None: the machine's memory", _memory
     )
+    backend = Setting(
+        "auto",
+        "what functions run on; auto: cpu, compiled, where llvmlite is installed, else reference",
+        _one_of("auto", "cpu", "reference"),
+    )
     seed = Setting[int | None](None, "the seed of all randomness; None draws a fresh one", _seed)
     onednn = Setting(
-        "", "the path of oneDNN's libdnnl.so.3; none: do without it; empty: search for it", _file
+        "",
+        "the path of oneDNN's libdnnl.so.3; none: do without it; empty: search for it",
+        _path("none", 'the path of a file, "none", or "" to search for it'),
+    )
+    cache = Setting(
+        "",
+        "the folder of compiled code; off: keep none; empty: the user's cache folder",
+        _path("off", 'the path of a folder, "off", or "" for the user\'s cache folder'),
     )
 
     def __call__(self, **settings: object) -> AbstractContextManager[None]:

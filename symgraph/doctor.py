@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from symgraph._version import __version__
+from symgraph.backends.cpu.threads import usable_cores
 from symgraph.config import config
 
 # Linux tells these in files. A test points them elsewhere.
@@ -79,13 +80,6 @@ def diagnose() -> list[Finding]:
 def cpu_model() -> str:
     """Name the processor, as `Intel(R) Xeon(R) Processor`."""
     return _cpu_fields().get("model name") or platform.processor() or platform.machine()
-
-
-def usable_cores() -> int:
-    """Count the cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _python() -> Iterable[Finding]:

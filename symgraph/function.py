@@ -8,10 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import symgraph.passes.standard  # noqa: F401 - registers the standard passes
-from symgraph.backends.reference import ReferenceExecutor
+from symgraph.backends.cpu.compiler import unavailable
+from symgraph.config import config
 from symgraph.dims import Dim, is_symbol
 from symgraph.errors import (
     ArgumentTypeError,
+    DeviceError,
     DTypeError,
     GraphError,
     InputError,
@@ -28,9 +30,10 @@ from symgraph.graph.walk import leaves, rebuild
 from symgraph.passes.manager import Pass, pipeline, run_passes
 from symgraph.passes.rules import Rule
 from symgraph.runtime.binding import Binder
-from symgraph.runtime.commit import Owner, commit
 from symgraph.runtime.feeds import Feeds, convert, merge_named
 from symgraph.runtime.guard import NanGuard
+from symgraph.runtime.interpreted import InterpretedExecutor
+from symgraph.runtime.native import NativeExecutor
 
 # Functions that share variables take turns: each sees all updates of another's call, or none.
 _state = threading.RLock()
@@ -54,6 +57,7 @@ class Function:
         structure: Any,
         passes: Iterable[Pass] = (),
         nan_guard: bool = False,
+        backend: str = "reference",
     ) -> None:
         self.name = name
         self.graph = graph
@@ -63,7 +67,11 @@ class Function:
         self._structure = structure
         self._feeds = Feeds(name, graph.inputs)
         self._binder = Binder(name, graph, built.guards())
-        self._executor = ReferenceExecutor(graph)
+        self._executor: NativeExecutor | InterpretedExecutor
+        if backend == "cpu" and not nan_guard:
+            self._executor = NativeExecutor(graph)
+        else:
+            self._executor = InterpretedExecutor(graph)
         self._shared = graph.shared
         self._lock = _state if self._shared else threading.RLock()
         self._process = os.getpid()
@@ -72,6 +80,11 @@ class Function:
     def inputs(self) -> tuple[Value, ...]:
         """The declared inputs."""
         return self.graph.inputs
+
+    @property
+    def backend(self) -> str:
+        """What this function runs on: "cpu" (compiled) or "reference"."""
+        return self._executor.name
 
     @property
     def history(self) -> tuple[Step, ...]:
@@ -96,14 +109,11 @@ class Function:
             )
         with self._lock:
             env = self._binder.bind(feeds, given)
-            watch = NanGuard(self.name) if self.nan_guard else None
-            results = self._executor.run(feeds, env, watch)
-            count = len(self.graph.outputs)
-            held = [shared.storage.array for shared in self._shared]
-            owner = Owner([*feeds.values(), *held])
-            new = [owner.own(array) for array in results[count:]]
-            outputs = [owner.own(array) for array in results[:count]]
-            commit(tuple(self.graph.updates), new)
+            if isinstance(self._executor, NativeExecutor):
+                outputs = self._executor.run(feeds, env)
+            else:
+                watch = NanGuard(self.name) if self.nan_guard else None
+                outputs = self._executor.run(feeds, env, watch)
         return _packed(self._structure, outputs)
 
     def __reduce__(self) -> Any:
@@ -126,13 +136,15 @@ def function(
     name: str = "function",
     passes: Iterable[Pass | Rule] = (),
     nan_guard: bool = False,
+    backend: str | None = None,
 ) -> Function:
     """Compile: `outputs` as a function of `inputs`, writing `updates` of shared variables.
 
     `outputs` is a value, a sequence, a mapping (its keys come back), or None. `givens` replaces
     values by others of the same type before compiling. `passes` are passes and rules that run
     besides the standard ones. With `nan_guard` a call raises `NotFiniteError`, which names the
-    first value that is not finite, and updates nothing.
+    first value that is not finite, and updates nothing; it runs on the reference. `backend` is
+    "cpu", "reference" or "auto" (`config.backend`).
     Raises `GraphError` for an input that is missing or not an input, and `ShapeError` or
     `DTypeError` for updates and givens of another type.
 
@@ -168,7 +180,25 @@ def function(
     planned = pipeline(passes)
     graph = run_passes(built, planned)
     _check_passes(graph, name)
-    return Function(name, graph, built, structure, planned, nan_guard)
+    return Function(name, graph, built, structure, planned, nan_guard, _backend(name, backend))
+
+
+def _backend(name: str, wanted: str | None) -> str:
+    """Give "cpu" or "reference"; raises where compiled code is asked for and cannot be made."""
+    if wanted is not None and wanted not in ("auto", "cpu", "reference"):
+        raise ArgumentTypeError(
+            f"{name}: there is no backend {wanted!r:.60}.", fix='"cpu", "reference" or "auto"'
+        )
+    chosen = config.backend if wanted is None else wanted
+    if chosen == "reference":
+        return chosen
+    problem = unavailable()
+    if problem and chosen == "cpu":
+        raise DeviceError(
+            f"{name}: the backend cpu cannot be used: {problem}.",
+            fix="pip install 'symgraph[cpu]', or backend=\"reference\"",
+        )
+    return "reference" if problem else "cpu"
 
 
 def _inputs(inputs: Sequence[Value], name: str) -> list[Value]:
@@ -319,7 +349,7 @@ def eval(value: Value, feeds: Any = None, /, **named: Any) -> Array:
         # an input of which only the sizes are needed is no leaf of the value
         if isinstance(key, Value) and isinstance(key.op, Input) and key not in set(needed):
             needed.append(key)
-    compiled = function(needed, value, name="eval")
+    compiled = function(needed, value, name="eval", backend="reference")
     arrays: dict[Value, Array] = {}
     sizes: dict[Dim, int] = {}
     for key, given in merge_named(feeds, named).items():

@@ -71,6 +71,14 @@ class Op:
         """
         raise GradError(f"{self.name}: the operation has no gradient.")
 
+    def legal(self, F: Functions, *xs: Value) -> Value | None:
+        """Give a bool of the graph that is true where `ref` accepts the numbers of its operands.
+
+        None where it takes all. A backend whose kernels cannot raise looks at it before the first
+        write, and lets the reference say what is wrong.
+        """
+        return None
+
     def expand(self, F: Functions, *xs: Value) -> Value | tuple[Value, ...] | Compute:
         """Give the operation as other operations, or as one index expression."""
         raise PassError(f"{self.name}: the operation has no `expand`.")

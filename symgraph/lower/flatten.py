@@ -11,9 +11,9 @@ import itertools
 from collections.abc import Iterable, Mapping
 
 from symgraph.dims import Dim, Size, equal, less
-from symgraph.graph.index import Axis, axis, m, position
+from symgraph.graph.index import Axis, axis, position
 from symgraph.graph.scalar import Scalar, scalar, scalar_order
-from symgraph.lower.linear import Linear, ZERO, linear, replaced, substitute
+from symgraph.lower.linear import ZERO, Linear, linear, replaced, substitute
 from symgraph.lower.monoids import combine
 from symgraph.lower.nest import Buffer, Nest, Store, free_axes, offset, place
 from symgraph.lower.schedule import split
@@ -31,7 +31,7 @@ def flatten(nest: Nest, nominal: Mapping[Dim, int]) -> tuple[list[Nest], list[Bu
     return [collapse(offsets(each)) for each in nests], between
 
 
-# -- windows ----------------------------------------------------------------------------------------
+# -- windows ---------------------------------------------------------------------------------------
 
 
 def unroll(nest: Nest) -> Nest:
@@ -39,7 +39,8 @@ def unroll(nest: Nest) -> Nest:
 
     def change(node: Scalar, args: tuple[Scalar, ...]) -> Scalar | None:
         if node.op == "take" and args[0].op == "parts":
-            return args[0].args[node.attr]
+            part: Scalar = args[0].args[node.attr]
+            return part
         if node.op != "reduce" or not _is_window(node, args, nest.limits):
             return None
         taps = list(itertools.product(*(range(one.extent) for one in node.attr.axes)))
@@ -79,7 +80,7 @@ def _slides(args: Iterable[Scalar], taps: set[Axis]) -> bool:
     return False
 
 
-# -- offsets ----------------------------------------------------------------------------------------
+# -- offsets ---------------------------------------------------------------------------------------
 
 
 def offsets(nest: Nest) -> Nest:
@@ -109,7 +110,7 @@ def offsets(nest: Nest) -> Nest:
     return Nest(nest.name, nest.axes, stores, limits)
 
 
-# -- axes -------------------------------------------------------------------------------------------
+# -- axes ------------------------------------------------------------------------------------------
 
 
 def share_reductions(nest: Nest) -> Nest:
@@ -231,9 +232,7 @@ def _contiguous(forms: Iterable[Linear], outer: Axis, inner: Axis) -> bool:
     return True
 
 
-def _reduced_pair(
-    nest: Nest, node: Scalar, forms: list[Linear]
-) -> tuple[Axis, Axis] | None:
+def _reduced_pair(nest: Nest, node: Scalar, forms: list[Linear]) -> tuple[Axis, Axis] | None:
     """Give two axes of a reduction that can be joined in all reductions that have one of them."""
     own = node.attr.axes
     others = [n.attr.axes for n in nest.order() if n.op == "reduce"]

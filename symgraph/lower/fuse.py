@@ -59,7 +59,7 @@ def fuse(program: Program, nominal: Mapping[Dim, int]) -> nx.DiGraph:
     return _Fuser(program, nominal).items()
 
 
-# -- legality -------------------------------------------------------------------------------------------
+# -- legality --------------------------------------------------------------------------------------
 
 
 def put_inside(value: Scalar, inner: Mapping[Buffer, Definition]) -> Scalar:
@@ -109,7 +109,7 @@ def waits_between(order: nx.DiGraph, first: Iterable[object], last: object) -> b
     return bool(below & after)
 
 
-# -- profit ---------------------------------------------------------------------------------------------
+# -- profit ----------------------------------------------------------------------------------------
 
 
 def cost(value: Scalar) -> float:
@@ -150,7 +150,7 @@ class _Fuser:
             total *= number(one, self.nominal)
         return total
 
-    # -- putting definitions into their readers -----------------------------------------------------------
+    # -- putting definitions into their readers ----------------------------------------------------
 
     def items(self) -> nx.DiGraph:
         """Inline, then group."""
@@ -228,7 +228,7 @@ class _Fuser:
                 return False
         return True
 
-    # -- nests ----------------------------------------------------------------------------------------------
+    # -- nests -------------------------------------------------------------------------------------
 
     def grouped(self, stored: Sequence[Definition | LibraryCall]) -> nx.DiGraph:
         """Let definitions share nests where that is legal and pays; give all in order."""
@@ -289,6 +289,9 @@ class _Fuser:
 
     def share(self, group: Group, one: Definition, reads: Iterable[Buffer]) -> bool:
         """Tell whether two nests read the same things, and reduce alike."""
+        checks = set(self.program.checks)  # they come before any write
+        if (one.target in checks) != any(written in checks for written in group.writes):
+            return False
         mine = has_reduction(one.value)
         theirs = any(has_reduction(store.value) for store in group.stores)
         if mine != theirs and self.size(axis.extent for axis in one.axes) < ROWS * 16:
@@ -299,7 +302,7 @@ class _Fuser:
         return any(read in written for read in reads) or bool(set(group.reads()) & set(reads))
 
     def moved(self, group: Group, one: Definition) -> Scalar | None:
-        """Give the value on the axes of a nest, its own results read as values; None if it cannot."""
+        """Give the value on the axes of a nest, its results read as values; None if it cannot."""
         new = {a.scalar(): b.scalar() for a, b in zip(one.axes, group.axes)}
         value = replaced([one.value], new)[one.value]
         stores = {store.buffer: store for store in group.stores}
@@ -325,4 +328,3 @@ def _same_axes(first: Sequence[Axis], second: Sequence[Axis]) -> bool:
 
 def _is_one(step: Size | None) -> bool:
     return isinstance(step, int) and step == 1
-

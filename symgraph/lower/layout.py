@@ -16,14 +16,22 @@ from symgraph.dims import Dim, Size, product
 from symgraph.graph.scalar import scalar_order
 from symgraph.lower.linear import Linear, linear
 from symgraph.lower.nest import Buffer, place
-from symgraph.lower.program import Definition, LibraryCall, Operand, Program, nbytes, number
+from symgraph.lower.program import (
+    Definition,
+    LibraryCall,
+    Operand,
+    Program,
+    nbytes,
+    number,
+    operand,
+)
 
 PLAIN, LIBRARY = "plain", "library"
 
 
 def channels_innermost(shape: tuple[Size, ...]) -> tuple[Size, ...]:
     """Give the strides of (batch, channels, *sizes) with the channels innermost."""
-    batch, channels, *sizes = shape
+    channels, sizes = shape[1], shape[2:]
     inner = [product((*sizes[d + 1 :], channels)) for d in range(len(sizes))]
     return (product((channels, *sizes)), 1, *inner)
 
@@ -39,9 +47,7 @@ def choose_layouts(program: Program, nominal: Mapping[Dim, int]) -> None:
             one.strides = channels_innermost(one.shape)
     for item in program.items:
         if isinstance(item, LibraryCall):
-            item.sources = tuple(
-                Operand(each.buffer, each.shape, each.buffer.strides) for each in item.sources
-            )
+            item.sources = tuple(operand(each.buffer) for each in item.sources)
 
 
 def _preferences(program: Program, nominal: Mapping[Dim, int]) -> nx.DiGraph:
@@ -123,8 +129,7 @@ def look_through_views(program: Program) -> None:
 
 
 def _seen(one: Operand, views: Mapping[Buffer, Operand]) -> Operand:
-    plain = one.strides == one.buffer.strides and one.shape == one.buffer.shape
-    return views.get(one.buffer, one) if plain else one
+    return views.get(one.buffer, one) if one.whole else one
 
 
 def _as_view(item: Definition, views: Mapping[Buffer, Operand]) -> Operand | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Union
 
 from symgraph.graph.index import Axis
 from symgraph.graph.scalar import Scalar, scalar_order
@@ -63,7 +62,7 @@ class Tasks:
     body: tuple[Statement, ...]
 
 
-Statement = Union[Let, Put, Accumulate, For, Reduce, Tasks]
+Statement = Let | Put | Accumulate | For | Reduce | Tasks
 
 
 def loops(nest: Nest, schedule: Schedule) -> tuple[Statement, ...]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from symgraph.errors import LoweringError
 from symgraph.graph.dtypes import DType, is_float, numpy_dtype
 from symgraph.graph.index import Monoid, m
 from symgraph.graph.scalar import Scalar, const
-
-import numpy as np
 
 Parts = tuple[Scalar, ...]
 

@@ -95,9 +95,7 @@ class Nest:
 
     def reads(self) -> tuple[Buffer, ...]:
         """Give the buffers that are read, each once."""
-        return tuple(
-            dict.fromkeys(n.attr.buffer for n in self.order() if n.op == "load")
-        )
+        return tuple(dict.fromkeys(n.attr.buffer for n in self.order() if n.op == "load"))
 
     def writes(self) -> tuple[Buffer, ...]:
         """Give the buffers that are written."""

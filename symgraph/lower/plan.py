@@ -54,13 +54,28 @@ class CallStep:
         return (*self.call.reads(), *self.call.writes)
 
 
-Step = KernelStep | CallStep
+@dataclass(frozen=True, eq=False)
+class CheckStep:
+    """Ends the step, with nothing written, unless a bool holds."""
+
+    condition: Buffer
+    name: str = "check"
+    writes: frozenset[Buffer] = frozenset()
+
+    @property
+    def buffers(self) -> tuple[Buffer, ...]:
+        """The buffers that are read."""
+        return (self.condition,)
+
+
+Step = KernelStep | CallStep | CheckStep
 
 
 @dataclass(eq=False)
 class Plan:
     """Everything that runs at any sizes: nothing here depends on numbers but what was chosen."""
 
+    graph: Graph
     program: Program
     kernels: list[Kernel] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
@@ -97,9 +112,10 @@ def make_plan(
     choose_layouts(program, nominal)
     look_through_views(program)
     order = fuse(program, nominal)
-    plan = Plan(program)
+    plan = Plan(graph, program)
     items = _in_place(plan, order)
     known: dict[str, int] = {}
+    checks = set(program.checks)
     for item in items:
         if isinstance(item, LibraryCall):
             plan.steps.append(CallStep(item.value.op.name, item, frozenset(item.writes)))
@@ -117,6 +133,7 @@ def make_plan(
                     work(each), frozenset(each.writes()),
                 )
             )  # fmt: skip
+        plan.steps.extend(CheckStep(one) for one in item.writes if one in checks)
     return plan
 
 
@@ -151,7 +168,10 @@ def _in_place(plan: Plan, order: nx.DiGraph) -> list[Item]:
         others = [one for one in readers.get(old, []) if one is not item] if old else []
         if any(nx.has_path(order, item, other) for other in others):
             continue
-        order.add_edges_from((other, item) for other in others)
+        before = {writer[one] for one in program.checks} - {item}
+        if any(nx.has_path(order, item, one) for one in before):
+            continue
+        order.add_edges_from((other, item) for other in (*others, *before))
         plan.in_place[shared] = new
     place = {item: number for number, item in enumerate(order.nodes)}
     return list(nx.lexicographical_topological_sort(order, key=lambda item: place[item]))
@@ -164,7 +184,10 @@ def _pointwise(group: Group, old: Buffer, new: Buffer) -> bool:
     if len(store.axes) != len(nest.axes):
         return False
     for node in nest.order():
+        if node.op == "reduce":
+            return False
         if node.op == "load" and node.attr.buffer is old:
-            if node.attr.guarded or any(a is not b for a, b in zip(node.args, store.index)):
+            same = all(a is b for a, b in zip(node.args, store.index))
+            if node.attr.guarded or not same:
                 return False
-    return not any(node.op == "reduce" for node in nest.order())
+    return True

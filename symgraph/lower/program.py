@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from symgraph.dims import Dim, Size, evaluate, product
+from symgraph.dims import Dim, Size, collect_guards, evaluate, product
 from symgraph.graph.dtypes import itemsize
 from symgraph.graph.graph import Graph
 from symgraph.graph.index import Axis, Compute, axes, load, m, position
@@ -54,6 +54,7 @@ class Operand:
     shape: tuple[Size, ...]
     strides: tuple[Size, ...]
     offset: Size = 0
+    whole: bool = False  # of the shape and the strides of its buffer
 
 
 @dataclass(eq=False)
@@ -71,7 +72,7 @@ class LibraryCall:
 
 def operand(held: Buffer) -> Operand:
     """Give the whole of a buffer."""
-    return Operand(held, held.shape, held.strides)
+    return Operand(held, held.shape, held.strides, whole=True)
 
 
 @dataclass(eq=False)
@@ -84,12 +85,13 @@ class Program:
     constants: dict[Buffer, Any] = field(default_factory=dict)
     outputs: list[Buffer] = field(default_factory=list)
     updates: dict[Shared, Buffer] = field(default_factory=dict)
+    checks: list[Buffer] = field(default_factory=list)  # bools that must hold before any write
     origin: dict[Buffer, Value] = field(default_factory=dict)
 
     @property
     def kept(self) -> set[Buffer]:
         """The buffers that must be in memory when the program has run."""
-        return {*self.outputs, *self.updates.values()}
+        return {*self.outputs, *self.updates.values(), *self.checks}
 
 
 def nbytes(one: Buffer) -> Size:
@@ -104,7 +106,8 @@ def number(size: Size, env: Mapping[Dim, int]) -> int:
 
 def build(graph: Graph, chosen: Chosen = lambda value: False) -> Program:
     """Give the program of a graph; `chosen` tells which operations a library computes."""
-    return _Builder(graph, chosen).program
+    with collect_guards():  # they belong to the graph's nodes, not to their expansions
+        return _Builder(graph, chosen).program
 
 
 class _Builder:
@@ -123,6 +126,10 @@ class _Builder:
         made = [self.border(self.known[root][0], root) for root in graph.roots]
         self.program.outputs = made[:count]
         self.program.updates = dict(zip(graph.updates, made[count:]))
+        checks = [node.op.legal(F, *node.inputs) for node in graph.values]
+        wanted = list(dict.fromkeys(one for one in checks if one is not None))
+        self.walk(wanted)
+        self.program.checks = [self.border(self.known[one][0], one) for one in wanted]
 
     def walk(self, roots: Sequence[Value]) -> None:
         """Define everything that the roots need; expansions are walked in turn."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from symgraph.dims import Dim, Size, ceil_div, less, product
+from symgraph.dims import Dim, Size, ceil_div, product
 from symgraph.dims import evaluate as evaluate_size
-from symgraph.graph.index import Axis, Reduction, axis, load, m, position, reduce, take
+from symgraph.graph.index import Axis, Reduction, axis, m, position, take
 from symgraph.graph.scalar import Scalar, scalar, scalar_order
-from symgraph.lower.linear import Linear, linear, replaced, substitute
+from symgraph.lower.linear import Linear, linear, replaced
 from symgraph.lower.nest import Buffer, Element, Nest, Store, buffer, free_axes
 
 LANES = 16  # one AVX-512 register of float32; the compiler halves it where registers are narrower
@@ -79,7 +79,7 @@ class _Chooser:
         tasks, block = self._tasks(order, vector, lanes)
         return Schedule(order, vector, lanes, tasks, block, self._folds(vector))
 
-    # -- the vector axis ----------------------------------------------------------------------------
+    # -- the vector axis ---------------------------------------------------------------------------
 
     def _vector(self) -> Axis | None:
         scores = {one: self._score(one) for one in self.nest.axes}
@@ -103,7 +103,7 @@ class _Chooser:
             total -= 3
         return total
 
-    # -- order and tasks ----------------------------------------------------------------------------
+    # -- order and tasks ---------------------------------------------------------------------------
 
     def _order(self, vector: Axis | None) -> tuple[Axis, ...]:
         """Put the axes of short stores and of reductions' results first, the vector axis last."""
@@ -136,7 +136,7 @@ class _Chooser:
             count *= self.size(one.extent)
         return tuple(tasks), 0
 
-    # -- reductions ---------------------------------------------------------------------------------
+    # -- reductions --------------------------------------------------------------------------------
 
     def _folds(self, vector: Axis | None) -> dict[tuple[Axis, ...], Fold]:
         """Let reductions use lanes unless they stand inside a loop that does; outer ones first."""
@@ -183,7 +183,7 @@ def _neighbours(form: Linear, one: Axis) -> bool:
     return isinstance(step, int) and step == 1
 
 
-# -- long reductions ----------------------------------------------------------------------------------
+# -- long reductions -------------------------------------------------------------------------------
 
 
 def split(nest: Nest, nominal: Mapping[Dim, int]) -> tuple[list[Nest], list[Buffer]]:
@@ -229,9 +229,7 @@ def split(nest: Nest, nominal: Mapping[Dim, int]) -> tuple[list[Nest], list[Buff
             stores.append(Store(held, (part, *nest.axes), index, value))
             place = (over.scalar(), *(one.scalar() for one in nest.axes))
             pieces.append(scalar("load", place, argument.dtype, Element(held)))
-        joined[node] = scalar(
-            "reduce", pieces, node.dtype, Reduction(node.attr.monoid, (over,))
-        )
+        joined[node] = scalar("reduce", pieces, node.dtype, Reduction(node.attr.monoid, (over,)))
     first = Nest(f"{nest.name}_parts", (part, *nest.axes), tuple(stores), {inner: limit})
     return [first, nest.changed(replaced(nest.roots, joined))], between
 
@@ -270,5 +268,3 @@ def work(nest: Nest) -> Size:
             over = node.attr.axes if node.op == "reduce" else ()
             total = total + product([one.extent for one in (*axes, *over)])
     return total
-
-

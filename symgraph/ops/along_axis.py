@@ -15,6 +15,7 @@ from symgraph.graph.dtypes import dtype_name, is_float, is_integer, numpy_dtype
 from symgraph.graph.index import SUM, Compute, axes, inside, load, m, position, reduce
 from symgraph.graph.index import axis as loop
 from symgraph.graph.leaves import as_value
+from symgraph.graph.legal import indices_exist
 from symgraph.graph.node import Value, make
 from symgraph.graph.op import Array, Cotangent, Op, op
 from symgraph.graph.registry import F, Functions, function_of
@@ -37,6 +38,9 @@ class TakeAlongAxis(Op):
         x, indices = arrays
         places = _checked(xp, self.name, indices, x.shape[self.axis], self.axis)
         return xp.take_along_axis(x, places, axis=self.axis)
+
+    def legal(self, F: Functions, *xs: Value) -> Value | None:
+        return indices_exist(F, [(xs[1], xs[0].shape[self.axis])])
 
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
         x, indices = xs
@@ -127,6 +131,9 @@ class ScatterAddAlongAxis(Op):
         key = tuple(places if d == self.axis else own for d, own in enumerate(grid))
         xp.add.at(total, key, updates.astype(wide, copy=False))
         return total.astype(updates.dtype, copy=False)
+
+    def legal(self, F: Functions, *xs: Value) -> Value | None:
+        return indices_exist(F, [(xs[1], self.size)])
 
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
         updates, indices = xs

@@ -25,6 +25,7 @@ from symgraph.graph.arguments import normal_axis, shape_argument
 from symgraph.graph.dtypes import dtype_name, is_float, is_integer, numpy_dtype
 from symgraph.graph.index import SUM, Axis, Compute, axes, inside, load, m, position, reduce
 from symgraph.graph.leaves import Constant, as_value
+from symgraph.graph.legal import indices_exist
 from symgraph.graph.node import Value, explained, make
 from symgraph.graph.op import Array, Cotangent, Op, op
 from symgraph.graph.registry import F, Functions, function_of
@@ -55,6 +56,10 @@ class Take(Op):
         x, *indices = arrays
         found = _checked(xp, self.name, indices, x.shape, self.axis)
         return xp.asarray(x[(*(slice(None),) * self.axis, *found)])
+
+    def legal(self, F: Functions, *xs: Value) -> Value | None:
+        x, *indices = xs
+        return indices_exist(F, zip(indices, x.shape[self.axis :]))
 
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
         x, *indices = xs
@@ -130,6 +135,9 @@ class ScatterAdd(Op):
         total = xp.zeros(shape, wide)
         xp.add.at(total, (*(slice(None),) * self.axis, *found), updates.astype(wide, copy=False))
         return total.astype(updates.dtype, copy=False)
+
+    def legal(self, F: Functions, *xs: Value) -> Value | None:
+        return indices_exist(F, zip(xs[1:], self.shape[self.axis :]))
 
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
         updates, *indices = xs

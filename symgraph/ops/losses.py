@@ -20,6 +20,7 @@ from symgraph.graph.dtypes import is_integer
 from symgraph.graph.elementwise import scalar_op
 from symgraph.graph.index import MAX, SUM, Axis, Compute, axes, axis, inside, load, m, reduce
 from symgraph.graph.leaves import cast_to, common, needs_integer
+from symgraph.graph.legal import labels_exist
 from symgraph.graph.node import Value, make
 from symgraph.graph.op import Array, Cotangent, Op, op
 from symgraph.graph.precision import check_float, wide, wide_load
@@ -92,6 +93,9 @@ class CrossEntropy(Op):
         loss = xp.squeeze(loss, axis=self.axis)
         return xp.asarray(loss).astype(logits.dtype, copy=False)
 
+    def legal(self, F: Functions, *xs: Value) -> Value | None:
+        return labels_exist(F, xs[1], xs[0].shape[self.axis])
+
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
         logits, labels = xs
         return make(CrossEntropyGrad(self.axis), g, logits, labels), None
@@ -149,6 +153,9 @@ class CrossEntropyGrad(Op):
             xp.put_along_axis(y, places, chosen - 1, axis=self.axis)
             y *= xp.expand_dims(widen(g), self.axis)
         return y.astype(logits.dtype, copy=False)
+
+    def legal(self, F: Functions, *xs: Value) -> Value | None:
+        return labels_exist(F, xs[2], xs[1].shape[self.axis])
 
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
         weight, logits, labels = xs

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-
 import numpy as np
 
 from symgraph.backends.cpu.calls import Array as ArrayAt
 from symgraph.backends.cpu.calls import Prepared, prepare, takes
 from symgraph.backends.cpu.compiler import Library, compile_text
-from symgraph.backends.cpu.driver import CALL, CLEAR, COPY, KERNEL, WORDS, driver
+from symgraph.backends.cpu.driver import CALL, CHECK, CLEAR, COPY, KERNEL, WORDS, driver
 from symgraph.backends.cpu.onednn.calls import Call
+from symgraph.backends.cpu.threads import usable_cores
 from symgraph.dims import Dim, Size
-from symgraph.doctor import usable_cores
 from symgraph.errors import BackendError
 from symgraph.graph.dtypes import itemsize, numpy_dtype
 from symgraph.graph.graph import Graph
@@ -31,6 +30,7 @@ from symgraph.lower.plan import KERNEL as NAME
 from symgraph.lower.plan import CallStep, KernelStep, Plan, make_plan
 from symgraph.lower.program import Operand, nbytes, number, operand
 from symgraph.runtime.arena import Arena
+from symgraph.runtime.interpreted import InterpretedExecutor
 
 GRAIN = 1 << 16  # scalar operations that are worth a thread
 MOST_BOUND = 16
@@ -38,6 +38,8 @@ MOST_BOUND = 16
 
 class NativeExecutor:
     """A graph compiled for this CPU; calls take turns."""
+
+    name = "cpu"
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -74,7 +76,7 @@ class NativeExecutor:
 
 
 class BoundPlan:
-    """A plan at concrete sizes: addresses and sizes filled in, what changes between calls marked."""
+    """A plan at concrete sizes: addresses and sizes filled in, what moves between calls known."""
 
     def __init__(self, plan: Plan, library: Library, env: Mapping[Dim, int], arena: Arena) -> None:
         self.plan, self.arena, self.env = plan, arena, dict(env)
@@ -83,7 +85,7 @@ class BoundPlan:
         words = _Words()
         records: list[list[int]] = []
         self.calls: list[tuple[Call, dict[str, tuple[Buffer | int, int]]]] = []
-        self.clears: dict[Buffer, list[int]] = {}
+        self.pointed: dict[Buffer, list[int]] = {}
         for place, step in enumerate(plan.steps):
             if isinstance(step, KernelStep):
                 start = words.add(step.buffers, [number(size, env) for size in step.sizes])
@@ -91,8 +93,11 @@ class BoundPlan:
                 threads = min(usable_cores(), tasks, 1 + number(step.work, env) // GRAIN)
                 address = library.addresses[f"{NAME}{step.kernel}"]
                 records.append([KERNEL, address, start, tasks, max(threads, 1), 0])
-            else:
+            elif isinstance(step, CallStep):
                 self._bind_call(place, step, calls[step], records)
+            else:
+                self.pointed.setdefault(step.condition, []).append(len(records))
+                records.append([CHECK, 0, 0, 0, 0, 0])
         self.copies: list[tuple[Shared, Buffer]] = []
         for shared, new in plan.program.updates.items():
             if shared not in plan.in_place:
@@ -110,7 +115,7 @@ class BoundPlan:
         self.held = [(one, np.ascontiguousarray(a)) for one, a in plan.program.constants.items()]
         self._address = self.records.ctypes.data
 
-    # -- binding ----------------------------------------------------------------------------------------
+    # -- binding -----------------------------------------------------------------------------------
 
     def _array(self, one: Operand) -> ArrayAt:
         def numbers(sizes: Iterable[Size]) -> tuple[int, ...]:
@@ -152,7 +157,7 @@ class BoundPlan:
         operands = [*step.call.sources, operand(step.call.writes[0])]
         if prepared.clear:
             size = number(nbytes(step.call.writes[0]), self.env)
-            self.clears.setdefault(step.call.writes[0], []).append(len(records))
+            self.pointed.setdefault(step.call.writes[0], []).append(len(records))
             records.append([CLEAR, 0, 0, size, 0, 0])
         for use in prepared.uses:
             arguments = use.primitive.arguments
@@ -169,7 +174,7 @@ class BoundPlan:
             execute, *_ = map(int, call.record)
             records.append([CALL, execute, call.record.ctypes.data + 8, 0, 0, 0])
 
-    # -- running ----------------------------------------------------------------------------------------
+    # -- running -----------------------------------------------------------------------------------
 
     def _place(self) -> None:
         """Fill in the addresses that stay: those of temporaries, constants and scratch memory."""
@@ -180,13 +185,13 @@ class BoundPlan:
             self._write(one, address)
         self.moving: dict[Buffer, list[tuple[Call, str, int]]] = {}
         for call, where in self.calls:
-            for role, (one, start) in where.items():
-                if isinstance(one, int):
-                    call.rebind(role, self.base + one + start)
-                elif one in self.at:
-                    call.rebind(role, self.at[one] + start)
+            for role, (which, start) in where.items():
+                if isinstance(which, int):
+                    call.rebind(role, self.base + which + start)
+                elif which in self.at:
+                    call.rebind(role, self.at[which] + start)
                 else:
-                    self.moving.setdefault(one, []).append((call, role, start))
+                    self.moving.setdefault(which, []).append((call, role, start))
         program = self.plan.program
         self.inputs = [(v, b) for v, b in program.inputs.items()]
         self.shared = [(s, b) for s, b in (*program.shared.items(), *self.plan.in_place.items())]
@@ -194,8 +199,8 @@ class BoundPlan:
     def _write(self, one: Buffer, address: int) -> None:
         if one in self.slots:
             self.words[self.slots[one]] = address
-        if one in self.clears:
-            self.records[self.clears[one], 1] = address
+        if one in self.pointed:
+            self.records[self.pointed[one], 1] = address
 
     def _point(self, one: Buffer, address: int) -> None:
         """Fill in an address that changes between calls."""
@@ -225,6 +230,9 @@ class BoundPlan:
             self.records[row, 1] = shared.storage.array.ctypes.data
             self.records[row, 2] = self.at[new]
         failed = driver().run(self._address, count)
+        if failed and self.records[failed - 1, 0] == CHECK:
+            InterpretedExecutor(self.plan.graph).run(feeds, self.env)  # raises, and says what
+            raise BackendError("native: a check of the step failed that the reference accepts.")
         if failed:
             raise BackendError(f"native: record {failed - 1} of the step failed in the library.")
         for shared in self.plan.program.updates:

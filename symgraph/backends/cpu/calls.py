@@ -14,7 +14,8 @@ from typing import Any
 
 from symgraph.backends.cpu.onednn import library, primitives
 from symgraph.backends.cpu.onednn.calls import Primitive
-from symgraph.backends.cpu.onednn.descriptors import Descriptor
+from symgraph.backends.cpu.onednn.descriptors import Descriptor, channels_last
+from symgraph.backends.cpu.onednn.library import UnimplementedError
 from symgraph.backends.cpu.onednn.primitives import Window
 from symgraph.dims import Dim
 from symgraph.dims import evaluate as evaluate_size
@@ -41,6 +42,10 @@ class Array:
     def descriptor(self) -> Descriptor:
         """Describe it to the library."""
         return Descriptor(self.dims, self.dtype, self.strides)
+
+    def innermost(self) -> Descriptor:
+        """Describe a copy with the channels innermost."""
+        return Descriptor(self.dims, self.dtype, channels_last(self.dims))
 
     def any(self) -> Descriptor:
         """Describe it with the layout left open."""
@@ -78,11 +83,8 @@ def prepare(op: Op, arrays: Sequence[Array], result: Array) -> Prepared:
     return _prepared(op.name, op.key, op, tuple(arrays), result)
 
 
-
 @lru_cache(512)
-def _prepared(
-    name: str, key: Any, op: Any, arrays: tuple[Array, ...], result: Array
-) -> Prepared:
+def _prepared(name: str, key: Any, op: Any, arrays: tuple[Array, ...], result: Array) -> Prepared:
     return TABLE[name](op, arrays, result)
 
 
@@ -115,7 +117,7 @@ def _array(dims: tuple[int, ...], dtype: str) -> Array:
     return Array(dims, dtype, tuple(strides))
 
 
-# -- convolutions ---------------------------------------------------------------------------------------
+# -- convolutions ----------------------------------------------------------------------------------
 
 
 def _window(op: Any) -> Window:
@@ -135,8 +137,8 @@ def _grouped(one: Array, groups: int) -> Array:
 def _conv(op: Any, arrays: Sequence[Array], result: Array) -> Prepared:
     x, w = arrays
     w = _grouped(w, op.groups)
-    made = primitives.convolution(
-        x.descriptor(), w.any(), None, result.descriptor(), _window(op)
+    made = _fastest(
+        lambda src, dst: primitives.convolution(src, w.any(), None, dst, _window(op)), x, result
     )
     return _with_reorders(made, {"src": (0, x), "weights": (1, w)}, {"dst": (2, result)})
 
@@ -144,8 +146,8 @@ def _conv(op: Any, arrays: Sequence[Array], result: Array) -> Prepared:
 def _conv_input(op: Any, arrays: Sequence[Array], result: Array) -> Prepared:
     g, w = arrays
     w = _grouped(w, op.groups)
-    made = primitives.convolution_backward_data(
-        result.descriptor(), w.any(), g.descriptor(), _window(op)
+    made = _fastest(
+        lambda g, x: primitives.convolution_backward_data(x, w.any(), g, _window(op)), g, result
     )
     return _with_reorders(made, {"diff_dst": (0, g), "weights": (1, w)}, {"diff_src": (2, result)})
 
@@ -153,15 +155,36 @@ def _conv_input(op: Any, arrays: Sequence[Array], result: Array) -> Prepared:
 def _conv_weight(op: Any, arrays: Sequence[Array], result: Array) -> Prepared:
     x, g = arrays
     filters = _grouped(result, op.groups)
-    made = primitives.convolution_backward_weights(
-        x.descriptor(), filters.any(), None, g.descriptor(), _window(op)
+    made = _fastest(
+        lambda x, g: primitives.convolution_backward_weights(
+            x, filters.any(), None, g, _window(op)
+        ),
+        x,
+        g,
     )
-    return _with_reorders(
-        made, {"src": (0, x), "diff_dst": (1, g)}, {"diff_weights": (2, filters)}
-    )
+    return _with_reorders(made, {"src": (0, x), "diff_dst": (1, g)}, {"diff_weights": (2, filters)})
 
 
-# -- products -------------------------------------------------------------------------------------------
+def _fastest(make: Callable[[Descriptor, Descriptor], Primitive], a: Array, b: Array) -> Primitive:
+    """Take the first layouts of two images for which the library has more than plain loops.
+
+    As they lie; with the channels innermost; as the library likes.
+    """
+    pairs = [(one.descriptor(), one.innermost(), one.any()) for one in (a, b)]
+    made = None
+    for first, second in zip(*pairs):
+        try:
+            made = make(first, second)
+        except UnimplementedError:
+            continue
+        if not made.is_reference:
+            return made
+    if made is None:
+        raise UnimplementedError("convolution: the library has none for these operands.")
+    return made
+
+
+# -- products --------------------------------------------------------------------------------------
 
 
 def _matmul(op: Any, arrays: Sequence[Array], result: Array) -> Prepared:
@@ -187,7 +210,7 @@ TABLE: dict[str, Callable[[Any, Sequence[Array], Array], Prepared]] = {
 }
 
 
-# -- layouts --------------------------------------------------------------------------------------------
+# -- layouts ---------------------------------------------------------------------------------------
 
 
 def _with_reorders(

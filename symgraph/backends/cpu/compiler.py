@@ -6,7 +6,9 @@ instruction selection and scheduling are what it is for.
 
 from __future__ import annotations
 
+import ctypes
 import functools
+import importlib.util
 import itertools
 import threading
 from collections.abc import Sequence
@@ -33,6 +35,18 @@ def machine() -> Any:
         codemodel="default",
         jit=True,
     )
+
+
+@functools.cache
+def unavailable() -> str:
+    """Tell why native code cannot be made on this machine; empty where it can."""
+    if importlib.util.find_spec("llvmlite") is None:
+        return "llvmlite is not installed"
+    try:
+        ctypes.CDLL("libgomp.so.1")
+    except OSError:
+        return "the OpenMP runtime libgomp.so.1 is not installed"
+    return ""
 
 
 def fingerprint() -> str:

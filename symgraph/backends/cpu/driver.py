@@ -13,7 +13,7 @@ from typing import Any
 from symgraph.backends.cpu.compiler import Library, compile_text
 from symgraph.backends.cpu.onednn import library
 
-KERNEL, CALL, COPY, CLEAR = 0, 1, 2, 3
+KERNEL, CALL, COPY, CLEAR, CHECK = 0, 1, 2, 3, 4
 WORDS = 6  # kind, function, arguments, tasks (or bytes), threads, spare
 
 _TEXT = """
@@ -63,7 +63,8 @@ body:
   %threads = load i64, ptr %threads_at
   switch i64 %kind, label %kernel [ i64 1, label %call
                                     i64 2, label %copy
-                                    i64 3, label %clear ]
+                                    i64 3, label %clear
+                                    i64 4, label %check ]
 kernel:
   %several = icmp sgt i64 %threads, 1
   br i1 %several, label %parallel, label %serial
@@ -90,6 +91,10 @@ call:
 copy:
   call void @llvm.memcpy.p0.p0.i64(ptr %function, ptr %arguments, i64 %tasks, i1 false)
   br label %done
+check:
+  %flag = load i8, ptr %function
+  %holds = icmp ne i8 %flag, 0
+  br i1 %holds, label %done, label %broken
 clear:
   call void @llvm.memset.p0.i64(ptr %function, i8 0, i64 %tasks, i1 false)
   br label %done

@@ -110,7 +110,7 @@ class Access:
             f"i32 {itemsize(buffer.dtype)}", f"{wide('i1', lanes)} {active}",
         )  # fmt: skip
 
-    # -- between memory and registers -------------------------------------------------------------------
+    # -- between memory and registers --------------------------------------------------------------
 
     def grown(self, name: str, dtype: DType, lanes: int) -> Reg:
         """Give the register of what stood in memory."""

@@ -41,7 +41,7 @@ class Kernel:
 
 @dataclass
 class Frame:
-    """What is known at a place in the text: values by scalar, positions by axis, the open vector."""
+    """What is known at a place in the text: values, positions along axes, the open vector."""
 
     values: dict[Scalar, Reg] = field(default_factory=dict)
     parts: dict[Scalar, tuple[Reg, ...]] = field(default_factory=dict)
@@ -85,7 +85,7 @@ class _Printer:
             tuple(self.sizes), self.schedule.task_count(),
         )  # fmt: skip
 
-    # -- statements -------------------------------------------------------------------------------------
+    # -- statements --------------------------------------------------------------------------------
 
     def statements(self, body: Iterable[Statement], frame: Frame) -> None:
         """Print statements in order."""
@@ -126,11 +126,11 @@ class _Printer:
                 return
             vector = self.schedule.vector
             assert vector is not None  # a block is of the vector axis
-            start = self.w.int("mul", inner.places.pop(vector), str(block))
+            start = self.w.whole("mul", inner.places.pop(vector), str(block))
             for one in tasks.body:
                 if isinstance(one, For) and one.axis is vector:
                     whole = self.size(vector.extent)
-                    end = self.w.int("add", start, str(block))
+                    end = self.w.whole("add", start, str(block))
                     stop = self.w.call("llvm.smin.i64", "i64", f"i64 {end}", f"i64 {whole}")
                     self.walk(one, inner, start, stop)
                 else:
@@ -159,12 +159,14 @@ class _Printer:
                 self.vector_body(loop, frame, place, lanes, None)
         if known and int(stop) % lanes == 0:
             return
-        count = self.w.int("sub", stop, start)
-        whole = self.w.new(f"and i64 {count}, {-lanes}") if not known else str(
-            int(stop) // lanes * lanes
+        count = self.w.whole("sub", stop, start)
+        whole = (
+            self.w.new(f"and i64 {count}, {-lanes}")
+            if not known
+            else str(int(stop) // lanes * lanes)
         )
-        place = self.w.int("add", start, whole)
-        left = self.w.int("sub", stop, place)
+        place = self.w.whole("add", start, whole)
+        left = self.w.whole("sub", stop, place)
 
         def rest() -> None:
             most = self.w.splat(Reg(left, "int64"), lanes)
@@ -203,7 +205,7 @@ class _Printer:
             places = self.w.splat(self.value(store.index[0], frame), lanes)
             self.access.scatter(store.buffer, places, value, frame.mask)
 
-    # -- reductions -------------------------------------------------------------------------------------
+    # -- reductions --------------------------------------------------------------------------------
 
     def reduce(self, statement: Reduce, frame: Frame) -> None:
         """Start accumulators, run the loops, and give the results."""
@@ -281,7 +283,7 @@ class _Printer:
         given = [self.w.splat(self.value(one, frame), lanes) for one in node.args]
         return self.combined(node, old, given)
 
-    # -- values -----------------------------------------------------------------------------------------
+    # -- values ------------------------------------------------------------------------------------
 
     def value(self, wanted: Scalar, frame: Frame) -> Reg:
         """Give the register of a value, printing what is not there yet."""
@@ -303,7 +305,8 @@ class _Printer:
         if node.op == "load":
             return self.load(node, frame)
         if node.op == "take":
-            return frame.parts[node.args[0]][node.attr]
+            part: Reg = frame.parts[node.args[0]][node.attr]
+            return part
         if node.op in ("reduce", "operand"):
             raise LoweringError(f"llvm: `{node.op}` is used before its loop in {self.nest.name}.")
         args = [frame.values[argument] for argument in node.args]
@@ -349,14 +352,13 @@ class _Printer:
             return wanted.text
         return self.w.new(f"and {wide('i1', frame.lanes)} {frame.mask}, {wanted.text}")
 
-    # -- addresses --------------------------------------------------------------------------------------
+    # -- addresses ---------------------------------------------------------------------------------
 
     def form(self, offset: Scalar) -> Linear:
         """Give the affine form of an offset."""
-        found = self.forms.get(offset)
-        if found is None:
-            found = self.forms[offset] = linear(offset)
-        return found
+        if offset not in self.forms:
+            self.forms[offset] = linear(offset)
+        return self.forms[offset]
 
     def offset(self, form: Linear, frame: Frame) -> str:
         """Print an offset in i64, at the first lane of the open vector."""
@@ -366,7 +368,7 @@ class _Printer:
                 place = frame.places[atom.attr]
             else:
                 place = self.value(atom, frame).text
-            total = self.w.int("add", total, self.w.int("mul", place, self.size(factor)))
+            total = self.w.whole("add", total, self.w.whole("mul", place, self.size(factor)))
         return total
 
     def size(self, size: Size) -> str:
@@ -417,5 +419,3 @@ def _narrow(lanes: int, extent: Size) -> int:
 
 def _iota(lanes: int) -> str:
     return "<" + ", ".join(f"i64 {i}" for i in range(lanes)) + ">"
-
-

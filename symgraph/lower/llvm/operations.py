@@ -221,7 +221,9 @@ def _isinf(w: Writer, args: list[Reg], dtype: DType) -> Reg:
     if not is_float(a.dtype):
         return literal(False, "bool", a.lanes)
     size = _intrinsic("fabs")(w, [a], a.dtype)
-    return w.reg(f"fcmp oeq {size}, {literal(float('inf'), a.dtype, a.lanes).text}", "bool", a.lanes)
+    return w.reg(
+        f"fcmp oeq {size}, {literal(float('inf'), a.dtype, a.lanes).text}", "bool", a.lanes
+    )
 
 
 def _select(w: Writer, args: list[Reg], dtype: DType) -> Reg:
@@ -233,7 +235,7 @@ def _fma(w: Writer, args: list[Reg], dtype: DType) -> Reg:
     return _intrinsic("fma")(w, args, dtype)
 
 
-# -- conversions --------------------------------------------------------------------------------------
+# -- conversions -----------------------------------------------------------------------------------
 
 
 def cast(w: Writer, a: Reg, dtype: DType) -> Reg:
@@ -336,7 +338,7 @@ def _memory_bits(w: Writer, a: Reg) -> str:
     return a.text
 
 
-# -- random words ---------------------------------------------------------------------------------------
+# -- random words ----------------------------------------------------------------------------------
 
 
 def philox(w: Writer, args: list[Reg]) -> tuple[Reg, Reg, Reg, Reg]:

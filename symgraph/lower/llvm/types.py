@@ -22,7 +22,7 @@ SUFFIX = {"float": "f32", "double": "f64", "half": "f16"}
 
 @dataclass(frozen=True, slots=True)
 class Reg:
-    """A value in the text: its name or literal, its dtype, and how many lanes it has (1: scalar)."""
+    """A value in the text: its name or literal, its dtype, and its lanes (1: a scalar)."""
 
     text: str
     dtype: DType

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from collections.abc import Iterator
 
 from symgraph.graph.dtypes import DType
 from symgraph.lower.llvm.types import REGISTER, Reg, wide
@@ -21,7 +20,7 @@ class Writer:
         self.block = "start"
         self._serial = 0
 
-    # -- text -----------------------------------------------------------------------------------------
+    # -- text --------------------------------------------------------------------------------------
 
     def fresh(self, hint: str = "v") -> str:
         """Give a new name."""
@@ -67,7 +66,7 @@ class Writer:
             return ""
         return self.new(text)
 
-    # -- registers ------------------------------------------------------------------------------------
+    # -- registers ---------------------------------------------------------------------------------
 
     def reg(self, text: str, dtype: DType, lanes: int) -> Reg:
         """Write an instruction whose result is a register of a dtype."""
@@ -85,9 +84,9 @@ class Writer:
         text = f"shufflevector {wide(type, lanes)} {one}, {wide(type, lanes)} poison, {zero}"
         return self.reg(text, value.dtype, lanes)
 
-    # -- whole numbers of addresses ---------------------------------------------------------------------
+    # -- whole numbers of addresses ----------------------------------------------------------------
 
-    def int(self, operation: str, first: str, second: str) -> str:
+    def whole(self, operation: str, first: str, second: str) -> str:
         """Compute with two i64, folding what is known."""
         try:
             a, b = int(first), int(second)
@@ -111,7 +110,7 @@ class Writer:
         self.label(head)
         slot = len(self.lines)
         self.lines.append("")  # the phi, once the last block of the body is known
-        last = self.int("sub", stop, str(step - 1)) if step > 1 else stop
+        last = self.whole("sub", stop, str(step - 1)) if step > 1 else stop
         go = self.new(f"icmp slt i64 %{name}, {last}")
         self.branch(go, body, done)
         self.label(body)

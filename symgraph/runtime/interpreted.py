@@ -1,0 +1,36 @@
+"""Runs a graph with the reference, and writes its updates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from symgraph.backends.reference import ReferenceExecutor
+from symgraph.dims import Dim
+from symgraph.graph.graph import Graph
+from symgraph.graph.interpret import Watch
+from symgraph.graph.node import Value
+from symgraph.graph.op import Array
+from symgraph.runtime.commit import Owner, commit
+
+
+class InterpretedExecutor:
+    """A graph that is computed node by node."""
+
+    name = "reference"
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self._executor = ReferenceExecutor(graph)
+
+    def run(
+        self, feeds: Mapping[Value, Array], env: Mapping[Dim, int], watch: Watch | None = None
+    ) -> list[Array]:
+        """Compute the outputs, fresh arrays, and write the updates: all of them, or none."""
+        results = self._executor.run(feeds, env, watch)
+        count = len(self.graph.outputs)
+        held = [shared.storage.array for shared in self.graph.shared]
+        owner = Owner([*feeds.values(), *held])
+        new = [owner.own(array) for array in results[count:]]
+        outputs = [owner.own(array) for array in results[:count]]
+        commit(tuple(self.graph.updates), new)
+        return outputs
