@@ -220,6 +220,11 @@ class Config:
         "what functions run on; auto: cpu, compiled, where llvmlite is installed, else reference",
         _one_of("auto", "cpu", "reference"),
     )
+    precision = Setting(
+        "fp32",
+        "how products of float32 are computed; bf16: from operands rounded to bfloat16",
+        _one_of("fp32", "bf16"),
+    )
     seed = Setting[int | None](None, "the seed of all randomness; None draws a fresh one", _seed)
     onednn = Setting(
         "",

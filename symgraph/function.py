@@ -28,6 +28,7 @@ from symgraph.graph.op import Array
 from symgraph.graph.registry import apply, function_of
 from symgraph.graph.walk import leaves, rebuild
 from symgraph.passes.manager import Pass, pipeline, run_passes
+from symgraph.passes.precision import bf16
 from symgraph.passes.rules import Rule
 from symgraph.runtime.binding import Binder
 from symgraph.runtime.feeds import Feeds, convert, merge_named
@@ -137,6 +138,7 @@ def function(
     passes: Iterable[Pass | Rule] = (),
     nan_guard: bool = False,
     backend: str | None = None,
+    precision: str | None = None,
 ) -> Function:
     """Compile: `outputs` as a function of `inputs`, writing `updates` of shared variables.
 
@@ -144,7 +146,8 @@ def function(
     values by others of the same type before compiling. `passes` are passes and rules that run
     besides the standard ones. With `nan_guard` a call raises `NotFiniteError`, which names the
     first value that is not finite, and updates nothing; it runs on the reference. `backend` is
-    "cpu", "reference" or "auto" (`config.backend`).
+    "cpu", "reference" or "auto" (`config.backend`). With `precision="bf16"` products and
+    convolutions of float32 are computed in bfloat16 and added up in float32 (`config.precision`).
     Raises `GraphError` for an input that is missing or not an input, and `ShapeError` or
     `DTypeError` for updates and givens of another type.
 
@@ -177,10 +180,19 @@ def function(
     new_values = [*roots[len(values) :], *list(wanted.values())[len(roots) - len(values) :]]
     built = Graph(declared, roots[: len(values)], dict(zip(wanted, new_values)))
     _check_inputs(built, name)
-    planned = pipeline(passes)
+    planned = pipeline([*passes, *_precision(name, precision)])
     graph = run_passes(built, planned)
     _check_passes(graph, name)
     return Function(name, graph, built, structure, planned, nan_guard, _backend(name, backend))
+
+
+def _precision(name: str, wanted: str | None) -> list[Pass]:
+    """Give the pass that lowers the precision of products, if one is asked for."""
+    if wanted not in (None, "fp32", "bf16"):
+        raise ArgumentTypeError(
+            f"{name}: there is no precision {wanted!r:.60}.", fix='"fp32" or "bf16"'
+        )
+    return [bf16] if (wanted or config.precision) == "bf16" else []
 
 
 def _backend(name: str, wanted: str | None) -> str:

@@ -49,6 +49,7 @@ def test_defaults() -> None:
         "memory_limit": None,
         "seed": None,
         "onednn": "",
+        "cache": "",
     }
     assert {config.where(name) for name in names()} == {"default"}
 
@@ -118,6 +119,9 @@ def test_a_context_belongs_to_its_thread_and_set_to_the_process() -> None:
         ("SYMGRAPH_SEED", "none", "seed", None),
         ("SYMGRAPH_ONEDNN", "/opt/libdnnl.so.3", "onednn", "/opt/libdnnl.so.3"),
         ("SYMGRAPH_ONEDNN", "None", "onednn", "none"),
+        ("SYMGRAPH_CACHE", "/var/cache/me", "cache", "/var/cache/me"),
+        ("SYMGRAPH_CACHE", "OFF", "cache", "off"),
+        ("SYMGRAPH_CACHE", "", "cache", ""),
     ],
 )
 def test_environment(
@@ -175,11 +179,12 @@ def test_a_wrong_environment_is_an_error_at_every_read(
         ({"onednn": 3}, "`onednn` must be the path of a file"),
         ({"onednn": b"/opt"}, "`onednn` must be the path of a file"),
         ({"onednn": "a\0b"}, "`onednn` must be the path of a file"),
+        ({"cache": False}, '`cache` must be the path of a folder, "off", or'),
         ({"verfy": True}, "there is no setting `verfy`"),
         ({"verfy": True}, "fix: did you mean verify?"),
         (
             {"zzz": True},
-            "there are: float_dtype, verify, rewrites, origins, memory_limit, seed, onednn",
+            "there are: float_dtype, verify, rewrites, origins, memory_limit, seed, onednn, cache",
         ),
     ],
 )
@@ -197,8 +202,9 @@ def test_a_wrong_setting_is_an_error_before_anything_changes(
 
 
 def test_a_path_may_be_a_path_object() -> None:
-    config.set(onednn=Path("/opt/libdnnl.so.3"))
+    config.set(onednn=Path("/opt/libdnnl.so.3"), cache=Path("/var/cache"))
     assert config.onednn == "/opt/libdnnl.so.3"
+    assert config.cache == "/var/cache"
 
 
 def test_an_argument_is_checked() -> None:

@@ -189,11 +189,25 @@ class _Fuser:
             walked = self.size(axis.extent for axis in free[site])
             again = walked / max(1, self.size(one.target.shape))
             wide = self.size(axis.extent for axis in reader.axes) / max(1, walked)
+            if again > 1.05 and self.turns(one):
+                return False
             if own * again * len(sites) > CHEAP and (again > 1.05 or len(sites) > 1):
                 return False
             if wide > 4 and own > CHEAP and free[site]:
                 return False
         return True
+
+    def turns(self, one: Definition) -> bool:
+        """Tell whether neighbours of a definition are read from places that are not neighbours."""
+        for axis, stride in zip(one.axes, one.target.strides):
+            if not _is_one(stride):
+                continue
+            for node in scalar_order([one.value]):
+                if node.op == "load":
+                    step = place(node).coefficient(axis)
+                    if not (isinstance(step, int) and step in (0, 1)):
+                        return True
+        return False
 
     def row_pays(
         self, one: Definition, reader: Definition, site: Scalar, free: Mapping[Scalar, object]

@@ -136,9 +136,7 @@ def _map(size: int) -> NDArray[np.uint8]:
     whole = np.frombuffer(region, np.uint8)
     start = -int(whole.ctypes.data) % HUGE
     if sys.platform == "linux" and size >= HUGE:
-        # A kernel without huge pages refuses; small ones do as well. A small arena takes no huge
-        # page: to clear it would take longer than to use it.
-        with suppress(OSError):
+        with suppress(OSError):  # a kernel without huge pages refuses; small ones do as well
             region.madvise(mmap.MADV_HUGEPAGE, start, size)
     return whole[start : start + size]
 

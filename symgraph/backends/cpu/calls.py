@@ -23,7 +23,7 @@ from symgraph.errors import BackendError
 from symgraph.graph.node import Value
 from symgraph.graph.op import Op
 
-DTYPES = ("float32",)
+DTYPES = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from symgraph.graph.dtypes import DType
 from symgraph.graph.scalar import Scalar, Trace, const
@@ -74,11 +73,6 @@ def flip(value: Scalar, sign: Scalar) -> Scalar:
     """Give a float with its sign changed where the sign bit is set."""
     bits = m.bitxor(m.bitcast(value, sign.dtype), sign)
     return m.bitcast(bits, value.dtype)
-
-
-def odd(function: Any, x: Scalar) -> Scalar:
-    """Give an odd function from its values at x >= 0; the sign of zero is kept."""
-    return flip(function(m.abs(x)), sign_of(x))
 
 
 def two_sum(a: Scalar, b: Scalar) -> tuple[Scalar, Scalar]:

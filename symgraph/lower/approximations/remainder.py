@@ -8,13 +8,12 @@ from symgraph.graph.scalar import Scalar, const
 from symgraph.lower.approximations.pieces import flip, m, sign_of
 
 STEP = 48  # bits of a quotient found at once for float32; six steps cover all its exponents
-DOWN = -1022.0
 
 
 def _signed_as(rest: Scalar, b: Scalar) -> Scalar:
     """Give the remainder with the sign of b from the nearest one, as numpy.remainder rounds it."""
     zero = rest == 0.0
-    other = (rest < 0.0).__ne__(b < 0.0)
+    other = m.ne(rest < 0.0, b < 0.0)
     found = m.select(other, rest + b, rest)
     return m.select(zero, flip(m.like(0.0, b), sign_of(b)), found)
 
@@ -36,7 +35,7 @@ def _single(a: Scalar, b: Scalar) -> Scalar:
 
 
 def _parts(x: Scalar) -> tuple[Scalar, Scalar]:
-    """Give |x| as a whole number of 53 bits and the exponent field of its last bit, from -53 up."""
+    """Give n and k with |x| = n * 2**(k - 1075), n a whole number of 53 bits; of 0, k is least."""
     a = m.abs(x)
     small = a < 2.0**-1022
     bits = m.bitcast(m.select(small, a * 2.0**54, a), "int64")

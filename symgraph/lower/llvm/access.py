@@ -68,6 +68,12 @@ class Access:
             f"getelementptr {type}, ptr {self.pointers[buffer]}, {places.type} {places.text}"
         )
         active = mask or literal(True, "bool", lanes).text
+        if mask is not None and itemsize(buffer.dtype) < 4:  # no such instruction: loads, not jumps
+            pointers = self.w.new(
+                f"select {wide('i1', lanes)} {mask}, <{lanes} x ptr> {pointers}, "
+                f"<{lanes} x ptr> splat (ptr {NOWHERE})"
+            )
+            active = literal(True, "bool", lanes).text
         name = self.w.call(
             f"llvm.masked.gather.{suffix(type, lanes)}.v{lanes}p0", wide(type, lanes),
             f"<{lanes} x ptr> {pointers}", f"i32 {itemsize(buffer.dtype)}",

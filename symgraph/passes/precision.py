@@ -1,0 +1,78 @@
+"""Mixed precision: products and convolutions of bfloat16, everything else of float32.
+
+Weights, their updates, sums and statistics stay in float32; what goes into a product is rounded to
+bfloat16, and so is its result, which a library adds up in float32 before. Whoever else reads a
+rounded operand reads the rounded one, so that it is kept in memory once.
+"""
+
+from __future__ import annotations
+
+from symgraph.graph.graph import Graph
+from symgraph.graph.leaves import cast_to
+from symgraph.graph.node import Value, add_origins, make
+from symgraph.graph.types import TupleType
+from symgraph.passes.manager import Replacements, graph_pass
+
+PRODUCTS = frozenset({"conv", "conv_input", "conv_weight", "matmul"})
+
+VIEWS = frozenset({"permute_dims", "reshape", "expand_dims", "squeeze", "specify_shape"})
+
+
+@graph_pass(stage="precision", default=False)
+def bf16(graph: Graph) -> Replacements:
+    """Compute products and convolutions of float32 in bfloat16."""
+    return _Rounding(graph).changed()
+
+
+class _Rounding:
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        products = [node for node in graph.values if _is_product(node)]
+        self.rounded = {x for node in products for x in node.inputs if x.inputs}
+        self.new: dict[Value, Value] = {}
+        self.low: dict[Value, Value] = {}  # what a value of float32 is as bfloat16
+
+    def changed(self) -> dict[Value, Value]:
+        """Give what every value becomes, where it is another."""
+        for node in self.graph.values:
+            self.new[node] = self.one(node)
+        return {old: new for old, new in self.new.items() if old is not new}
+
+    def one(self, node: Value) -> Value:
+        """Give what one value becomes, its operands being done."""
+        operands = tuple(self.new[x] for x in node.inputs)
+        if _is_product(node):
+            product = make(node.op, *(self.narrow(x) for x in operands))
+            add_origins(product, node.origins)
+            return self.widen(product, node)
+        same = all(a is b for a, b in zip(operands, node.inputs))
+        made = node if same else make(node.op, *operands)
+        if made is not node:
+            add_origins(made, node.origins)
+        if node in self.rounded and not isinstance(node.type, TupleType):
+            return self.widen(self.narrow(made), node)
+        return made
+
+    def narrow(self, value: Value) -> Value:
+        """Give a value of float32 as bfloat16."""
+        chain = [value]  # what only looks at another value otherwise looks at its rounded one
+        while chain[-1] not in self.low and chain[-1].op.name in VIEWS:
+            chain.append(chain[-1].inputs[0])
+        for one in reversed(chain):
+            if one not in self.low:
+                inner = self.low.get(one.inputs[0]) if one.op.name in VIEWS else None
+                self.low[one] = cast_to(one, "bfloat16") if inner is None else make(one.op, inner)
+        return self.low[value]
+
+    def widen(self, value: Value, like: Value) -> Value:
+        """Give a bfloat16 as float32, and remember where it came from."""
+        wide = cast_to(value, "float32")
+        add_origins(wide, like.origins)
+        self.low[wide] = value
+        return wide
+
+
+def _is_product(node: Value) -> bool:
+    if node.op.name not in PRODUCTS or node.tensor.dtype != "float32":
+        return False
+    return all(x.ndim > 1 for x in node.inputs)
