@@ -48,6 +48,8 @@ def test_defaults() -> None:
         "origins": True,
         "memory_limit": None,
         "seed": None,
+        "backend": "auto",
+        "precision": "fp32",
         "onednn": "",
         "cache": "",
     }
@@ -184,7 +186,7 @@ def test_a_wrong_environment_is_an_error_at_every_read(
         ({"verfy": True}, "fix: did you mean verify?"),
         (
             {"zzz": True},
-            "there are: float_dtype, verify, rewrites, origins, memory_limit, seed, onednn, cache",
+            "there are: float_dtype, verify, rewrites, origins, memory_limit, backend, precision, seed, onednn, cache",
         ),
     ],
 )

@@ -86,11 +86,10 @@ def _preferences(program: Program, nominal: Mapping[Dim, int]) -> nx.DiGraph:
         for one in item.reads():
             if len(one.shape) == len(target.shape):
                 tie(one, target, bytes_of(one))
-            elif len(one.shape) >= 3:
-                tie(one, PLAIN, bytes_of(one))
+            elif bytes_of(one) * 4 > bytes_of(target):  # a reshape, and no bias that is repeated
                 tie(target, PLAIN, bytes_of(target))
-            elif len(one.shape) == 2:  # a reshape into images
-                tie(target, PLAIN, bytes_of(target) // 4)
+                if len(one.shape) >= 3:
+                    tie(one, PLAIN, bytes_of(one))
     return graph
 
 

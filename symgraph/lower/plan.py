@@ -9,10 +9,12 @@ from typing import Any
 import networkx as nx
 
 from symgraph.dims import Dim, Size
+from symgraph.graph.dtypes import is_float
 from symgraph.graph.graph import Graph
 from symgraph.graph.leaves import Shared
 from symgraph.graph.node import Value
 from symgraph.graph.scalar import Scalar
+from symgraph.lower.approximations.power import power
 from symgraph.lower.approximations.table import body
 from symgraph.lower.flatten import flatten
 from symgraph.lower.fuse import Group, Item, fuse
@@ -141,6 +143,10 @@ def approximated(nest: Nest) -> Nest:
     """Write transcendental operations in terms of primitive ones."""
 
     def change(node: Scalar, args: tuple[Scalar, ...]) -> Scalar | None:
+        if node.op == "pow" and args[1].op == "const" and is_float(node.dtype):
+            simple = power(args[0], args[1].attr)
+            if simple is not None:
+                return simple
         found = body(node.op, node.dtype)
         if found is None:
             return None

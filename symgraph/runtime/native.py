@@ -12,7 +12,7 @@ import numpy as np
 
 from symgraph.backends.cpu.calls import Array as ArrayAt
 from symgraph.backends.cpu.calls import Prepared, prepare, takes
-from symgraph.backends.cpu.compiler import Library, compile_text
+from symgraph.backends.cpu.compiler import Library, compile_text, fingerprint
 from symgraph.backends.cpu.driver import CALL, CHECK, CLEAR, COPY, KERNEL, WORDS, driver
 from symgraph.backends.cpu.onednn.calls import Call
 from symgraph.backends.cpu.threads import usable_cores
@@ -30,6 +30,7 @@ from symgraph.lower.plan import KERNEL as NAME
 from symgraph.lower.plan import CallStep, KernelStep, Plan, make_plan
 from symgraph.lower.program import Operand, nbytes, number, operand
 from symgraph.runtime.arena import Arena
+from symgraph.runtime.cache import default_cache, key
 from symgraph.runtime.interpreted import InterpretedExecutor
 
 GRAIN = 1 << 16  # scalar operations that are worth a thread
@@ -64,8 +65,7 @@ class NativeExecutor:
         if self.plan is None:
             plan = make_plan(self.graph, env, lambda value: takes(value, env))
             names = [f"{NAME}{number}" for number in range(len(plan.kernels))]
-            code = compile_text(module(plan.kernels, names))
-            self._library = Library(code, names)
+            self._library = Library(_object_code(module(plan.kernels, names)), names)
             self.plan = plan
         return self.plan
 
@@ -73,6 +73,16 @@ class NativeExecutor:
         plan = self.compile(env)
         assert self._library is not None  # made with the plan
         return BoundPlan(plan, self._library, env, self.arena)
+
+
+def _object_code(text: str) -> bytes:
+    """Give the object code of a module: from the disk cache, or compiled and put there."""
+    cache, name = default_cache(), key(fingerprint(), text)
+    code = cache.get(name)
+    if code is None:
+        code = compile_text(text)
+        cache.put(name, code)
+    return code
 
 
 class BoundPlan:

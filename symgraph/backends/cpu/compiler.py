@@ -49,6 +49,7 @@ def unavailable() -> str:
     return ""
 
 
+@functools.cache
 def fingerprint() -> str:
     """Give what object code depends on besides its text: the compiler and the CPU."""
     from llvmlite import __version__  # late: llvmlite is optional
