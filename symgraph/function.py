@@ -70,7 +70,7 @@ class Function:
         self._binder = Binder(name, graph, built.guards())
         self._executor: NativeExecutor | InterpretedExecutor
         if backend == "cpu" and not nan_guard:
-            self._executor = NativeExecutor(graph)
+            self._executor = NativeExecutor(graph, narrow=bf16 in self.passes)
         else:
             self._executor = InterpretedExecutor(graph)
         self._shared = graph.shared

@@ -8,7 +8,7 @@ are different functions; the second looks at numbers, at the sizes the first cal
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import networkx as nx
@@ -24,7 +24,8 @@ from symgraph.lower.program import Definition, LibraryCall, Program, number
 COSTS = {"exp": 12, "log": 12, "tanh": 16, "erf": 16, "pow": 24, "sin": 16, "cos": 16, "div": 4,
          "sqrt": 4, "philox": 30, "log1p": 14, "expm1": 14, "erfc": 20, "atan2": 24}  # fmt: skip
 FREE = ("const", "size", "axis", "cast", "load", "take")
-CHEAP = 4.0  # operations that may be done again rather than stored and read
+CHEAP = 8.0  # operations that may be done again rather than stored and read
+LARGE = 1 << 16  # elements from which on a tensor is worth rounding
 ROWS = 16  # as many rows keep the threads busy
 ROW_BYTES = 1 << 19  # of a row that is read a second time from the cache
 
@@ -54,21 +55,29 @@ class Group:
 Item = Group | LibraryCall
 
 
-def fuse(program: Program, nominal: Mapping[Dim, int]) -> nx.DiGraph:
-    """Give what runs, as a graph of what has to run before what; nodes stand in a good order."""
-    return _Fuser(program, nominal).items()
+def fuse(program: Program, nominal: Mapping[Dim, int], narrow: bool = False) -> nx.DiGraph:
+    """Give what runs, as a graph of what has to run before what; nodes stand in a good order.
+
+    With `narrow`, large tensors of float32 between two nests are kept as bfloat16.
+    """
+    return _Fuser(program, nominal, narrow).items()
 
 
 # -- legality --------------------------------------------------------------------------------------
 
 
-def put_inside(value: Scalar, inner: Mapping[Buffer, Definition]) -> Scalar:
+def put_inside(
+    value: Scalar, inner: Mapping[Buffer, Definition], narrow: Container[Buffer] = ()
+) -> Scalar:
     """Compute definitions where they are read, at the reader's places.
 
-    Where a load is guarded so are all loads that come in its place.
+    Where a load is guarded so are all loads that come in its place. What is read from a buffer in
+    `narrow` is widened to the dtype it had before.
     """
 
     def change(node: Scalar, args: tuple[Scalar, ...]) -> Scalar | None:
+        if node.op == "load" and node.attr.buffer in narrow:
+            return m.cast(scalar("load", args, node.attr.buffer.dtype, node.attr), node.dtype)
         if node.op != "load" or node.attr.buffer not in inner:
             return None
         own = inner[node.attr.buffer]
@@ -128,8 +137,9 @@ def has_reduction(value: Scalar) -> bool:
 
 
 class _Fuser:
-    def __init__(self, program: Program, nominal: Mapping[Dim, int]) -> None:
+    def __init__(self, program: Program, nominal: Mapping[Dim, int], narrow: bool) -> None:
         self.program, self.nominal = program, nominal
+        self.narrowing, self.narrow = narrow, set[Buffer]()
         self.definitions: dict[Buffer, Definition] = {
             one.target: one for one in program.items if isinstance(one, Definition)
         }
@@ -163,13 +173,23 @@ class _Fuser:
             readers = self.readers.get(one.target, [])
             if not readers and one.target not in self.kept:
                 continue
-            now = Definition(one.target, one.axes, put_inside(one.value, inner))
+            now = Definition(one.target, one.axes, put_inside(one.value, inner, self.narrow))
             self.definitions[one.target] = now
             if one.target not in self.kept and self.pays(now, readers):
                 inner[one.target] = now
             else:
-                stored.append(now)
+                stored.append(self.narrowed(now))
         return self.grouped(stored)
+
+    def narrowed(self, one: Definition) -> Definition:
+        """Round a large tensor of float32 that nobody but other nests reads."""
+        target = one.target
+        large = len(target.shape) > 1 and self.size(target.shape) >= LARGE
+        if not self.narrowing or not large or target in self.kept or target.dtype != "float32":
+            return one
+        target.dtype = "bfloat16"
+        self.narrow.add(target)
+        return Definition(target, one.axes, m.cast(one.value, "bfloat16"))
 
     def pays(self, one: Definition, readers: Sequence[Definition]) -> bool:
         """Tell whether computing a definition in all its readers beats storing it."""

@@ -17,12 +17,13 @@ from symgraph.graph.scalar import Scalar
 from symgraph.lower.approximations.power import power
 from symgraph.lower.approximations.table import body
 from symgraph.lower.flatten import flatten
-from symgraph.lower.fuse import Group, Item, fuse
+from symgraph.lower.fuse import Group, fuse
 from symgraph.lower.layout import choose_layouts, look_through_views
 from symgraph.lower.linear import replaced, substitute
 from symgraph.lower.llvm.kernel import Kernel, print_kernel
 from symgraph.lower.memory import Interval
 from symgraph.lower.nest import Buffer, Nest, verify
+from symgraph.lower.order import in_order
 from symgraph.lower.program import LibraryCall, Program, build, nbytes, number
 from symgraph.lower.schedule import choose, work
 
@@ -107,15 +108,23 @@ class Plan:
 
 
 def make_plan(
-    graph: Graph, nominal: Mapping[Dim, int], chosen: Callable[[Value], bool] = lambda value: False
+    graph: Graph,
+    nominal: Mapping[Dim, int],
+    chosen: Callable[[Value], bool] = lambda value: False,
+    narrow: bool = False,
 ) -> Plan:
-    """Give the plan of a graph; sizes that only matter for speed are those of `nominal`."""
+    """Give the plan of a graph; sizes that only matter for speed are those of `nominal`.
+
+    `chosen` tells which operations a library computes. With `narrow`, large tensors of float32
+    between two nests are kept as bfloat16.
+    """
     program = build(graph, chosen)
     choose_layouts(program, nominal)
     look_through_views(program)
-    order = fuse(program, nominal)
+    order = fuse(program, nominal, narrow)
     plan = Plan(graph, program)
-    items = _in_place(plan, order)
+    _in_place(plan, order)
+    items = in_order(order, program, nominal)
     known: dict[str, int] = {}
     checks = set(program.checks)
     for item in items:
@@ -156,7 +165,7 @@ def approximated(nest: Nest) -> Nest:
     return nest.changed(substitute(nest.roots, change))
 
 
-def _in_place(plan: Plan, order: nx.DiGraph) -> list[Item]:
+def _in_place(plan: Plan, order: nx.DiGraph) -> None:
     """Let updates be written over what they replace, where all others have read it before."""
     program = plan.program
     readers: dict[Buffer, list[Any]] = {}
@@ -179,8 +188,6 @@ def _in_place(plan: Plan, order: nx.DiGraph) -> list[Item]:
             continue
         order.add_edges_from((other, item) for other in (*others, *before))
         plan.in_place[shared] = new
-    place = {item: number for number, item in enumerate(order.nodes)}
-    return list(nx.lexicographical_topological_sort(order, key=lambda item: place[item]))
 
 
 def _pointwise(group: Group, old: Buffer, new: Buffer) -> bool:
@@ -190,8 +197,6 @@ def _pointwise(group: Group, old: Buffer, new: Buffer) -> bool:
     if len(store.axes) != len(nest.axes):
         return False
     for node in nest.order():
-        if node.op == "reduce":
-            return False
         if node.op == "load" and node.attr.buffer is old:
             same = all(a is b for a, b in zip(node.args, store.index))
             if node.attr.guarded or not same:

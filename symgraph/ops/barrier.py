@@ -71,7 +71,7 @@ class Barrier(Op):
             lambda x: F.barrier(x, copy=-1), arg((3,)), error=ArgumentError, match="at least 0"
         ),
         bad(
-            lambda x: F.barrier(x, copy="a"), arg((3,)), error=ArgumentTypeError, match="integer"
+            lambda x: F.barrier(x, copy="a"), arg((3,)), error=ArgumentTypeError, match="must be an int"
         ),
     )  # fmt: skip
 

@@ -7,6 +7,7 @@ places buffers and fills in arguments.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from symgraph.graph.graph import Graph
 from symgraph.graph.leaves import Shared
 from symgraph.graph.node import Value
 from symgraph.graph.op import Array
+from symgraph.lower.carry import carry
 from symgraph.lower.llvm.module import module
 from symgraph.lower.memory import Interval, plan_memory
 from symgraph.lower.nest import Buffer
@@ -42,8 +44,10 @@ class NativeExecutor:
 
     name = "cpu"
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, narrow: bool = False) -> None:
+        self.graph, self.carried = carry(graph)
+        self.narrow = narrow
+        self._versions: dict[Shared, tuple[Any, int]] = {}
         self.plan: Plan | None = None
         self.arena = Arena()
         self._library: Library | None = None
@@ -58,12 +62,23 @@ class NativeExecutor:
             if len(self._bound) >= MOST_BOUND:
                 self._bound.pop(next(iter(self._bound)))
             self._bound[key] = bound
-        return bound.run(feeds)
+        self._renew()
+        outputs = bound.run(feeds)
+        for source in self.carried.values():
+            self._versions[source] = source.storage.array, source.storage.version
+        return outputs
+
+    def _renew(self) -> None:
+        """Make copies of variables anew that were changed by others since the last call."""
+        for copy, source in self.carried.items():
+            array, version = self._versions.get(source, (None, -1))
+            if source.storage.array is not array or source.storage.version != version:
+                copy.storage.array[...] = source.storage.array
 
     def compile(self, env: Mapping[Dim, int]) -> Plan:
         """Make the plan and its code, at nominal sizes, unless that was done."""
         if self.plan is None:
-            plan = make_plan(self.graph, env, lambda value: takes(value, env))
+            plan = make_plan(self.graph, env, lambda value: takes(value, env), self.narrow)
             names = [f"{NAME}{number}" for number in range(len(plan.kernels))]
             self._library = Library(_object_code(module(plan.kernels, names)), names)
             self.plan = plan
