@@ -32,6 +32,11 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 
+# Thousands of functions that are called once are not worth compiling, here or in a process that a
+# test starts; tests of the compiled backend ask for it. Nothing is read from the caller's cache of
+# code, nothing is left there.
+BY_DEFAULT = {"backend": "reference", "cache": "off"}
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Choose the profile, and make the run independent of the caller's SYMGRAPH_* variables."""
@@ -40,6 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
         settings.load_profile("full" if whole else "ci")
     for variable in [name for name in os.environ if name.startswith(PREFIX)]:
         del os.environ[variable]
+    os.environ.update({PREFIX + name.upper(): value for name, value in BY_DEFAULT.items()})
     _verify_graphs()
 
 
@@ -52,10 +58,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _verify_graphs() -> None:
-    # Thousands of functions that are called once are not worth compiling; tests of the compiled
-    # backend ask for it. Nothing is read from the caller's cache, nothing is left there.
     config.reset()
-    config.set(verify=True, backend="reference", cache="off")
+    config.set(verify=True)
 
 
 @pytest.fixture(autouse=True)

@@ -14,12 +14,14 @@ from pathlib import Path
 import pytest
 
 import symgraph
-from symgraph.config import MOST_SETTINGS, Config, Setting, config
+from symgraph.config import MOST_SETTINGS, PREFIX, Config, Setting, config
 from symgraph.errors import ConfigError, SymgraphError, UnknownNameError
 
 
 @pytest.fixture(autouse=True)
 def _restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for variable in [name for name in os.environ if name.startswith(PREFIX)]:
+        monkeypatch.delenv(variable)
     config.reset()
     yield
     monkeypatch.undo()

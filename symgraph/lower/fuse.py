@@ -18,7 +18,7 @@ from symgraph.graph.index import Axis, m
 from symgraph.graph.scalar import Scalar, const, scalar, scalar_order
 from symgraph.lower.linear import replaced, substitute
 from symgraph.lower.nest import Buffer, Element, Nest, Store, free_axes, place
-from symgraph.lower.program import Definition, LibraryCall, Program, number
+from symgraph.lower.program import Definition, LibraryCall, Program, number, positions
 
 # What a scalar operation costs beside an addition; others cost 1, those of addresses nothing.
 COSTS = {"exp": 12, "log": 12, "tanh": 16, "erf": 16, "pow": 24, "sin": 16, "cos": 16, "div": 4,
@@ -288,7 +288,7 @@ class _Fuser:
         """Give a definition its own nest."""
         value = self.program.origin.get(one.target)
         name = value.op.name if value is not None else "copy"
-        index = tuple(axis.scalar() for axis in one.axes)
+        index = positions(one.axes)
         made = Group(name, one.axes, [Store(one.target, one.axes, index, one.value)])
         groups.append(made)
         return made
@@ -316,7 +316,7 @@ class _Fuser:
             value = self.moved(group, one)
             if value is None:
                 continue
-            index = tuple(axis.scalar() for axis in group.axes)
+            index = positions(group.axes)
             group.stores.append(Store(one.target, group.axes, index, value))
             return group
         return None

@@ -21,7 +21,7 @@ from symgraph.graph.registry import F
 from symgraph.graph.scalar import Scalar, const, scalar_order
 from symgraph.graph.types import TupleType
 from symgraph.graph.walk import topological
-from symgraph.lower.linear import substitute
+from symgraph.lower.linear import ZERO, replaced, substitute
 from symgraph.lower.nest import Buffer, bound, buffer
 
 Chosen = Callable[[Value], bool]
@@ -68,6 +68,15 @@ class LibraryCall:
     def reads(self) -> tuple[Buffer, ...]:
         """Give the buffers that are read."""
         return tuple(dict.fromkeys(one.buffer for one in self.sources))
+
+
+def positions(axes: Sequence[Axis]) -> tuple[Scalar, ...]:
+    """Give the index along axes: 0 where there is only one position."""
+    return tuple(ZERO if _is_one(one.extent) else one.scalar() for one in axes)
+
+
+def _is_one(extent: Size) -> bool:
+    return isinstance(extent, int) and extent == 1
 
 
 def operand(held: Buffer) -> Operand:
@@ -223,7 +232,10 @@ class _Builder:
         return made
 
     def define(self, target: Buffer, out: tuple[Axis, ...], value: Scalar) -> None:
-        """Add a definition."""
+        """Add a definition; along an axis of one position everything is at position 0."""
+        single = {one.scalar(): ZERO for one in out if _is_one(one.extent)}
+        if single:
+            value = replaced([value], single)[value]
         self.program.items.append(Definition(target, out, value))
 
     def fresh(self, node: Value) -> tuple[Buffer, ...]:

@@ -23,6 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import networkx as nx
 
@@ -150,9 +151,12 @@ class _Halves:
         level = self._levels()
         made = [value for value in graph.values if not _is_source(value)]
         order = sorted(made, key=lambda value: (level[value], self.place[value]))
-        turn = self._turn(order)
-        self.first = set(order[:turn])
-        self.second = order[turn:]
+        self.first = self._firm(order[: self._turn(order)])
+        for value in reversed(graph.values):
+            if not (value in self.first or _is_source(value) or self._settled(value, level)):
+                level[value] = min(level[user] - 1 for user in self.users[value])
+        rest = [value for value in order if value not in self.first]
+        self.second = sorted(rest, key=lambda value: (level[value], self.place[value]))
         self.chunk = self._chunks()
         self.uses = self._uses()
         self.begin = self._begin()  # by base: the chunk in which it is needed first
@@ -291,17 +295,30 @@ class _Cut:
                     self.last[operand] = max(self.last[operand], begin[value])
 
     def _stretches(self, count: int) -> dict[Value, int]:
-        halves = self.halves
-        weight: dict[int, int] = {}
+        """Split what is needed again into about equal parts, where little goes from one to the
+        next; give the part of each base.
+        """
+        begin, nbytes = self.halves.begin, self.halves.nbytes
+        chunks = 1 + max(begin.values(), default=0)
+        weight, crossing = [0] * chunks, [0] * (chunks + 1)
+        span = {value: [begin[value]] for value in self.bases}
         for value in self.bases:
-            at = halves.begin[value]
-            weight[at] = weight.get(at, 0) + halves.nbytes[value]
-        whole, done = max(sum(weight.values()), 1), 0
-        number: dict[int, int] = {}
-        for at in sorted(weight):
-            number[at] = done * count // whole
-            done += weight[at]
-        return {value: number[halves.begin[value]] for value in self.bases}
+            weight[begin[value]] += nbytes[value]
+            for operand in self.operands[value]:
+                span[operand].append(begin[value])
+        for value, chunk in span.items():
+            crossing[min(chunk) + 1] += nbytes[value]
+            crossing[max(chunk) + 1] -= nbytes[value]
+        crossing = list(accumulate(crossing))  # what is read on both sides of each chunk's start
+        before = [0, *accumulate(weight)]
+        starts = set()
+        for part in range(1, count):
+            wanted, reach = before[-1] * part / count, before[-1] / count / 3
+            near = [c for c in range(1, chunks) if abs(before[c] - wanted) <= reach]
+            if near:
+                starts.add(min(near, key=lambda c: (crossing[c], abs(before[c] - wanted))))
+        number = list(accumulate(int(chunk in starts) for chunk in range(chunks)))
+        return {value: number[begin[value]] for value in self.bases}
 
     def estimate(self) -> int:
         """Guess the bytes at the worst stretch, were everything computed again that can be."""
@@ -311,7 +328,9 @@ class _Cut:
         for value in self.bases:
             at = self.stretch[value]
             start[at] = min(start.get(at, begin[value]), begin[value])
-            again[at] = again.get(at, 0) + (0 if value in self.fixed else nbytes[value])
+            # what nothing of the second half reads is gone as soon as its stretch is there
+            lasts = value in self.halves.uses and value not in self.fixed
+            again[at] = again.get(at, 0) + nbytes[value] * lasts
         kept = [0] * (2 + max(self.last.values(), default=0))
         for value in self.fixed:
             kept[self.last[value]] += nbytes[value]
@@ -353,7 +372,9 @@ class _Cut:
             if self.halves.uses.get(value, [0])[-1] > 0:
                 network.add_edge(enter + 1, "sink")
         _, (before, behind) = nx.minimum_cut(network, "source", "sink")
-        return frozenset(v for v, enter in number.items() if enter in before and enter + 1 in behind)
+        return frozenset(
+            v for v, enter in number.items() if enter in before and enter + 1 in behind
+        )
 
 
 # -- the new second half ---------------------------------------------------------------------------
@@ -490,8 +511,8 @@ class _Search:
         if ordered.peak <= self.limit or not self.seconds:
             return self.best()
         cuts = [_Cut(self.halves, self.seconds, count) for count in STRETCHES]
-        cuts.sort(key=_Cut.estimate)
-        for cut in cuts[:2]:
+        cuts.sort(key=lambda cut: cut.estimate())
+        for cut in cuts[:3]:
             low, high = cut.prices()
             if self.cut(cut, low).peak <= self.limit:
                 self.bisect(cut, low, high)
