@@ -29,6 +29,7 @@ from symgraph.ops import random
 from symgraph.ops.random import seed
 from symgraph.passes.manager import Pass, graph_pass
 from symgraph.passes.patterns import P, attribute, literal, wild
+from symgraph.passes.remat import remat
 from symgraph.passes.rules import Rule, local_rule, rule
 
 if TYPE_CHECKING:
@@ -57,8 +58,8 @@ __all__ = [
     "SymgraphError", "Value", "__version__", "anonymous", "attribute", "bisect_passes", "check",
     "config", "constant", "cost", "data", "debug", "debugprint", "dim", "dims", "draw", "errors",
     "eval", "function", "grad", "graph_pass", "interpret", "io", "latex", "literal", "local_rule",
-    "nn", "op", "ops", "optim", "random", "rule", "seed", "shared", "show", "size_of", "tensor",
-    "to_dot", "to_graphml", "vjp", "wild", "with_updates",
+    "nn", "op", "ops", "optim", "random", "remat", "rule", "seed", "shared", "show", "size_of",
+    "tensor", "to_dot", "to_graphml", "vjp", "wild", "with_updates",
 ]  # fmt: skip
 __all__ += declare.__all__
 __all__ += ops.__all__

@@ -25,8 +25,12 @@ from typing import Any
 import numpy as np
 
 from symgraph._version import __version__
+from symgraph.backends.cpu.compiler import unavailable
+from symgraph.backends.cpu.onednn import library
 from symgraph.backends.cpu.threads import usable_cores
 from symgraph.config import config
+from symgraph.cost.units import number_text
+from symgraph.runtime.cache import READY, default_cache
 
 # Linux tells these in files. A test points them elsewhere.
 CPU_INFO = Path("/proc/cpuinfo")
@@ -71,6 +75,7 @@ def diagnose() -> list[Finding]:
         *_processor(),
         *_memory(),
         *_core(),
+        *_engine(),
         *_optional(),
         *_device(),
         *_settings(),
@@ -196,6 +201,109 @@ def _blas_threads() -> tuple[int | None, str]:
         if os.environ.get(variable, "").isdigit():
             return int(os.environ[variable]), variable
     return None, "threads unknown: threadpoolctl is not installed"
+
+
+def _engine() -> Iterable[Finding]:
+    """Look at what compiles functions for this processor."""
+    problem = unavailable()
+    yield _compiler()
+    yield Finding(
+        "cpu engine",
+        "backend auto",
+        "reference" if problem else "cpu",
+        ok=not problem,
+        note=f"functions are run node by node: {problem}" if problem else "functions are compiled",
+        fix=""
+        if not problem or _lacks("llvmlite")
+        else "install libgomp1 (Debian), libgomp (Fedora)",
+    )
+    yield from _onednn()
+    usable, asked = usable_cores(), os.environ.get("OMP_NUM_THREADS", "")
+    idle = asked.isdigit() and 0 < int(asked) < usable
+    yield Finding(
+        "cpu engine",
+        "threads",
+        str(usable),
+        ok=not idle,
+        note=f"oneDNN has {asked}: OMP_NUM_THREADS" if asked else "one for each usable core",
+        faster=f"unset OMP_NUM_THREADS: oneDNN would use all {usable} cores" if idle else "",
+    )
+    yield from _cache()
+
+
+def _lacks(module: str) -> bool:
+    return importlib.util.find_spec(module) is None
+
+
+def _compiler() -> Finding:
+    if _lacks("llvmlite"):
+        return Finding(
+            "cpu engine",
+            "llvmlite",
+            "missing",
+            ok=False,
+            note="compiles functions",
+            fix="pip install 'symgraph[cpu]'",
+            faster="pip install 'symgraph[cpu]', which compiles functions",
+        )
+    try:
+        llvm = importlib.import_module("llvmlite.binding")
+        number = ".".join(map(str, llvm.llvm_version_info))
+        target = llvm.get_host_cpu_name()
+    except (ImportError, OSError, RuntimeError) as error:  # a wheel for another system
+        return Finding(
+            "cpu engine",
+            "llvmlite",
+            "does not import",
+            ok=False,
+            note=_one_line(error),
+            fix="pip install --force-reinstall 'symgraph[cpu]'",
+        )
+    return Finding(
+        "cpu engine", "llvmlite", _version_of("llvmlite"), note=f"LLVM {number} for {target}"
+    )
+
+
+def _onednn() -> Iterable[Finding]:
+    found = library.status()
+    if found.problem:
+        off = config.onednn == library.NONE
+        yield Finding(
+            "cpu engine",
+            "oneDNN",
+            "off" if off else "missing",
+            ok=False,
+            note=found.problem.rstrip("."),
+            fix=found.fix,
+            faster=f"oneDNN, for convolutions and matrix products: {found.fix}",
+        )
+        return
+    yield Finding("cpu engine", "oneDNN", found.version, note=found.path)
+    runtime = f", {found.openmp}" if found.openmp else ""
+    yield Finding(
+        "cpu engine", "oneDNN uses", found.instructions, note=f"{found.threading}{runtime}"
+    )
+
+
+def _cache() -> Iterable[Finding]:
+    stats = default_cache().stats()
+    ready = stats.state == READY
+    unsafe = not ready and config.cache != "off"
+    yield Finding(
+        "cpu engine",
+        "disk cache",
+        stats.state,
+        ok=ready,
+        note=str(stats.folder or ""),
+        fix="name a folder of your own: SYMGRAPH_CACHE" if unsafe else "",
+        faster="" if ready else "a disk cache: compiled code is made again in every process",
+    )
+    yield Finding(
+        "cpu engine",
+        "cached code",
+        f"{stats.entries} entr{'y' if stats.entries == 1 else 'ies'}, {number_text(stats.bytes, 'B')}",
+        note=f"this process found {stats.hits} and missed {stats.misses}",
+    )
 
 
 def _optional() -> Iterable[Finding]:

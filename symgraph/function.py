@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 import symgraph.passes.standard  # noqa: F401 - registers the standard passes
 from symgraph.backends.cpu.compiler import unavailable
 from symgraph.config import config
+from symgraph.cost.limit import memory_limit
 from symgraph.dims import Dim, is_symbol
 from symgraph.errors import (
     ArgumentTypeError,
@@ -31,10 +35,11 @@ from symgraph.passes.manager import Pass, pipeline, run_passes
 from symgraph.passes.precision import bf16
 from symgraph.passes.rules import Rule
 from symgraph.runtime.binding import Binder
+from symgraph.runtime.bound import Bound, bound
 from symgraph.runtime.feeds import Feeds, convert, merge_named
 from symgraph.runtime.guard import NanGuard
 from symgraph.runtime.interpreted import InterpretedExecutor
-from symgraph.runtime.native import NativeExecutor
+from symgraph.runtime.native import BoundPlan, NativeExecutor
 
 # Functions that share variables take turns: each sees all updates of another's call, or none.
 _state = threading.RLock()
@@ -76,6 +81,7 @@ class Function:
         self._shared = graph.shared
         self._lock = _state if self._shared else threading.RLock()
         self._process = os.getpid()
+        self._last: _Last | None = None
 
     @property
     def inputs(self) -> tuple[Value, ...]:
@@ -99,23 +105,65 @@ class Function:
 
     def __call__(self, *args: Any, **named: Any) -> Any:
         """Run: arrays by position or by the inputs' names; raises before anything is written."""
+        if not named and self._fits(args):
+            return self._repeat(args)
         return self._run(self._feeds.take(args, named), {})
 
+    def bind(self, sizes: Mapping[Any, int] | None = None, /, **named: int) -> Bound:
+        """Get ready for sizes, by name or by themselves, and tell the memory of a call, in bytes.
+
+        Nothing is run. What a compiled function lays out by sizes it lays out for those that it
+        sees first, here or in a call. Raises `ArgumentError` for a size that is missing or unknown,
+        `GuardError` for sizes that the graph does not admit.
+
+        >>> import symgraph as sg
+        >>> x = sg.tensor("x", (sg.dim("B"), 3))
+        >>> sg.function([x], sg.exp(x), backend="reference").bind(B=2).peak
+        48
+        """
+        self._check_process()
+        with self._lock:
+            env = self._binder.bind_sizes(sizes, named)
+            return bound(self.name, self._executor, self.graph, env)
+
+    def _fits(self, args: tuple[Any, ...]) -> bool:
+        """Tell whether a call is like the last one, so that nothing has to be looked at again."""
+        last = self._last
+        if last is None or len(args) != len(last.arrays) or memory_limit() < last.allowed:
+            return False
+        for array, (shape, dtype) in zip(args, last.arrays):
+            if type(array) is not np.ndarray or array.dtype is not dtype or array.shape != shape:
+                return False
+            if not array.flags.c_contiguous:
+                return False
+        return os.getpid() == self._process
+
+    def _repeat(self, args: tuple[Any, ...]) -> Any:
+        assert self._last is not None and isinstance(self._executor, NativeExecutor)
+        with self._lock:
+            outputs = self._executor.again(self._last.bound, args)
+        return _packed(self._structure, outputs)
+
     def _run(self, feeds: dict[Value, Array], given: Mapping[Dim, int]) -> Any:
+        self._check_process()
+        with self._lock:
+            env = self._binder.bind(feeds, given)
+            if isinstance(self._executor, NativeExecutor):
+                outputs = self._executor.run(feeds, env)
+                if not given:
+                    self._last = _Last.of([feeds[one] for one in self.inputs], self._executor)
+            else:
+                watch = NanGuard(self.name) if self.nan_guard else None
+                outputs = self._executor.run(feeds, env, watch)
+        return _packed(self._structure, outputs)
+
+    def _check_process(self) -> None:
         if os.getpid() != self._process:
             raise GraphError(
                 f"{self.name}: was compiled before this process was forked off.",
                 details=[f"compiled in process {self._process}, called in {os.getpid()}"],
                 fix='start processes with "spawn", and compile in each',
             )
-        with self._lock:
-            env = self._binder.bind(feeds, given)
-            if isinstance(self._executor, NativeExecutor):
-                outputs = self._executor.run(feeds, env)
-            else:
-                watch = NanGuard(self.name) if self.nan_guard else None
-                outputs = self._executor.run(feeds, env, watch)
-        return _packed(self._structure, outputs)
 
     def __reduce__(self) -> Any:
         raise GraphError(
@@ -126,6 +174,23 @@ class Function:
     def __repr__(self) -> str:
         inputs = ", ".join(f"{value.label}: {value.type}" for value in self.inputs)
         return f"<function {self.name}({inputs}), {len(self.graph.values)} nodes>"
+
+
+@dataclass(frozen=True)
+class _Last:
+    """A compiled call: what its arrays were, and under which limit they were found to fit."""
+
+    arrays: tuple[tuple[tuple[int, ...], Any], ...]
+    bound: BoundPlan
+    allowed: int
+
+    @classmethod
+    def of(cls, arrays: Sequence[Array], executor: NativeExecutor) -> _Last | None:
+        """Remember a call that has just run."""
+        if executor.last is None:
+            return None
+        found = tuple((array.shape, array.dtype) for array in arrays)
+        return cls(found, executor.last, memory_limit())
 
 
 def function(

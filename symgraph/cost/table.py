@@ -32,7 +32,7 @@ def cost_table(cost: Cost) -> str:
     if rows:
         lines += [
             "",
-            *_aligned([("operation", "result", "FLOPs", "bytes moved", "made at"), *rows]),
+            *aligned([("operation", "result", "FLOPs", "bytes moved", "made at"), *rows]),
         ]
     return "\n".join(lines)
 
@@ -61,10 +61,10 @@ def _row(row: NodeCost) -> tuple[str, ...]:
     kind = str(node.type)
     if len(kind) > WIDEST:
         kind = kind[: WIDEST - 3] + "..."
-    return node.op.name, kind, *_amounts([row]), _made_at(node)
+    return node.op.name, kind, *_amounts([row]), made_at(node)
 
 
-def _made_at(node: Value) -> str:
+def made_at(node: Value) -> str:
     """Say where a node comes from: inside modules their names say more than the line's text."""
     if not node.origins:
         return ""
@@ -77,7 +77,8 @@ def _amounts(rows: list[NodeCost]) -> tuple[str, str]:
     return size_text(total(row.flops for row in rows)), size_text(moved, "B")
 
 
-def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+def aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    """Lay rows of equally many cells out as lines with columns."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows

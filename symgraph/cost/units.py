@@ -28,6 +28,18 @@ def number_text(value: int, unit: str = "") -> str:
     return f"{sign}{digits} {PREFIXES[prefix]}{unit}".rstrip()
 
 
+def seconds_text(seconds: float) -> str:
+    """Give a time in three digits.
+
+    >>> seconds_text(2.5), seconds_text(0.0123), seconds_text(4.56e-5), seconds_text(3e-8)
+    ('2.5 s', '12.3 ms', '45.6 us', '30 ns')
+    """
+    for factor, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")):
+        if seconds >= 0.9995 * factor:
+            return f"{seconds / factor:.3g} {unit}" if seconds < 999.5 else f"{seconds:.0f} s"
+    return f"{seconds / 1e-9:.3g} ns"
+
+
 def size_text(size: Size, unit: str = "") -> str:
     """Give a formula with rounded coefficients, the highest products first.
 

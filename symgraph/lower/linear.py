@@ -55,10 +55,11 @@ class Linear:
 
     def scalar(self) -> Scalar:
         """Give the form as an int64 scalar; equal forms give one object."""
-        parts = [m.mul(atom, position(factor)) if not _one(factor) else atom
+        constant = _wrapped(self.constant)
+        parts = [m.mul(atom, position(_wrapped(factor))) if not _one(factor) else atom
                  for atom, factor in self.terms.items()]  # fmt: skip
-        if not parts or not (isinstance(self.constant, int) and self.constant == 0):
-            parts.append(position(self.constant))
+        if not parts or not (isinstance(constant, int) and constant == 0):
+            parts.append(position(constant))
         total = parts[0]
         for part in parts[1:]:
             total = m.add(total, part)
@@ -67,6 +68,11 @@ class Linear:
     def key(self) -> tuple[frozenset[tuple[Scalar, Size]], Size]:
         """Give what two equal forms share."""
         return frozenset(self.terms.items()), self.constant
+
+
+def _wrapped(size: Size) -> Size:
+    """Give a number as int64 holds it."""
+    return (size + (1 << 63)) % (1 << 64) - (1 << 63) if isinstance(size, int) else size
 
 
 def _one(factor: Size) -> bool:
@@ -115,6 +121,8 @@ def _divided(node: Scalar, over: Linear, by: Linear) -> Linear:
     n = by.constant
     if by.terms or less(0, n) is not True:
         return Linear({node: 1})
+    if any(_top(atom) is None for atom in over.terms):  # numbers of users, which may wrap around
+        return Linear({node: 1})
     whole = {a: c for a, c in over.terms.items() if divides(n, c) is True}
     rest = Linear({a: c for a, c in over.terms.items() if a not in whole}, over.constant)
     exact = Linear({a: c // n for a, c in whole.items()})
@@ -149,6 +157,8 @@ def _top(atom: Scalar) -> Size | None:
     if atom.op == "axis":
         extent: Size = atom.attr.extent
         return extent - 1
+    if atom.op == "idiv" and atom.args[1].op in ("const", "size"):
+        return highest(linear(atom.args[0]))
     if atom.op == "imod" and atom.args[1].op in ("const", "size"):
         n: Size = atom.args[1].attr
         return n - 1 if less(0, n) is True else None
@@ -158,7 +168,7 @@ def _top(atom: Scalar) -> Size | None:
 def _rejoined(form: Linear) -> Linear:
     """Put `n*(e // n) + e % n` together to `e`."""
     for atom, factor in form.terms.items():
-        if atom.op != "idiv":
+        if atom.op != "idiv" or atom.args[1].op not in ("const", "size"):
             continue
         rest = scalar("imod", atom.args, "int64")
         share = form.terms.get(rest)

@@ -82,7 +82,8 @@ class _Chooser:
     # -- the vector axis ---------------------------------------------------------------------------
 
     def _vector(self) -> Axis | None:
-        scores = {one: self._score(one) for one in self.nest.axes}
+        ends = set().union(*(self.free[limit] for limit in self.nest.limits.values()))
+        scores = {one: self._score(one) for one in self.nest.axes if one not in ends}
         best = max(scores, key=lambda one: scores[one], default=None)
         if best is None:
             return None

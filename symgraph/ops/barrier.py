@@ -67,13 +67,9 @@ class Barrier(Op):
         sample(lambda x: F.barrier(x, x), arg(("A", 1)), sizes={"A": 0}, label="empty"),
     )
     bad = (
-        bad(
-            lambda x: F.barrier(x, copy=-1), arg((3,)), error=ArgumentError, match="at least 0"
-        ),
-        bad(
-            lambda x: F.barrier(x, copy="a"), arg((3,)), error=ArgumentTypeError, match="must be an int"
-        ),
-    )  # fmt: skip
+        bad(lambda x: F.barrier(x, copy=-1), arg((3,)), error=ArgumentError, match="at least 0"),
+        bad(lambda x: F.barrier(x, copy="a"), arg((3,)), error=ArgumentTypeError, match="an int"),
+    )
 
 
 @function_of

@@ -21,7 +21,7 @@ another one: a square root of checkpoints, as in Chen et al., 2016 (arXiv:1604.0
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -35,18 +35,18 @@ from symgraph.cost.units import number_text
 from symgraph.dims import Dim, Size, evaluate_all, total
 from symgraph.errors import ArgumentError, ArgumentTypeError, MemoryLimitError, PassError
 from symgraph.graph.graph import Graph
-from symgraph.graph.leaves import Constant, Input
+from symgraph.graph.leaves import Constant
 from symgraph.graph.node import Value, make
 from symgraph.graph.origin import inherit
 from symgraph.graph.registry import F
 from symgraph.graph.walk import postorder
 from symgraph.ops.barrier import Barrier
+from symgraph.passes.halves import Halves, is_source
 from symgraph.passes.manager import Pass
 
 FLOPS = 2e11  # a second; of this machine model only the quotient of the two matters,
 BYTES = 2e10  # and a roofline with a knee at 10 FLOPs per byte fits CPUs and GPUs alike
 CUTS = 8  # minimum cuts for one graph, at most
-CHUNKS = 64  # parts of the second half that follow each other
 FAVOUR = 4.0  # how much dearer it is to compute again what is needed first: it frees the least
 STRETCHES = (1, 2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64)
 
@@ -86,9 +86,9 @@ def _fitted(
     before = liveness(graph).peak_bytes(env)
     if before <= limit:
         return {}
-    found = _Search(_Halves(graph, env), limit).run()
+    found = _Search(Halves(graph, env), limit).run()
     if found.peak > limit:
-        raise _too_small(limit, before, found.peak, env)
+        raise _too_small(limit, before, min(before, found.peak), env)
     return found.replace
 
 
@@ -126,149 +126,6 @@ def _too_small(limit: int, before: int, least: int, env: Mapping[Dim, int]) -> M
     )
 
 
-# -- the two halves --------------------------------------------------------------------------------
-
-
-class _Halves:
-    """A graph as a first half and a second one in chunks, with what goes from one to the other.
-
-    Views have no memory, so that what is kept or computed again are the values behind them, called
-    bases here.
-    """
-
-    def __init__(self, graph: Graph, env: Mapping[Dim, int]) -> None:
-        self.graph = graph
-        self.env = env
-        self.place = {value: number for number, value in enumerate(graph.values)}
-        self.users: dict[Value, list[Value]] = {value: [] for value in graph.values}
-        self.base: dict[Value, Value] = {}
-        for value in graph.values:
-            self.base[value] = self.base[value.inputs[0]] if value.op.view else value
-            for operand in dict.fromkeys(value.inputs):
-                self.users[operand].append(value)
-        self.nbytes = self._bytes()
-        self.stays = {self.base[root] for root in graph.roots}
-        level = self._levels()
-        made = [value for value in graph.values if not _is_source(value)]
-        order = sorted(made, key=lambda value: (level[value], self.place[value]))
-        self.first = self._firm(order[: self._turn(order)])
-        for value in reversed(graph.values):
-            if not (value in self.first or _is_source(value) or self._settled(value, level)):
-                level[value] = min(level[user] - 1 for user in self.users[value])
-        rest = [value for value in order if value not in self.first]
-        self.second = sorted(rest, key=lambda value: (level[value], self.place[value]))
-        self.chunk = self._chunks()
-        self.uses = self._uses()
-        self.begin = self._begin()  # by base: the chunk in which it is needed first
-
-    def _bytes(self) -> dict[Value, int]:
-        own = [value for value in self.graph.values if not (value.op.view or _is_source(value))]
-        sizes: list[Size] = [total(t.nbytes for t in tensor_types(value.type)) for value in own]
-        return dict.fromkeys(self.graph.values, 0) | dict(zip(own, evaluate_all(sizes, self.env)))
-
-    def bases(self, values: Iterable[Value]) -> list[Value]:
-        """Give what has the memory of values, sources left out."""
-        found = dict.fromkeys(self.base[value] for value in values)
-        return [value for value in found if not _is_source(value)]
-
-    def _levels(self) -> dict[Value, int]:
-        """Give each value its step, were everything done as early as possible; what only grows
-        memory waits for its first use.
-        """
-        early: dict[Value, int] = {}
-        fed: set[Value] = set()
-        for value in self.graph.values:
-            early[value] = 1 + max((early[operand] for operand in value.inputs), default=-1)
-            if isinstance(value.op, Input) or any(operand in fed for operand in value.inputs):
-                fed.add(value)
-        end = max(early.values(), default=0)
-        level: dict[Value, int] = {}
-        for value in reversed(self.graph.values):
-            # what is made of weights alone can be made at any time, so it is no reason to hurry
-            freed = self.bases(operand for operand in value.inputs if operand in fed)
-            if self.nbytes[value] >= sum(self.nbytes[operand] for operand in freed):
-                level[value] = min((level[user] - 1 for user in self.users[value]), default=end)
-            else:
-                level[value] = early[value]
-        return level
-
-    def _turn(self, order: Sequence[Value]) -> int:
-        """Give the number of values in the first half: when most bytes wait for a later use.
-
-        Gradients also wait, for the end; they are known by having the type of a result.
-        """
-        step = {value: number for number, value in enumerate(order)}
-        results = {root.type for root in self.graph.roots}
-        reads: dict[Value, list[int]] = {}
-        for value in order:
-            if not value.op.view:
-                for operand in self.bases(value.inputs):
-                    reads.setdefault(operand, []).append(step[value])
-        for left_out in (results, frozenset()):
-            change = [0] * (len(order) + 1)
-            for value, places in reads.items():
-                if value in self.stays or value.type in left_out:
-                    continue
-                times = [step[value], *places]
-                start, stop = max(zip(times, times[1:]), key=lambda pair: pair[1] - pair[0])
-                change[start] += self.nbytes[value]
-                change[stop] -= self.nbytes[value]
-            waiting = most = turn = 0
-            for number, more in enumerate(change):
-                waiting += more
-                if waiting > most:
-                    most, turn = waiting, number + 1
-            if turn:
-                return turn
-        return 0
-
-    def _chunks(self) -> dict[Value, int]:
-        """Split the second half where about equal numbers of bytes were made or first used."""
-        weights: list[int] = []
-        seen: set[Value] = set()
-        for value in self.second:
-            new = [o for o in self.bases(value.inputs) if o in self.first and o not in seen]
-            seen.update(new)
-            weights.append(self.nbytes[value] + sum(self.nbytes[operand] for operand in new))
-        whole = max(sum(weights), 1)
-        found: dict[Value, int] = {}
-        done = 0
-        for value, weight in zip(self.second, weights):
-            found[value] = done * CHUNKS // whole
-            done += weight
-        numbers = {old: new for new, old in enumerate(dict.fromkeys(found.values()))}
-        return {value: numbers[old] for value, old in found.items()}
-
-    def _uses(self) -> dict[Value, list[int]]:
-        """Give for each base of the first half the chunks that read it."""
-        found: dict[Value, set[int]] = {}
-        for value in self.second:
-            for operand in value.inputs:
-                if operand in self.first and not _is_source(self.base[operand]):
-                    found.setdefault(self.base[operand], set()).add(self.chunk[value])
-        return {base: sorted(chunks) for base, chunks in found.items()}
-
-    def _begin(self) -> dict[Value, int]:
-        """Give the chunk in which each base is needed first: itself, or else for another one."""
-        found: dict[Value, int] = {}
-        for value in reversed(self.graph.values):
-            if value not in self.first or value.op.view:
-                continue
-            if value in self.uses:
-                found[value] = self.uses[value][0]
-            if value in found:
-                for operand in self.bases(value.inputs):
-                    if operand not in self.uses:
-                        earlier = found.get(operand, found[value])
-                        found[operand] = min(earlier, found[value])
-        return found
-
-
-def _is_source(value: Value) -> bool:
-    """Tell whether a value is there without computing: a leaf, or a size as a number."""
-    return value.op.leaf or not value.inputs
-
-
 # -- the cut ---------------------------------------------------------------------------------------
 
 
@@ -279,7 +136,7 @@ class _Cut:
     seconds of computing it again. Whatever is read in the second half hangs on the sink.
     """
 
-    def __init__(self, halves: _Halves, seconds: Mapping[Value, float], stretches: int) -> None:
+    def __init__(self, halves: Halves, seconds: Mapping[Value, float], stretches: int) -> None:
         self.halves = halves
         self.seconds = seconds
         begin = halves.begin
@@ -299,7 +156,7 @@ class _Cut:
         next; give the part of each base.
         """
         begin, nbytes = self.halves.begin, self.halves.nbytes
-        chunks = 1 + max(begin.values(), default=0)
+        chunks = self.halves.chunks
         weight, crossing = [0] * chunks, [0] * (chunks + 1)
         span = {value: [begin[value]] for value in self.bases}
         for value in self.bases:
@@ -340,9 +197,8 @@ class _Cut:
 
     def price_of(self, value: Value) -> float:
         """Give what computing a value again counts, in seconds: dearer the sooner it is needed."""
-        last = max(self.halves.begin.values())
-        late = self.halves.begin[value] / max(last, 1)
-        return self.seconds[value] * FAVOUR ** (1.0 - late)
+        late = self.halves.begin[value] / max(self.halves.chunks, 1)
+        return self.seconds[value] * math.pow(FAVOUR, 1.0 - late)
 
     def prices(self) -> tuple[float, float]:
         """Give prices of a second between which everything happens."""
@@ -352,7 +208,7 @@ class _Cut:
             if value not in self.fixed and (cost := self.price_of(value)) > 0
         ]
         every = [ratio for ratio in every if ratio > 0]
-        return (min(every) / 16, max(every)) if every else (1.0, 1.0)
+        return (min(every) / len(every), max(every)) if every else (1.0, 1.0)
 
     def kept(self, price: float) -> frozenset[Value]:
         """Give the bases that the minimum cut keeps."""
@@ -392,7 +248,7 @@ class _Plan:
 class _Build:
     """Writes the second half on what is kept, with the rest computed again and all in order."""
 
-    def __init__(self, halves: _Halves, kept: frozenset[Value] | None) -> None:
+    def __init__(self, halves: Halves, kept: frozenset[Value] | None) -> None:
         self.halves = halves
         self.keeps: Callable[[Value], bool] = (
             (lambda base: True) if kept is None else kept.__contains__
@@ -403,7 +259,8 @@ class _Build:
         self.barriers: dict[tuple[Value, int], Value] = {}
         self.token: Value = F.constant(False)
         chunk = 0
-        waiting: list[Value] = []
+        # nothing else makes them be computed in the first half
+        waiting = [root for root in halves.graph.roots if root in halves.first]
         for value in halves.second:
             if halves.chunk[value] != chunk:
                 chunk = halves.chunk[value]
@@ -430,7 +287,7 @@ class _Build:
         halves = self.halves
         if value in self.new:
             return self.new[value]
-        if value not in halves.first or chunk == 0 or _is_source(halves.base[value]):
+        if value not in halves.first or chunk == 0 or is_source(halves.base[value]):
             return value
         if self.keeps(halves.base[value]):
             return self._barrier(value, chunk)
@@ -448,7 +305,7 @@ class _Build:
 
     def _there(self, value: Value) -> bool:
         base = self.halves.base[value]
-        return _is_source(base) or self.keeps(base)
+        return is_source(base) or self.keeps(base)
 
     def _copy(self, value: Value, chunk: int) -> None:
         """Compute a value again, and what it needs."""
@@ -478,7 +335,7 @@ class _Build:
         if value in self.copies:
             copy = self.copies[value]
             return copy if self.made[value] == chunk else self._barrier(copy, chunk)
-        if _is_source(self.halves.base[value]):
+        if is_source(self.halves.base[value]):
             return value
         return self._barrier(value, chunk)
 
@@ -498,7 +355,7 @@ class _Build:
 class _Search:
     """Looks for the choice that fits and takes the fewest seconds, in at most `CUTS` cuts."""
 
-    def __init__(self, halves: _Halves, limit: int) -> None:
+    def __init__(self, halves: Halves, limit: int) -> None:
         self.halves = halves
         self.limit = limit
         self.seconds = _seconds(halves)
@@ -547,7 +404,7 @@ class _Search:
         return min(self.known.values(), key=lambda plan: plan.peak)
 
 
-def _seconds(halves: _Halves) -> dict[Value, float]:
+def _seconds(halves: Halves) -> dict[Value, float]:
     """Give the time of each base of the first half that can be computed again.
 
     The roofline: max(FLOPs / peak, bytes / bandwidth); Williams et al., CACM 52, 2009.

@@ -6,10 +6,15 @@ Bindings are cached by the shapes of the inputs; a new batch size costs one solv
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
+import numpy as np
+
+from symgraph.cost.formulas import Arguments
 from symgraph.cost.limit import memory_limit, require_memory
 from symgraph.dims import Dim, Guard, Size, evaluate, free, solve_all
-from symgraph.errors import GuardError, InputError
+from symgraph.errors import ArgumentError, GuardError, InputError
+from symgraph.graph.dtypes import numpy_dtype
 from symgraph.graph.graph import Graph
 from symgraph.graph.node import Value
 from symgraph.graph.op import Array
@@ -50,6 +55,28 @@ class Binder:
             require_memory(self.name, self.graph, env, allowed)
             self._known[key] = env, allowed
         return env
+
+    def bind_sizes(self, sizes: Mapping[Any, int] | None, named: Mapping[str, int]) -> Env:
+        """Give the numbers that a call has whose inputs are of these sizes.
+
+        Sizes go by themselves or by name. Raises `ArgumentError` for one that is missing, unknown
+        or too small, and as `bind` does.
+        """
+        shapes = [size for value in self.inputs for size in value.shape]
+        arguments = Arguments([*shapes, *self.needed])
+        given = arguments.known("bind", sizes, named)
+        known = self._solved(list(given.items()))
+        numbers = dict(zip(arguments.symbols, arguments.take("bind", known, {})))
+        feeds: dict[Value, Array] = {}
+        for value in self.inputs:
+            shape = tuple(s if isinstance(s, int) else evaluate(s, numbers) for s in value.shape)
+            if min(shape, default=0) < 0:
+                raise ArgumentError(
+                    f"bind: `{value.label}` has the shape {shape} at these sizes.",
+                    details=[value.describe()],
+                )
+            feeds[value] = np.broadcast_to(np.zeros((), numpy_dtype(value.dtype)), shape)
+        return self.bind(feeds)  # in the order in which a call knows them
 
     def _solve(self, feeds: Mapping[Value, Array], given: Env) -> Env:
         pairs: list[tuple[Size, int]] = list(given.items())

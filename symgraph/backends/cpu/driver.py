@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 from typing import Any
 
 from symgraph.backends.cpu.compiler import Library, compile_text
 from symgraph.backends.cpu.onednn import library
+from symgraph.errors import BackendError
 
 KERNEL, CALL, COPY, CLEAR, CHECK = 0, 1, 2, 3, 4
 WORDS = 6  # kind, function, arguments, tasks (or bytes), threads, spare
@@ -114,6 +116,7 @@ class Driver:
     """The compiled driver and the pool of threads it uses."""
 
     def __init__(self) -> None:
+        self._process = os.getpid()
         pool = _pool()
         text = _TEXT.replace("{parallel}", str(pool("GOMP_parallel")))
         text = text.replace("{number}", str(pool("omp_get_thread_num")))
@@ -121,6 +124,15 @@ class Driver:
         self._library = Library(compile_text(text), ["run"])
         kind = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)
         self.run = kind(self._library.addresses["run"])
+
+    def check_process(self) -> None:
+        """Raise in a process that was forked off the one whose threads these are."""
+        if os.getpid() != self._process:
+            raise BackendError(
+                "cpu: this process was forked after compiled code had run; its threads stayed with "
+                "the parent.",
+                fix='start workers with multiprocessing.get_context("spawn")',
+            )
 
 
 @functools.cache

@@ -1,0 +1,77 @@
+"""`f.bind(B=128)`: what a call at these sizes holds in memory, known before it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from symgraph.cost.limit import peak_bytes
+from symgraph.cost.units import number_text
+from symgraph.dims import Dim
+from symgraph.graph.dtypes import itemsize
+from symgraph.graph.graph import Graph
+from symgraph.graph.node import Value
+from symgraph.lower.program import number
+from symgraph.runtime.interpreted import InterpretedExecutor
+from symgraph.runtime.native import NativeExecutor
+
+
+@dataclass(frozen=True, eq=False)
+class Bound:
+    """A function at sizes that have numbers: the bytes that a call holds at once, by what they are.
+
+    `inputs` and `outputs` are those of one call, plain arrays; `shared` counts the variables and
+    the low-precision copies of them that a compiled function keeps; `arena` is the memory of
+    everything between, which calls at several sizes share. On the reference `peak` is that of
+    `sg.cost`, a lower bound, and `arena` is 0.
+    """
+
+    name: str
+    backend: str
+    inputs: int
+    shared: int
+    constants: int
+    outputs: int
+    arena: int
+    peak: int
+    env: Mapping[Dim, int] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{size} = {value}" for size, value in self.env.items())
+        named = ("inputs", "shared", "constants", "outputs", "arena")
+        parts = [f"{number_text(getattr(self, n), 'B')} {n}" for n in named if getattr(self, n)]
+        peak = number_text(self.peak, "B")
+        if self.backend == "reference":
+            return f"<{self.name}{f' at {sizes}' if sizes else ''}: at least {peak}>"
+        at = f" at {sizes}" if sizes else ""
+        return f"<{self.name}{at}: {peak}{' = ' + ' + '.join(parts) if parts else ''}>"
+
+
+def bound(
+    name: str, executor: NativeExecutor | InterpretedExecutor, graph: Graph, env: Mapping[Dim, int]
+) -> Bound:
+    """Give what a call of an executor holds at sizes; its plan is made, nothing runs."""
+    inputs, outputs = _bytes(graph.inputs, env), _bytes(graph.outputs, env)
+    sizes = MappingProxyType(dict(env))
+    if isinstance(executor, InterpretedExecutor):
+        held = sum(one.storage.array.nbytes for one in graph.shared)
+        fixed = sum(one.op.array.nbytes for one in graph.values if hasattr(one.op, "array"))
+        peak = peak_bytes(graph, env)
+        return Bound(name, executor.name, inputs, held, fixed, outputs, 0, peak, sizes)
+    plan = executor.bound(env)
+    shared = sum(one.storage.array.nbytes for one in executor.graph.shared)
+    constants = sum(array.nbytes for _, array in plan.held)
+    arena = plan.memory.total
+    peak = inputs + shared + constants + outputs + arena
+    return Bound(name, executor.name, inputs, shared, constants, outputs, arena, peak, sizes)
+
+
+def _bytes(values: Iterable[Value], env: Mapping[Dim, int]) -> int:
+    total = 0
+    for value in values:
+        count = itemsize(value.dtype)
+        for size in value.shape:
+            count *= number(size, env)
+        total += count
+    return total
