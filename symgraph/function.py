@@ -40,6 +40,7 @@ from symgraph.runtime.feeds import Feeds, convert, merge_named
 from symgraph.runtime.guard import NanGuard
 from symgraph.runtime.interpreted import InterpretedExecutor
 from symgraph.runtime.native import BoundPlan, NativeExecutor
+from symgraph.runtime.profile import Profile, profile
 
 # Functions that share variables take turns: each sees all updates of another's call, or none.
 _state = threading.RLock()
@@ -105,8 +106,11 @@ class Function:
 
     def __call__(self, *args: Any, **named: Any) -> Any:
         """Run: arrays by position or by the inputs' names; raises before anything is written."""
-        if not named and self._fits(args):
-            return self._repeat(args)
+        last = self._last  # once: another thread may put another call in its place
+        if last is not None and not named and last.fits(args) and os.getpid() == self._process:
+            with self._lock:
+                outputs = last.executor.again(last.bound, args)
+            return _packed(self._structure, outputs)
         return self._run(self._feeds.take(args, named), {})
 
     def bind(self, sizes: Mapping[Any, int] | None = None, /, **named: int) -> Bound:
@@ -126,23 +130,16 @@ class Function:
             env = self._binder.bind_sizes(sizes, named)
             return bound(self.name, self._executor, self.graph, env)
 
-    def _fits(self, args: tuple[Any, ...]) -> bool:
-        """Tell whether a call is like the last one, so that nothing has to be looked at again."""
-        last = self._last
-        if last is None or len(args) != len(last.arrays) or memory_limit() < last.allowed:
-            return False
-        for array, (shape, dtype) in zip(args, last.arrays):
-            if type(array) is not np.ndarray or array.dtype is not dtype or array.shape != shape:
-                return False
-            if not array.flags.c_contiguous:
-                return False
-        return os.getpid() == self._process
+    def profile(self, *args: Any, repeat: int = 3, **named: Any) -> Profile:
+        """Run a call step by step and give the time of each; nothing is updated.
 
-    def _repeat(self, args: tuple[Any, ...]) -> Any:
-        assert self._last is not None and isinstance(self._executor, NativeExecutor)
+        Arguments are those of a call. Each step runs `repeat` times after once that does not count.
+        """
+        self._check_process()
+        feeds = self._feeds.take(args, named)
         with self._lock:
-            outputs = self._executor.again(self._last.bound, args)
-        return _packed(self._structure, outputs)
+            env = self._binder.bind(feeds, {})
+            return profile(self.name, self._executor, feeds, env, repeat)
 
     def _run(self, feeds: dict[Value, Array], given: Mapping[Dim, int]) -> Any:
         self._check_process()
@@ -181,6 +178,7 @@ class _Last:
     """A compiled call: what its arrays were, and under which limit they were found to fit."""
 
     arrays: tuple[tuple[tuple[int, ...], Any], ...]
+    executor: NativeExecutor
     bound: BoundPlan
     allowed: int
 
@@ -190,7 +188,18 @@ class _Last:
         if executor.last is None:
             return None
         found = tuple((array.shape, array.dtype) for array in arrays)
-        return cls(found, executor.last, memory_limit())
+        return cls(found, executor, executor.last, memory_limit())
+
+    def fits(self, args: tuple[Any, ...]) -> bool:
+        """Tell whether a call is like this one, so that nothing has to be looked at again."""
+        if len(args) != len(self.arrays) or memory_limit() < self.allowed:
+            return False
+        for array, (shape, dtype) in zip(args, self.arrays):
+            if type(array) is not np.ndarray or array.dtype is not dtype or array.shape != shape:
+                return False
+            if not array.flags.c_contiguous:
+                return False
+        return True
 
 
 def function(

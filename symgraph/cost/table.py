@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from symgraph.cost.units import largest_text, number_text, size_text
@@ -77,7 +78,7 @@ def _amounts(rows: list[NodeCost]) -> tuple[str, str]:
     return size_text(total(row.flops for row in rows)), size_text(moved, "B")
 
 
-def aligned(rows: list[tuple[str, ...]]) -> list[str]:
+def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
     """Lay rows of equally many cells out as lines with columns."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [

@@ -149,18 +149,18 @@ def best(run: Callable[[], Any], seconds: float = SECONDS) -> float:
 
 def _products(dtype: str) -> tuple[float, str]:
     """Give FLOPs a second of products of square matrices, and what computes them; 0 if nothing."""
-    side, rate, how = SIDE, 0.0, ""
-    while True:
-        made = _by_library(side, dtype) or _by_numpy(side, dtype)
-        if made is None:
-            return rate, how
-        run, name = made
-        seconds = best(run, 0.0 if rate == 0 else SECONDS)
-        if 2.0 * side**3 / seconds > rate:
-            rate, how = 2.0 * side**3 / seconds, f"{name}, {side} x {side}"
-        if side == LARGEST_SIDE or seconds > ENOUGH:
-            return rate, how
+    side, made = SIDE, _product(SIDE, dtype)
+    while made is not None and side < LARGEST_SIDE and best(made[0], 0.0) < ENOUGH:
         side *= 2
+        made = _product(side, dtype)
+    if made is None:
+        return 0.0, ""
+    run, name = made
+    return 2.0 * side**3 / best(run), f"{name}, {side} x {side}"
+
+
+def _product(side: int, dtype: str) -> tuple[Callable[[], Any], str] | None:
+    return _by_library(side, dtype) or _by_numpy(side, dtype)
 
 
 def _by_library(side: int, dtype: str) -> tuple[Callable[[], Any], str] | None:
@@ -233,6 +233,7 @@ def copying(source: int, target: int, count: int) -> Callable[[], None]:
     address, own = held.addresses["copy"], words.ctypes.data
     record = np.array([KERNEL, address, own, tasks, threads, 0], np.int64)
     assert len(record) == WORDS
+    driver().check_process()
     start = driver().run
 
     def run(held: Any = (held, words, record)) -> None:

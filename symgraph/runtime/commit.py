@@ -51,6 +51,22 @@ def commit(targets: Sequence[Shared], arrays: Sequence[Array]) -> None:
 
 
 @contextmanager
+def unchanged(variables: Iterable[Shared]) -> Iterator[None]:
+    """Put the numbers of shared variables back when the block ends, however it ends."""
+    before = [
+        (one.storage, one.storage.array, one.storage.array.copy(), one.storage.version)
+        for one in variables
+    ]
+    try:
+        yield
+    finally:
+        with held_interrupt():
+            for storage, array, numbers, version in before:
+                array[...] = numbers  # compiled code writes in place
+                storage.array, storage.version = array, version
+
+
+@contextmanager
 def held_interrupt() -> Iterator[None]:
     """Hold Ctrl-C until the block ends, then deliver it; only the main thread can get one."""
     if threading.current_thread() is not threading.main_thread():

@@ -1,0 +1,143 @@
+"""What the steps of a plan compute, in terms of the graph: values, FLOPs, bytes, the user's lines.
+
+A plan knows for each buffer the value it holds. That may be a value of an operation's expansion,
+which is no value of the graph; it belongs to the operation that was expanded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+
+from symgraph.config import config
+from symgraph.cost.flops import node_flops
+from symgraph.dims import Dim, collect_guards, total
+from symgraph.graph.index import Compute
+from symgraph.graph.leaves import Attach, Item, SizeOf
+from symgraph.graph.node import Value
+from symgraph.graph.registry import F
+from symgraph.lower.nest import Buffer
+from symgraph.lower.plan import CallStep, CheckStep, Plan, Step
+from symgraph.lower.program import nbytes, number
+
+
+class Attribution:
+    """Tells what the steps of a plan compute."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+
+    def values(self, step: Step) -> list[Value]:
+        """Give the values that a step computes; none for parts of a reduction."""
+        buffers = [step.condition] if isinstance(step, CheckStep) else step.buffers
+        written = [one for one in buffers if one in step.writes or isinstance(step, CheckStep)]
+        return list(dict.fromkeys(v for v in map(self._value, written) if v is not None))
+
+    def owners(self, step: Step) -> list[Value]:
+        """Give the values of the graph that a step computes, or computes parts of."""
+        return list(dict.fromkeys(self.owner(value) for value in self.values(step)))
+
+    def owner(self, value: Value) -> Value:
+        """Give the value of the graph to which a value belongs: itself where it is one."""
+        return self._owners.get(value, value)
+
+    def operations(self, step: Step) -> list[str]:
+        """Name the operations of the graph that a step computes, operands first, each once."""
+        done = [step.call.value] if isinstance(step, CallStep) else self._between(step)
+        return list(dict.fromkeys(self.owner(value).op.name for value in done))
+
+    def flops(self, step: Step, env: Mapping[Dim, int]) -> int:
+        """Count the FLOPs of a step as `sg.cost` does: everything between its buffers, once."""
+        if isinstance(step, CheckStep):
+            return 0
+        done = [step.call.value] if isinstance(step, CallStep) else self._between(step)
+        return number(total(node_flops(value) for value in done), env)
+
+    def nbytes(self, step: Step, env: Mapping[Dim, int]) -> int:
+        """Count the bytes that a step has to move: each of its buffers once.
+
+        Of a large table that is read at a few places only so much counts as there are reads.
+        """
+        most = 0 if isinstance(step, CallStep | CheckStep) else number(step.work, env)
+        found = 0
+        for one in dict.fromkeys(step.buffers):
+            size = number(nbytes(one), env)
+            if most and one not in step.writes:
+                size = min(size, most * 8)
+            found += size
+        return found
+
+    # -- inside ------------------------------------------------------------------------------------
+
+    def _value(self, one: Buffer) -> Value | None:
+        found = self.plan.program.origin.get(one)
+        return self._parts.get(one) if found is None else found
+
+    def _between(self, step: Step) -> list[Value]:
+        """List what is computed between what a step reads and what it writes, operands first."""
+        read = {self._value(one) for one in step.buffers if one not in step.writes}
+        inside: dict[Value, tuple[Value, ...]] = {}
+
+        def known(value: Value) -> bool:
+            return value in read or value.op.leaf or isinstance(value.op, SizeOf)
+
+        waiting = [value for value in self.values(step) if not known(value)]
+        found: dict[Value, None] = {}
+        while waiting:  # each is taken up twice: before its operands, and after them
+            value = waiting[-1]
+            if value in inside:
+                waiting.pop()
+                if expansion(value) is None:
+                    found[value] = None
+                continue
+            inside[value] = expansion(value) or _operands(value)
+            waiting.extend(one for one in inside[value] if not known(one) and one not in inside)
+        return list(found)
+
+    @cached_property
+    def _parts(self) -> dict[Buffer, Value]:
+        """Give the value whose reduction the parts in a buffer belong to."""
+        found: dict[Buffer, Value] = {}
+        origin = self.plan.program.origin
+        for step in self.plan.steps:
+            made = next(
+                (origin[one] for one in step.buffers if one in step.writes & origin.keys()), None
+            )
+            for one in step.buffers:
+                if made is not None and one not in origin and one not in step.writes:
+                    found.setdefault(one, made)
+        return found
+
+    @cached_property
+    def _owners(self) -> dict[Value, Value]:
+        graph = self.plan.graph
+        own, found = set(graph.values), dict[Value, Value]()
+        for value in graph.values:
+            with config(origins=False), collect_guards():
+                check = value.op.legal(F, *value.inputs)
+            waiting = [*(expansion(value) or ()), *([] if check is None else [check])]
+            while waiting:
+                inner = waiting.pop()
+                if inner in own or inner in found:
+                    continue
+                found[inner] = value
+                inside = expansion(inner)
+                waiting.extend(_operands(inner))
+                waiting.extend(inside or ())
+        return found
+
+
+def _operands(value: Value) -> tuple[Value, ...]:
+    return value.inputs[:1] if isinstance(value.op, Attach) else tuple(value.inputs)
+
+
+def expansion(value: Value) -> tuple[Value, ...] | None:
+    """Give the values that an operation stands for; None for a leaf or an index expression."""
+    op = value.op
+    if op.leaf or isinstance(op, SizeOf | Item | Attach):
+        return None
+    with config(origins=False), collect_guards():  # what is made here is nobody's line
+        found = op.expand(F, *value.inputs)
+    if isinstance(found, Compute):
+        return None
+    return found if isinstance(found, tuple) else (found,)
