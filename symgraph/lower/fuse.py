@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import networkx as nx
 
@@ -26,6 +27,7 @@ COSTS = {"exp": 12, "log": 12, "tanh": 16, "erf": 16, "pow": 24, "sin": 16, "cos
 FREE = ("const", "size", "axis", "cast", "load", "take")
 CHEAP = 8.0  # operations that may be done again rather than stored and read
 LARGE = 1 << 16  # elements from which on a tensor is worth rounding
+LONG = 1 << 15  # elements of reductions from which on they are split (schedule.LONG)
 ROWS = 16  # as many rows keep the threads busy
 ROW_BYTES = 1 << 19  # of a row that is read a second time from the cache
 
@@ -136,6 +138,20 @@ def has_reduction(value: Scalar) -> bool:
     return any(n.op == "reduce" for n in scalar_order([value]))
 
 
+def reduced_over(value: Scalar, axes: Iterable[Axis]) -> set[frozenset[Axis]]:
+    """Give for each reduction the axes for which it is computed anew."""
+    own = frozenset(axes)
+    order = scalar_order([value])
+    free = free_axes(order)
+    return {free[node] & own for node in order if node.op == "reduce"}
+
+
+def nested(sets: Iterable[frozenset[Axis]]) -> bool:
+    """Tell whether of any two sets one holds the other, so that loops can be put in one order."""
+    ordered = sorted(sets, key=len)
+    return all(a <= b for a, b in pairwise(ordered))
+
+
 class _Fuser:
     def __init__(self, program: Program, nominal: Mapping[Dim, int], narrow: bool) -> None:
         self.program, self.nominal = program, nominal
@@ -144,6 +160,7 @@ class _Fuser:
             one.target: one for one in program.items if isinstance(one, Definition)
         }
         self.kept = program.kept
+        self.rows: dict[Definition, set[frozenset[Axis]]] = {}  # what is reduced into a reader
         for one in program.items:
             if isinstance(one, LibraryCall):
                 self.kept.update(one.reads())
@@ -238,13 +255,19 @@ class _Fuser:
         plain = all(n.op in ("axis", "const") for n in index) and len(set(kept)) == len(kept)
         if not plain or site.attr.guarded or any(axis not in reader.axes for axis in kept):
             return False
+        rows_of = self.rows.setdefault(reader, reduced_over(reader.value, reader.axes))
+        if not nested([*rows_of, frozenset(kept)]):
+            return False
         leaf = [axis for axis in reader.axes if axis not in kept]
         reads = sum(n.op == "load" for n in scalar_order([one.value]))
         if not leaf:
             return True
         rows = self.size(axis.extent for axis in kept)
         row = 4 * reads * self.size(axis.extent for axis in leaf)
-        return rows >= ROWS and row <= ROW_BYTES and self.is_row(one)
+        pays = rows >= ROWS and row <= ROW_BYTES and self.is_row(one)
+        if pays:
+            rows_of.add(frozenset(kept))
+        return pays
 
     def is_row(self, one: Definition) -> bool:
         """Tell whether reductions run over neighbours in memory."""
@@ -316,6 +339,9 @@ class _Fuser:
             value = self.moved(group, one)
             if value is None:
                 continue
+            rows = [reduced_over(v, group.axes) for v in (value, *(s.value for s in group.stores))]
+            if not nested(set().union(*rows)):
+                continue
             index = positions(group.axes)
             group.stores.append(Store(one.target, group.axes, index, value))
             return group
@@ -333,7 +359,14 @@ class _Fuser:
         if mine != theirs:
             return False
         written = set(group.writes)
+        if mine and any(read in written for read in reads) and self.reduced(one) >= LONG:
+            return False  # one after the other, so that each can be split among threads
         return any(read in written for read in reads) or bool(set(group.reads()) & set(reads))
+
+    def reduced(self, one: Definition) -> int:
+        """Give how many elements are reduced into all results."""
+        axes = {a for n in scalar_order([one.value]) if n.op == "reduce" for a in n.attr.axes}
+        return self.size(axis.extent for axis in (*axes, *one.axes))
 
     def moved(self, group: Group, one: Definition) -> Scalar | None:
         """Give the value on the axes of a nest, its results read as values; None if it cannot."""

@@ -47,8 +47,9 @@ GENERATED = "generated kernel"
 class Row:
     """One step: what ran, the median of its seconds, and the least that the machine needs.
 
-    `name` lists the operations that it computes, `implementation` is "generated kernel", or the library's name of what it ran. `values` are
-    those of the graph that the step computes, `line` says where the first of them was made.
+    `name` lists the operations that it computes, `implementation` is "generated kernel" or the
+    library's name of what it ran. `values` are those of the graph that the step computes, `line`
+    says where the first of them was made.
     """
 
     name: str
