@@ -354,11 +354,10 @@ class _Fuser:
             return False
         mine = has_reduction(one.value)
         theirs = any(has_reduction(store.value) for store in group.stores)
-        if mine != theirs and self.size(axis.extent for axis in one.axes) < ROWS * 16:
-            return False
-        if mine != theirs:
-            return False
         written = set(group.writes)
+        follows = theirs and any(read in written for read in reads)  # what is made of a result
+        if mine != theirs and not follows:
+            return False
         if mine and any(read in written for read in reads) and self.reduced(one) >= LONG:
             return False  # one after the other, so that each can be split among threads
         return any(read in written for read in reads) or bool(set(group.reads()) & set(reads))

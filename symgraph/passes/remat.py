@@ -213,21 +213,22 @@ class _Cut:
     def kept(self, price: float) -> frozenset[Value]:
         """Give the bases that the minimum cut keeps."""
         network = nx.DiGraph()
-        network.add_nodes_from(("source", "sink"))
+        source, sink = -2, -1  # numbers as all others: the order of strings in sets is random
+        network.add_nodes_from((source, sink))
         number = {value: 2 * count for count, value in enumerate(self.bases)}
         for value, enter in number.items():
             stays = value in self.halves.stays  # results are kept for nothing
             network.add_edge(enter, enter + 1, capacity=0 if stays else self.halves.nbytes[value])
             if value in self.fixed:
-                network.add_edge("source", enter)  # without a capacity: never cut
+                network.add_edge(source, enter)  # without a capacity: never cut
             else:
                 cost = max(1, round(price * self.price_of(value)))
-                network.add_edge("source", enter, capacity=cost)
+                network.add_edge(source, enter, capacity=cost)
                 for operand in self.operands[value]:
                     network.add_edge(number[operand] + 1, enter)
             if self.halves.uses.get(value, [0])[-1] > 0:
-                network.add_edge(enter + 1, "sink")
-        _, (before, behind) = nx.minimum_cut(network, "source", "sink")
+                network.add_edge(enter + 1, sink)
+        _, (before, behind) = nx.minimum_cut(network, source, sink)
         return frozenset(
             v for v, enter in number.items() if enter in before and enter + 1 in behind
         )

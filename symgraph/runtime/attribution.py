@@ -98,13 +98,14 @@ class Attribution:
     def _parts(self) -> dict[Buffer, Value]:
         """Give the value whose reduction the parts in a buffer belong to."""
         found: dict[Buffer, Value] = {}
-        origin = self.plan.program.origin
+        program = self.plan.program
+        origin, given = program.origin, set(program.inputs.values())
         for step in self.plan.steps:
             made = next(
                 (origin[one] for one in step.buffers if one in step.writes & origin.keys()), None
             )
             for one in step.buffers:
-                if made is not None and one not in origin and one not in step.writes:
+                if made is not None and not (one in origin or one in given or one in step.writes):
                     found.setdefault(one, made)
         return found
 
