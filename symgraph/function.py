@@ -75,8 +75,9 @@ class Function:
         self._feeds = Feeds(name, graph.inputs)
         self._binder = Binder(name, graph, built.guards())
         self._executor: NativeExecutor | InterpretedExecutor
-        if backend == "cpu" and not nan_guard:
-            self._executor = NativeExecutor(graph, narrow=bf16 in self.passes)
+        if backend == "cpu":
+            guard = name if nan_guard else ""
+            self._executor = NativeExecutor(graph, narrow=bf16 in self.passes, guard=guard)
         else:
             self._executor = InterpretedExecutor(graph)
         self._shared = graph.shared
@@ -219,7 +220,8 @@ def function(
     `outputs` is a value, a sequence, a mapping (its keys come back), or None. `givens` replaces
     values by others of the same type before compiling. `passes` are passes and rules that run
     besides the standard ones. With `nan_guard` a call raises `NotFiniteError`, which names the
-    first value that is not finite, and updates nothing; it runs on the reference. `backend` is
+    first value that is not finite, and updates nothing (compiled functions look at outputs and
+    updates, and for the first value only where one of these is not finite). `backend` is
     "cpu", "reference" or "auto" (`config.backend`). With `precision="bf16"` products and
     convolutions of float32 are computed in bfloat16 and added up in float32 (`config.precision`).
     Raises `GraphError` for an input that is missing or not an input, and `ShapeError` or

@@ -190,13 +190,24 @@ class _Fuser:
             readers = self.readers.get(one.target, [])
             if not readers and one.target not in self.kept:
                 continue
-            now = Definition(one.target, one.axes, put_inside(one.value, inner, self.narrow))
+            value = put_inside(one.value, inner, self.narrow)
+            if one.target in self.program.checks:
+                value = self.before_updates(value)
+            now = Definition(one.target, one.axes, value)
             self.definitions[one.target] = now
             if one.target not in self.kept and self.pays(now, readers):
                 inner[one.target] = now
             else:
                 stored.append(self.narrowed(now))
         return self.grouped(stored)
+
+    def before_updates(self, value: Scalar) -> Scalar:
+        """Give a check that computes new values of variables itself, to run before any write."""
+        found = {one: self.definitions.get(one) for one in self.program.updates.values()}
+        cheap = {one: own for one, own in found.items() if own and not has_reduction(own.value)}
+        while (new := put_inside(value, cheap)) is not value:
+            value = new
+        return value
 
     def narrowed(self, one: Definition) -> Definition:
         """Round a large tensor of float32 that nobody but other nests reads."""

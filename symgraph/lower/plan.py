@@ -112,13 +112,15 @@ def make_plan(
     nominal: Mapping[Dim, int],
     chosen: Callable[[Value], bool] = lambda value: False,
     narrow: bool = False,
+    finite: bool = False,
 ) -> Plan:
     """Give the plan of a graph; sizes that only matter for speed are those of `nominal`.
 
     `chosen` tells which operations a library computes. With `narrow`, large tensors of float32
-    between two nests are kept as bfloat16.
+    between two nests are kept as bfloat16. With `finite`, nothing is written where an output or a
+    new value of a variable is not finite.
     """
-    program = build(graph, chosen)
+    program = build(graph, chosen, finite)
     choose_layouts(program, nominal)
     look_through_views(program)
     order = fuse(program, nominal, narrow)

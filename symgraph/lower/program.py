@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from symgraph.dims import Dim, Size, collect_guards, evaluate, product
-from symgraph.graph.dtypes import itemsize
+from symgraph.graph.dtypes import is_float, itemsize
 from symgraph.graph.graph import Graph
 from symgraph.graph.index import Axis, Compute, axes, load, m, position
 from symgraph.graph.leaves import Attach, Constant, Input, Item, Shared, SizeOf
@@ -113,14 +113,17 @@ def number(size: Size, env: Mapping[Dim, int]) -> int:
     return size if isinstance(size, int) else evaluate(size, env)
 
 
-def build(graph: Graph, chosen: Chosen = lambda value: False) -> Program:
-    """Give the program of a graph; `chosen` tells which operations a library computes."""
+def build(graph: Graph, chosen: Chosen = lambda value: False, finite: bool = False) -> Program:
+    """Give the program of a graph; `chosen` tells which operations a library computes.
+
+    With `finite` it is also checked that outputs and new values of variables are finite.
+    """
     with collect_guards():  # they belong to the graph's nodes, not to their expansions
-        return _Builder(graph, chosen).program
+        return _Builder(graph, chosen, finite).program
 
 
 class _Builder:
-    def __init__(self, graph: Graph, chosen: Chosen) -> None:
+    def __init__(self, graph: Graph, chosen: Chosen, finite: bool) -> None:
         self.program = Program()
         self.chosen = chosen
         self.known: dict[Value, tuple[Buffer, ...]] = {}
@@ -136,6 +139,8 @@ class _Builder:
         self.program.outputs = made[:count]
         self.program.updates = dict(zip(graph.updates, made[count:]))
         checks = [node.op.legal(F, *node.inputs) for node in graph.values]
+        if finite:
+            checks += [F.all(F.isfinite(one)) for one in graph.roots if is_float(one.dtype)]
         wanted = list(dict.fromkeys(one for one in checks if one is not None))
         self.walk(wanted)
         self.program.checks = [self.border(self.known[one][0], one) for one in wanted]

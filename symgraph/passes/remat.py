@@ -7,9 +7,9 @@ bytes against seconds: it minimises
     sum of bytes(v), v kept  +  price * sum of seconds(v), v computed again
 
 over all choices in which every value that is needed is kept, or can be computed from what is kept.
-One number, the price of a second in bytes, leads from "keep all" to "compute all again"; the
-highest price whose peak fits is found by bisection. A cut at each price is as cheap as any choice;
-the idea of a cut is that of the partitioner of PyTorch's AOTAutograd, which fixes the price.
+One number, the price of a second in bytes, leads from "compute all again" to "keep all"; the
+highest price at which the peak fits is found by bisection, and for its price each cut is the best
+choice. PyTorch's AOTAutograd cuts too: bytes alone, with rules for what is never computed again.
 
 A second computation is a second node because it stands on barriers (`ops/barrier.py`), and they
 order it: the second half is split into chunks, and whatever a chunk takes from the first half

@@ -35,6 +35,7 @@ from symgraph.lower.plan import CallStep, KernelStep, Plan, make_plan
 from symgraph.lower.program import Operand, nbytes, number, operand
 from symgraph.runtime.arena import Arena
 from symgraph.runtime.cache import default_cache, key
+from symgraph.runtime.guard import NanGuard
 from symgraph.runtime.interpreted import InterpretedExecutor
 
 GRAIN = 1 << 16  # scalar operations that are worth a thread
@@ -46,9 +47,9 @@ class NativeExecutor:
 
     name = "cpu"
 
-    def __init__(self, graph: Graph, narrow: bool = False) -> None:
+    def __init__(self, graph: Graph, narrow: bool = False, guard: str = "") -> None:
         self.graph, self.carried = carry(graph)
-        self.narrow = narrow
+        self.narrow, self.guard = narrow, guard
         self._versions: dict[Shared, tuple[Any, int]] = {}
         self.plan: Plan | None = None
         self.arena = Arena()
@@ -81,7 +82,9 @@ class NativeExecutor:
     def compile(self, env: Mapping[Dim, int]) -> Plan:
         """Make the plan and its code, at nominal sizes, unless that was done."""
         if self.plan is None:
-            plan = make_plan(self.graph, env, lambda value: takes(value, env), self.narrow)
+            plan = make_plan(
+                self.graph, env, lambda value: takes(value, env), self.narrow, bool(self.guard)
+            )
             names = [f"{NAME}{number}" for number in range(len(plan.kernels))]
             self._library = Library(_object_code(module(plan.kernels, names)), names)
             self.plan = plan
@@ -90,7 +93,7 @@ class NativeExecutor:
     def _bind(self, env: Mapping[Dim, int]) -> BoundPlan:
         plan = self.compile(env)
         assert self._library is not None  # made with the plan
-        return BoundPlan(plan, self._library, env, self.arena)
+        return BoundPlan(plan, self._library, env, self.arena, self.guard)
 
     def bound(self, env: Mapping[Dim, int]) -> BoundPlan:
         """Give the plan at sizes; nothing runs."""
@@ -115,8 +118,15 @@ def _object_code(text: str) -> bytes:
 class BoundPlan:
     """A plan at concrete sizes: addresses and sizes filled in, what moves between calls known."""
 
-    def __init__(self, plan: Plan, library: Library, env: Mapping[Dim, int], arena: Arena) -> None:
-        self.plan, self.arena, self.env = plan, arena, dict(env)
+    def __init__(
+        self,
+        plan: Plan,
+        library: Library,
+        env: Mapping[Dim, int],
+        arena: Arena,
+        guard: str = "",
+    ) -> None:
+        self.plan, self.arena, self.env, self.guard = plan, arena, dict(env), guard
         calls = {step: self._prepared(step) for step in plan.steps if isinstance(step, CallStep)}
         self._plan_memory(calls)
         words = _Words()
@@ -272,18 +282,24 @@ class BoundPlan:
         outputs = self.fill(arrays)
         failed = self.driver(self._address, len(self.records))
         if failed:
-            self._explain(failed - 1, arrays)
+            return self._explained(failed - 1, arrays)
         for storage in self.updated:
             storage.version += 1
         return outputs
 
-    def _explain(self, record: int, arrays: Sequence[Array]) -> None:
-        """Raise what the reference raises where a check has failed."""
-        if self.records[record, 0] == CHECK:
-            feeds = dict(zip(self.plan.graph.inputs, arrays))
-            InterpretedExecutor(self.plan.graph).run(feeds, self.env)
+    def _explained(self, record: int, arrays: Sequence[Array]) -> list[Array]:
+        """Raise what the reference raises where a check has failed: nothing was written yet.
+
+        Infinities that were there on purpose are no reason to raise: then its results are given.
+        """
+        if self.records[record, 0] != CHECK:
+            raise BackendError(f"native: record {record} of the step failed in the library.")
+        feeds = dict(zip(self.plan.graph.inputs, arrays))
+        watch = NanGuard(self.guard) if self.guard else None
+        outputs = InterpretedExecutor(self.plan.graph).run(feeds, self.env, watch)
+        if not self.guard:
             raise BackendError("native: a check of the step failed that the reference accepts.")
-        raise BackendError(f"native: record {record} of the step failed in the library.")
+        return outputs
 
 
 class Port:
