@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -44,6 +44,8 @@ from symgraph.runtime.profile import Profile, profile
 
 # Functions that share variables take turns: each sees all updates of another's call, or none.
 _state = threading.RLock()
+
+T = TypeVar("T")
 
 Outputs = Any  # a Value, or None, or a sequence or mapping of Values
 Pairs = Mapping[Any, Any] | Sequence[tuple[Any, Any]]
@@ -141,6 +143,12 @@ class Function:
         with self._lock:
             env = self._binder.bind(feeds, {})
             return profile(self.name, self._executor, feeds, env, repeat)
+
+    def with_executor(self, use: Callable[[NativeExecutor], T]) -> T | None:
+        """Let nobody else call while the compiled code is looked at; None where there is none."""
+        self._check_process()
+        with self._lock:
+            return use(self._executor) if isinstance(self._executor, NativeExecutor) else None
 
     def _run(self, feeds: dict[Value, Array], given: Mapping[Dim, int]) -> Any:
         self._check_process()

@@ -53,7 +53,7 @@ FAMILIES: Mapping[str, str] = {
     "topk": "exact", "gather": "reduce", "along_axis": "reduce", "index": "exact",
     "control": "exact", "random": "exact", "sort": "exact",
     "linalg": "contract", "conv": "contract",
-    "specify": "exact",
+    "specify": "exact", "barrier": "exact",
     "pool": "reduce", "avg_pool": "reduce", "norm": "norm",
     "lrn": "norm", "softmax": "norm", "losses": "norm",
 }

@@ -9,10 +9,12 @@ from typing import Any
 import networkx as nx
 
 from symgraph.debug.compare import difference, require_function, require_tolerance, tolerance
+from symgraph.debug.kernels import KernelDifference, check_kernels
 from symgraph.function import Function
-from symgraph.graph.graph import Graph
+from symgraph.graph.graph import Graph, Step
 from symgraph.graph.interpret import interpret
 from symgraph.graph.node import Value, operand_lines
+from symgraph.passes.precision import bf16
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,17 @@ class Difference:
         return "\n".join(lines)
 
 
-def check(f: Function, *args: Any, rtol: float | None = None, **named: Any) -> Difference | None:
+def check(
+    f: Function, *args: Any, rtol: float | None = None, **named: Any
+) -> Difference | KernelDifference | None:
     """Run the graph as written beside the optimised one; give the first difference, or None.
 
     Arguments are those of a call; nothing is updated. `rtol` is what counts as rounding, relative
     to the largest element (by default by dtype: 1e-4 for float32). Values are compared in the
     order in which they are computed, wherever a value of the graph as written still has one that
-    stands for it.
+    stands for it. Where these agree and the function is compiled, each of its kernels is run
+    beside the oracle, on what the kernels before it computed: a `KernelDifference` names the first
+    one that is wrong. What `precision="bf16"` rounds on purpose is no difference.
 
     >>> import symgraph as sg
     >>> x = sg.vector("x")
@@ -57,7 +63,8 @@ def check(f: Function, *args: Any, rtol: float | None = None, **named: Any) -> D
     require_function("check", f)
     require_tolerance("check", rtol)
     feeds, env = f.given(*args, **named)
-    stands = counterparts(f)
+    graph, steps = exact_part(f)
+    stands = counterparts(f.built, graph, steps)
     expected: dict[Value, Any] = {}
     wrong: list[tuple[Value, Value, float]] = []
     right: set[Value] = set()
@@ -77,20 +84,28 @@ def check(f: Function, *args: Any, rtol: float | None = None, **named: Any) -> D
             right.add(value)
 
     interpret(f.built.roots, feeds, env, watch=remember, order=f.built.values)
-    interpret(f.graph.roots, feeds, env, watch=compare, order=f.graph.values)
+    interpret(graph.roots, feeds, env, watch=compare, order=graph.values)
     if not wrong:
-        return None
+        return f.with_executor(lambda executor: check_kernels(executor, feeds, env, rtol))
     value, written, error = wrong[0]
-    return Difference(value, written, error, _blamed(f.graph, [one for one, _, _ in wrong], right))
+    return Difference(value, written, error, _blamed(graph, [one for one, _, _ in wrong], right))
 
 
-def counterparts(f: Function) -> dict[Value, Value]:
+def exact_part(f: Function) -> tuple[Graph, Sequence[Step]]:
+    """Give the optimised graph and the steps to it, up to a pass that rounds on purpose."""
+    if bf16 not in f.passes:
+        return f.graph, f.history
+    number = f.passes.index(bf16)
+    return f.history[number].before, f.history[:number]
+
+
+def counterparts(built: Graph, graph: Graph, steps: Sequence[Step]) -> dict[Value, Value]:
     """Give, for each value as written, the one of the optimised graph that stands for it."""
-    final = set(f.graph.values)
+    final = set(graph.values)
     stands: dict[Value, Value] = {}
-    for written in f.built.values:
+    for written in built.values:
         value: Value | None = written
-        for step in f.history:
+        for step in steps:
             value = None if value is None else step.became.get(value)
         if value is not None and value in final:
             stands[written] = value

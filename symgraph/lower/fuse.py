@@ -160,6 +160,7 @@ class _Fuser:
             one.target: one for one in program.items if isinstance(one, Definition)
         }
         self.kept = program.kept
+        self.inner: dict[Buffer, Definition] = {}
         self.rows: dict[Definition, set[frozenset[Axis]]] = {}  # what is reduced into a reader
         for one in program.items:
             if isinstance(one, LibraryCall):
@@ -193,12 +194,15 @@ class _Fuser:
             value = put_inside(one.value, inner, self.narrow)
             if one.target in self.program.checks:
                 value = self.before_updates(value)
-            now = Definition(one.target, one.axes, value)
+            inlined = [inner[read] for read in one.reads() if read in inner]
+            after = one.after.union(*(each.after for each in inlined))
+            now = Definition(one.target, one.axes, value, after)
             self.definitions[one.target] = now
             if one.target not in self.kept and self.pays(now, readers):
                 inner[one.target] = now
             else:
                 stored.append(self.narrowed(now))
+        self.inner = inner
         return self.grouped(stored)
 
     def before_updates(self, value: Scalar) -> Scalar:
@@ -217,7 +221,7 @@ class _Fuser:
             return one
         target.dtype = "bfloat16"
         self.narrow.add(target)
-        return Definition(target, one.axes, m.cast(one.value, "bfloat16"))
+        return Definition(target, one.axes, m.cast(one.value, "bfloat16"), one.after)
 
     def pays(self, one: Definition, readers: Sequence[Definition]) -> bool:
         """Tell whether computing a definition in all its readers beats storing it."""
@@ -310,13 +314,30 @@ class _Fuser:
             else:
                 own = self.joined(one, groups, order, writer) or self.alone(one, groups)
             order.add_node(own)
-            for read in one.reads():
-                before = writer.get(read)
-                if before is not None and before is not own:
+            for before in self.before(one, writer):
+                if before is not own:
                     order.add_edge(before, own)
             for written in one.writes:
                 writer[written] = own
         return order
+
+    def before(
+        self, one: Definition | LibraryCall, writer: Mapping[Buffer, Item]
+    ) -> dict[Item, None]:
+        """Give what has to run before an item: the writers of what it reads or waits for."""
+        wanted = [*one.reads(), *one.after]
+        found: dict[Item, None] = {}
+        seen: set[Buffer] = set()
+        while wanted:
+            read = wanted.pop()
+            if read in seen:
+                continue
+            seen.add(read)
+            if read in self.inner:  # computed where it is read: what that reads is there
+                wanted.extend((*self.inner[read].reads(), *self.inner[read].after))
+            elif read in writer:
+                found[writer[read]] = None
+        return found
 
     def alone(self, one: Definition, groups: list[Group]) -> Group:
         """Give a definition its own nest."""
@@ -336,7 +357,7 @@ class _Fuser:
     ) -> Group | None:
         """Put a definition into an existing nest, if one fits."""
         reads = one.reads()
-        before = {writer[read] for read in reads if read in writer}
+        before = self.before(one, writer)
         for group in reversed(groups[-32:]):
             if not _same_axes(group.axes, one.axes) or not self.share(group, one, reads):
                 continue

@@ -118,13 +118,17 @@ def _reduces_alike(item: Definition) -> bool:
 def look_through_views(program: Program) -> None:
     """Let library calls read transposed, reshaped and sliced operands where they lie."""
     views: dict[Buffer, Operand] = {}
+    after: dict[Buffer, frozenset[Buffer]] = {}
     for item in program.items:
+        waits = item.after.union(*(after.get(one, frozenset()) for one in item.reads()))
         if isinstance(item, LibraryCall):
+            item.after = waits
             item.sources = tuple(_seen(one, views) for one in item.sources)
             continue
         found = _as_view(item, views)
         if found is not None:
             views[item.target] = found
+            after[item.target] = waits
 
 
 def _seen(one: Operand, views: Mapping[Buffer, Operand]) -> Operand:

@@ -29,11 +29,12 @@ Chosen = Callable[[Value], bool]
 
 @dataclass(frozen=True, eq=False)
 class Definition:
-    """`target[axes] = value` for every position along the axes."""
+    """`target[axes] = value` for every position along the axes; not before `after` is there."""
 
     target: Buffer
     axes: tuple[Axis, ...]
     value: Scalar
+    after: frozenset[Buffer] = frozenset()
 
     def reads(self) -> tuple[Buffer, ...]:
         """Give the buffers that are read."""
@@ -64,6 +65,7 @@ class LibraryCall:
     value: Value
     sources: tuple[Operand, ...]
     writes: tuple[Buffer, ...]
+    after: frozenset[Buffer] = frozenset()
 
     def reads(self) -> tuple[Buffer, ...]:
         """Give the buffers that are read."""
@@ -161,12 +163,25 @@ class _Builder:
             return (self.known[node.inputs[0]][node.op.index],)
         if isinstance(node.op, Attach):
             return self.known[node.inputs[0]]
+        if node.op.name == "barrier":
+            return self.later(node)
         if self.chosen(node):
             sources = tuple(operand(self.whole(self.known[x][0], x)) for x in node.inputs)
             targets = self.fresh(node)
             self.program.items.append(LibraryCall(node, sources, targets))
             return targets
         return self.expanded(node)
+
+    def later(self, node: Value) -> tuple[Buffer, ...]:
+        """Define what a barrier lets through, each part once the others are there."""
+        value, *others = node.inputs
+        after = frozenset(one for other in others for one in self.known[other])
+        targets = self.fresh(node)
+        for source, target in zip(self.known[value], targets, strict=True):
+            out = axes(target.shape)
+            read = self.inlined(bound(load(0, target.dtype, *out), [source]))
+            self.define(target, out, read, after)
+        return targets
 
     def expanded(self, node: Value) -> tuple[Buffer, ...]:
         """Define a value by its expansion."""
@@ -236,12 +251,18 @@ class _Builder:
         self.define(made, out, self.inlined(bound(load(0, value.dtype, *out), [held])))
         return made
 
-    def define(self, target: Buffer, out: tuple[Axis, ...], value: Scalar) -> None:
+    def define(
+        self,
+        target: Buffer,
+        out: tuple[Axis, ...],
+        value: Scalar,
+        after: frozenset[Buffer] = frozenset(),
+    ) -> None:
         """Add a definition; along an axis of one position everything is at position 0."""
         single = {one.scalar(): ZERO for one in out if _is_one(one.extent)}
         if single:
             value = replaced([value], single)[value]
-        self.program.items.append(Definition(target, out, value))
+        self.program.items.append(Definition(target, out, value, after))
 
     def fresh(self, node: Value) -> tuple[Buffer, ...]:
         """Make the buffers of a value's results."""

@@ -6,16 +6,18 @@ which is no value of the graph; it belongs to the operation that was expanded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from functools import cached_property
 
 from symgraph.config import config
 from symgraph.cost.flops import node_flops
 from symgraph.dims import Dim, collect_guards, total
+from symgraph.graph.dtypes import is_float
 from symgraph.graph.index import Compute
 from symgraph.graph.leaves import Attach, Item, SizeOf
 from symgraph.graph.node import Value
 from symgraph.graph.registry import F
+from symgraph.graph.types import TensorType
 from symgraph.lower.nest import Buffer
 from symgraph.lower.plan import CallStep, CheckStep, Plan, Step
 from symgraph.lower.program import nbytes, number
@@ -76,23 +78,7 @@ class Attribution:
     def _between(self, step: Step) -> list[Value]:
         """List what is computed between what a step reads and what it writes, operands first."""
         read = {self._value(one) for one in step.buffers if one not in step.writes}
-        inside: dict[Value, tuple[Value, ...]] = {}
-
-        def known(value: Value) -> bool:
-            return value in read or value.op.leaf or isinstance(value.op, SizeOf)
-
-        waiting = [value for value in self.values(step) if not known(value)]
-        found: dict[Value, None] = {}
-        while waiting:  # each is taken up twice: before its operands, and after them
-            value = waiting[-1]
-            if value in inside:
-                waiting.pop()
-                if expansion(value) is None:
-                    found[value] = None
-                continue
-            inside[value] = expansion(value) or _operands(value)
-            waiting.extend(one for one in inside[value] if not known(one) and one not in inside)
-        return list(found)
+        return [v for v, inside in in_order(self.values(step), read) if inside is None]
 
     @cached_property
     def _parts(self) -> dict[Buffer, Value]:
@@ -114,9 +100,7 @@ class Attribution:
         graph = self.plan.graph
         own, found = set(graph.values), dict[Value, Value]()
         for value in graph.values:
-            with config(origins=False), collect_guards():
-                check = value.op.legal(F, *value.inputs)
-            waiting = [*(expansion(value) or ()), *([] if check is None else [check])]
+            waiting = [*(expansion(value) or ()), *_checks(value)]
             while waiting:
                 inner = waiting.pop()
                 if inner in own or inner in found:
@@ -130,6 +114,40 @@ class Attribution:
 
 def _operands(value: Value) -> tuple[Value, ...]:
     return value.inputs[:1] if isinstance(value.op, Attach) else tuple(value.inputs)
+
+
+def _checks(value: Value) -> list[Value]:
+    """Give the bools that compiled code looks at before it writes: of `legal` and the NaN guard."""
+    with config(origins=False), collect_guards():
+        legal = value.op.legal(F, *value.inputs)
+        finite = isinstance(value.type, TensorType) and is_float(value.dtype)
+        found = F.all(F.isfinite(value)) if finite else None
+    return [one for one in (legal, found) if one is not None]
+
+
+def in_order(
+    roots: Iterable[Value], known: Container[Value | None]
+) -> list[tuple[Value, tuple[Value, ...] | None]]:
+    """List what roots need beside leaves and what is known, operands first.
+
+    Each comes with the values that it stands for, which are listed before it, or with None.
+    """
+
+    def stops(value: Value) -> bool:
+        return value in known or value.op.leaf or isinstance(value.op, SizeOf)
+
+    inside: dict[Value, tuple[Value, ...] | None] = {}
+    found: dict[Value, tuple[Value, ...] | None] = {}
+    waiting = [value for value in roots if not stops(value)]
+    while waiting:  # each is taken up twice: before what it needs, and after it
+        value = waiting[-1]
+        if value in inside:
+            found[waiting.pop()] = inside[value]
+            continue
+        inside[value] = expansion(value)
+        needs = inside[value] or _operands(value)
+        waiting.extend(one for one in needs if not stops(one) and one not in inside)
+    return list(found.items())
 
 
 def expansion(value: Value) -> tuple[Value, ...] | None:

@@ -25,6 +25,7 @@ def moved(start: Any, end: Any) -> Callable[[Array], Array]:
 
 ORACLES: dict[str, Callable[..., Any]] = {
     "specify_shape": lambda op, x: np.array(x.tolist(), x.dtype).reshape(x.shape),
+    "barrier": lambda op, x, *after: np.array(x.tolist(), x.dtype).reshape(x.shape),
     "reshape": lambda op, x: np.array(x.reshape(-1).tolist(), x.dtype).reshape(op.shape),
     "permute_dims": lambda op, x: (
         np.einsum(x, list(range(x.ndim)), list(op.axes))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,14 @@ def test_a_folder_below_a_file_and_a_circle_of_links_stop_nothing(
     assert len(warnings(caplog)) == 3
 
 
+@pytest.fixture
+def by_default() -> Iterator[None]:
+    """Let the setting have its default, which the tests else switch off."""
+    with config(cache=""):
+        yield
+
+
+@pytest.mark.usefixtures("by_default")
 def test_the_setting_names_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -159,6 +168,7 @@ def test_the_setting_names_the_folder(
     assert warnings(caplog) == []
 
 
+@pytest.mark.usefixtures("by_default")
 def test_a_user_without_a_home_has_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     def homeless(*arguments: object) -> Path:
         raise RuntimeError("Could not determine home directory.")

@@ -1,0 +1,589 @@
+"""Compiled functions as their callers see them: memory, updates, sizes, threads, processes."""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import symgraph as sg
+from symgraph.backends.cpu.compiler import unavailable
+from symgraph.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    DeviceError,
+    GraphError,
+    IndexRangeError,
+    MemoryLimitError,
+)
+from symgraph.graph.node import Value
+from symgraph.runtime import arena, native
+
+ROOT = Path(__file__).resolve().parents[2]
+
+pytestmark = pytest.mark.skipif(bool(unavailable()), reason=unavailable() or "there is a compiler")
+
+
+def compiled(inputs: Any, outputs: Any, updates: Any = None) -> sg.Function:
+    return sg.function(inputs, outputs, updates, backend="cpu")
+
+
+def both(inputs: Any, outputs: Any, *arrays: Any) -> tuple[Any, Any]:
+    """Compute natively and with the reference."""
+    return (
+        compiled(inputs, outputs)(*arrays),
+        sg.function(inputs, outputs, backend="reference")(*arrays),
+    )
+
+
+# -- what belongs to whom --------------------------------------------------------------------------
+
+
+def test_outputs_are_fresh_arrays() -> None:
+    x = sg.vector("x")
+    f = compiled([x], [x * 2, x, x, x.sum()])
+    first = f([1, 2, 3])
+    kept = [array.copy() for array in first]
+    second = f([4, 5, 6])
+    for array, before in zip(first, kept):
+        np.testing.assert_array_equal(array, before)
+    arrays = [*first, *second]
+    for number, one in enumerate(arrays):
+        assert one.flags.writeable
+        assert one.flags.c_contiguous
+        assert not any(np.shares_memory(one, other) for other in arrays[:number])
+    assert [array.tolist() for array in second] == [[8, 10, 12], [4, 5, 6], [4, 5, 6], 15]
+
+
+def test_an_output_may_be_written_without_harm() -> None:
+    x, s, c = sg.vector("x"), sg.shared([1.0, 2.0]), sg.constant([3.0, 4.0])
+    f = compiled([x], [x, s, c, sg.exp(c)])
+    given = np.array([5, 6], np.float32)
+    first = f(given)
+    expected = [array.copy() for array in first]
+    for array in first:
+        array[...] = -1
+    assert given.tolist() == [5, 6]
+    assert s.value.tolist() == [1, 2]
+    for array, wanted in zip(f(given), expected):
+        np.testing.assert_array_equal(array, wanted)
+
+
+def _operands() -> dict[str, np.ndarray[Any, Any]]:
+    base = np.arange(24, dtype=np.float32).reshape(4, 6)
+    bytes_ = np.zeros(4 * 24 + 1, np.uint8)
+    unaligned = bytes_[1:].view(np.float32).reshape(4, 6)
+    unaligned[...] = base
+    frozen = base.copy()
+    frozen.flags.writeable = False
+    return {
+        "plain": base.copy(),
+        "transposed": base.reshape(6, 4).T,
+        "backwards": base[::-1, ::-1],
+        "strided": np.arange(48, dtype=np.float32).reshape(4, 12)[:, ::2],
+        "repeated": np.broadcast_to(np.float32(3), (4, 6)),
+        "fortran": np.asfortranarray(base),
+        "read-only": frozen,
+        "unaligned": unaligned,
+        "empty": np.empty((4, 0), np.float32),
+        "no rows": np.empty((0, 6), np.float32),
+    }
+
+
+@pytest.mark.parametrize("kind", list(_operands()))
+def test_inputs_are_read_as_they_lie_and_never_written(kind: str) -> None:
+    x = sg.tensor("x", (sg.dim("rows_or_0", min=0), sg.dim("columns_or_0", min=0)))
+    array = _operands()[kind]
+    before = array.copy()
+    outputs = [x * 2, x.T, x.sum(axis=0), x.sum(), sg.relu(x) + x[::-1], x @ sg.exp(-x).T]
+    found, expected = both([x], outputs, array)
+    np.testing.assert_array_equal(array, before)
+    for one, wanted in zip(found, expected, strict=True):
+        assert one.dtype == wanted.dtype
+        np.testing.assert_allclose(one, wanted, 1e-6, 1e-5)
+
+
+def test_inputs_that_nothing_needs_and_functions_that_compute_nothing() -> None:
+    x, y = sg.vector("x"), sg.vector("y")
+    assert compiled([x, y], y + 1)([1, 2], [3]).tolist() == [4]
+    assert compiled([x], None)([1, 2]) is None
+    assert compiled([x], [])([1]) == []
+    assert compiled([], sg.constant([1.0, 2.0]))().tolist() == [1, 2]
+    assert compiled([x], sg.arange(x.shape[0]) * x.shape[0])([0, 0, 0]).tolist() == [0, 3, 6]
+
+
+# -- updates ---------------------------------------------------------------------------------------
+
+
+def in_place(f: sg.Function) -> set[str]:
+    """Give the names of the variables that are written over without a copy."""
+    executor = f._executor
+    assert isinstance(executor, native.NativeExecutor)
+    assert executor.plan is not None
+    return {shared.label for shared in executor.plan.in_place}
+
+
+def test_an_update_of_each_element_is_in_place() -> None:
+    a = sg.shared(np.arange(1000, dtype=np.float32), "a")
+    f = compiled([], a.sum(), {a: a * 2 + 1})
+    storage = a.storage.array
+    assert f() == 499500
+    assert in_place(f) == {"a"}
+    assert a.storage.array is storage
+    np.testing.assert_array_equal(a.value, np.arange(1000) * 2 + 1)
+
+
+NOT_IN_PLACE = {
+    "reversed": lambda a: sg.flip(a),
+    "rolled": lambda a: sg.concat([a[1:], a[:1]]),
+    "sorted out": lambda a: a - a[0] + a[-1],
+    "normalised": lambda a: a / a.sum(),
+    "softmax": lambda a: sg.softmax(a),
+    "gathered": lambda a: sg.take(a, sg.constant(np.arange(1000)[::-1].copy())),
+}
+
+
+@pytest.mark.parametrize("kind", list(NOT_IN_PLACE))
+def test_an_update_that_reads_elsewhere_sees_the_old_numbers(kind: str) -> None:
+    start = np.random.default_rng(0).uniform(1, 2, 1000).astype(np.float32)
+    values = []
+    for backend in ("cpu", "reference"):
+        a = sg.shared(start, "a")
+        f = sg.function([], None, {a: NOT_IN_PLACE[kind](a)}, backend=backend)
+        f()
+        f()
+        values.append(a.value)
+    np.testing.assert_allclose(values[0], values[1], 1e-5)
+
+
+def test_variables_are_swapped_and_turned() -> None:
+    a, b = sg.shared(np.full(50, 1.0), "a"), sg.shared(np.full(50, 2.0), "b")
+    swap = compiled([], [a, b], {a: b, b: a})
+    old_a, old_b = swap()
+    assert (old_a[0], old_b[0]) == (1, 2)
+    assert (a.value == 2).all()
+    assert (b.value == 1).all()
+    c = sg.shared(np.full(50, 5.0), "c")
+    turn = compiled([], None, {a: b + c, b: c + a, c: a + b})
+    turn()
+    assert (a.value[0], b.value[-1], c.value[7]) == (6, 7, 3)
+    turn()
+    assert (a.value[0], b.value[-1], c.value[7]) == (10, 9, 13)
+
+
+def test_other_results_see_what_an_update_replaces() -> None:
+    x, a = sg.vector("x"), sg.shared(np.zeros(40, np.float32), "a")
+    f = compiled([x], [a, a + x, (a * 3).sum(), sg.exp(a)], {a: a + x})
+    ones = np.ones(40, np.float32)
+    for step in range(3):
+        before, after, total, grown = f(ones)
+        assert (before == step).all()
+        assert (after == step + 1).all()
+        assert total == 3 * 40 * step
+        np.testing.assert_allclose(grown, np.exp(np.float32(step)), 1e-6)
+    assert (a.value == 3).all()
+
+
+def test_values_that_were_handed_out_do_not_change() -> None:
+    a = sg.shared(np.zeros(3), "a")
+    f = compiled([], None, {a: a + 1})
+    f()
+    before, version = a.value, a.storage.version
+    f()
+    assert before.tolist() == [1, 1, 1]
+    assert a.value.tolist() == [2, 2, 2]
+    assert a.storage.version == version + 1
+    a.value = np.asfortranarray([7, 8, 9])
+    f()
+    assert a.value.tolist() == [8, 9, 10]
+
+
+def test_both_backends_write_the_same_variable() -> None:
+    a = sg.shared(np.zeros((2, 3)), "a")
+    add = compiled([], a, {a: a + 1})
+    double = sg.function([], a, {a: a * 2}, backend="reference")
+    for f in (add, double, add, double, double):
+        f()
+    assert (a.value == 12).all()
+    assert double().tolist() == np.full((2, 3), 12).tolist()
+
+
+# -- sizes -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def texts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The texts that are compiled during the test."""
+    seen: list[str] = []
+    real = native.compile_text
+
+    def count(text: str) -> bytes:
+        seen.append(text)
+        return real(text)
+
+    monkeypatch.setattr(native, "compile_text", count)
+    return seen
+
+
+def test_new_sizes_are_bound_and_not_compiled(texts: list[str]) -> None:
+    rng = np.random.default_rng(1)
+    x = sg.tensor("x", (sg.dim("B"), sg.dim("N")))
+    outputs = [sg.softmax(x, axis=1), x.sum(axis=0), x.T @ x, x.reshape((-1,))]
+    f, reference = compiled([x], outputs), sg.function([x], outputs, backend="reference")
+    for shape in [(4, 5), (1, 1), (33, 7), (7, 33), (4, 5), (300, 130), (1, 1025), (1025, 1)]:
+        array = rng.standard_normal(shape).astype(np.float32)
+        for one, wanted in zip(f(array), reference(array), strict=True):
+            assert one.shape == wanted.shape
+            np.testing.assert_allclose(one, wanted, 1e-5, 1e-4)
+    assert len(texts) == 1
+
+
+def test_more_sizes_than_are_kept(texts: list[str]) -> None:
+    x = sg.vector("x")
+    f = compiled([x], (x * x).sum())
+    for _ in range(2):
+        for size in range(1, native.MOST_BOUND + 5):
+            assert f(np.ones(size, np.float32)) == size
+    assert len(texts) == 1
+
+
+def test_sizes_of_the_same_product_are_not_mixed_up() -> None:
+    a, b = sg.dim("a"), sg.dim("b")
+    x = sg.tensor("x", (a, b))
+    f = compiled([x], x.T)
+    for shape in [(2, 6), (6, 2), (3, 4), (4, 3), (2, 6)]:
+        array = np.arange(12, dtype=np.float32).reshape(shape)
+        np.testing.assert_array_equal(f(array), array.T)
+
+
+def test_a_function_survives_a_call_that_got_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    executor_arena = arena.Arena()
+    monkeypatch.setattr(arena, "_map", _no_memory)
+    with pytest.raises(MemoryLimitError):
+        executor_arena.reserve(100)
+    monkeypatch.undo()
+    script = (
+        "import numpy as np, symgraph as sg\n"
+        "from symgraph.runtime import arena\n"
+        "from symgraph.errors import MemoryLimitError\n"
+        "from tests.backends.test_native_execution import _no_memory\n"
+        "x = sg.tensor('x', (sg.dim('B'), 64))\n"
+        "f = sg.function([x], sg.softmax(x, axis=0) @ sg.exp(x).T, backend='cpu')\n"
+        "small = np.ones((8, 64), 'float32')\n"
+        "before, real = f(small), arena._map\n"
+        "arena._map = _no_memory\n"
+        "try:\n"
+        "    f(np.ones((8000, 64), 'float32'))\n"
+        "except MemoryLimitError:\n"
+        "    print('refused')\n"
+        "arena._map = real\n"
+        "print((f(small) == before).all())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (0, "refused\nTrue\n"), done.stderr
+
+
+def _no_memory(size: int) -> Any:
+    raise OSError("no memory")
+
+
+# -- threads ---------------------------------------------------------------------------------------
+
+
+def _rows(x: Value, v: Value) -> list[Value]:
+    return [
+        sg.exp(x) + v,
+        sg.softmax(x, axis=1),
+        x.mean(axis=1),
+        x[1:, ::-1] * 2,
+        sg.layer_norm(x, v, v),
+        sg.argmax(x, axis=1),
+    ]
+
+
+def _columns(x: Value, v: Value) -> list[Value]:
+    return [
+        sg.softmax(x, axis=0),
+        x.sum(axis=0),
+        (x * v).max(axis=0),
+        sg.argmax(x, axis=0),
+        x.T.sum(axis=1, keepdims=True) + v[:, None],
+    ]
+
+
+@pytest.mark.parametrize("results", [_rows, _columns])
+@pytest.mark.parametrize("shape", [(300, 200), (2000, 333), (50, 4001), (40001, 50)], ids=str)
+def test_results_do_not_depend_on_the_number_of_threads(
+    shape: tuple[int, int], results: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(2)
+    x = sg.matrix("x")
+    v = sg.tensor("v", (x.shape[1],))
+    arrays = [rng.standard_normal(each).astype(np.float32) for each in (shape, shape[1:])]
+    found, used = {}, {}
+    for cores in (1, 2, 3, 7):
+        monkeypatch.setattr(native, "usable_cores", lambda cores=cores: cores)
+        f = compiled([x, v], results(x, v))
+        found[cores] = f(*arrays)
+        (bound,) = f._executor._bound.values()  # type: ignore[union-attr]
+        used[cores] = int(bound.records[:, 4].max())
+    assert used[1] == 1
+    assert used[2] == 2
+    assert used[7] >= used[3] == 3, "the test is of threads"
+    for cores in (2, 3, 7):
+        for one, wanted in zip(found[cores], found[1], strict=True):
+            assert one.tobytes() == wanted.tobytes()
+
+
+@pytest.mark.parametrize("cores", [1, 2, 7])
+@pytest.mark.parametrize(
+    "results",
+    [
+        pytest.param(lambda x: [x.sum()], id="sum"),
+        pytest.param(lambda x: [x.sum(), (x * x).sum()], id="two sums"),
+        pytest.param(lambda x: [sg.argmax(x)], id="argmax"),
+        pytest.param(lambda x: [x.max(), x.min(), x.mean(), sg.argmin(x)], id="several"),
+    ],
+)
+def test_long_reductions_of_everything(
+    results: Any, cores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = sg.matrix("x")
+    array = np.random.default_rng(3).standard_normal((2000, 1000)).astype(np.float32)
+    monkeypatch.setattr(native, "usable_cores", lambda: cores)
+    found = compiled([x], results(x))(array)
+    wide = sg.tensor("wide", (2000, 1000), "float64")
+    expected = sg.function([wide], results(wide), backend="reference")(array.astype(np.float64))
+    for one, wanted in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, wanted, 2e-6, 2e-2)
+
+
+def test_threads_may_call_one_function_at_once() -> None:
+    x, n = sg.matrix("x"), sg.shared(np.zeros(3), "n")
+    f = compiled([x], [x.sum(axis=0), sg.exp(x)], {n: n + 1})
+    problems: list[str] = []
+
+    def work(number: int) -> None:
+        for step in range(20):
+            array = np.full((50 + number + step % 3, 40), number + step, np.float32)
+            total, grown = f(array / 100)
+            if not np.allclose(total, array.sum(axis=0) / 100, 1e-5):
+                problems.append(f"thread {number}, step {step}: sum")
+            if not np.allclose(grown, np.exp(array / 100), 1e-5):
+                problems.append(f"thread {number}, step {step}: exp")
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert problems == []
+    assert n.value.tolist() == [80, 80, 80]
+
+
+# -- processes -------------------------------------------------------------------------------------
+
+
+def in_child(body: str) -> tuple[int, str]:
+    """Run a body in a child that is forked after a compiled function ran on all threads.
+
+    Gives how the child ended and what it said. A child that hangs is ended by a signal.
+    """
+    script = f"""
+import os, signal, sys
+import numpy as np
+import symgraph as sg
+x = sg.matrix("x")
+f = sg.function([x], [sg.exp(x) + sg.sin(x), x @ x], backend="cpu")
+array = np.ones((700, 700), "float32")
+expected = f(array)
+child = os.fork()
+if child == 0:
+    signal.alarm(15)
+    try:
+        {body}
+    except sg.errors.SymgraphError as problem:
+        print(type(problem).__name__, flush=True)
+    os._exit(0)
+_, status = os.waitpid(child, 0)
+again = f(array)
+assert all((a == b).all() for a, b in zip(again, expected))
+sys.exit(100 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status))
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=200,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, done.stdout.strip()
+
+
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+HUNG = 100 + signal.SIGALRM if hasattr(signal, "SIGALRM") else 0
+
+
+@forks
+def test_a_child_may_not_call_its_parents_functions() -> None:
+    assert in_child("f(array); print('computed')") == (0, "GraphError")
+
+
+@forks
+@pytest.mark.parametrize("result", ["sg.exp(x) * 2", "x @ x"], ids=["kernel", "library"])
+def test_a_child_that_compiles_its_own_does_not_hang(result: str) -> None:
+    status, said = in_child(
+        f"g = sg.function([x], {result}, backend='cpu')\n"
+        "        r = sg.function([x], " + result + ", backend='reference')\n"
+        "        print(np.allclose(g(array), r(array), 1e-4))"
+    )
+    assert status != HUNG, "it hangs"
+    assert status == 0
+    assert said == "True" or said.endswith("Error")
+
+
+# -- what is wrong is said as the reference says it ------------------------------------------------
+
+
+def _indexed() -> dict[str, tuple[Any, type[Exception]]]:
+    return {
+        "take": (lambda x, i: sg.take(x, i, axis=0), IndexRangeError),
+        "along": (
+            lambda x, i: sg.take_along_axis(x, sg.expand_dims(i, 1), 1),
+            IndexRangeError,
+        ),
+        "cross_entropy": (lambda x, i: sg.cross_entropy(x, i), ArgumentError),
+        "scatter": (
+            lambda x, i: sg.grad((sg.take(x, i, axis=0) ** 2).sum(), x),
+            IndexRangeError,
+        ),
+        "gradient of cross_entropy": (
+            lambda x, i: sg.grad(sg.cross_entropy(x, i).sum(), x),
+            ArgumentError,
+        ),
+    }
+
+
+@pytest.mark.parametrize("bad", [6, -7, 2**20, 2**40, -(2**62)])
+@pytest.mark.parametrize("kind", list(_indexed()))
+def test_a_wrong_index_raises_the_references_error_and_writes_nothing(kind: str, bad: int) -> None:
+    build, error = _indexed()[kind]
+    x = sg.tensor("x", (6, 6))
+    i = sg.tensor("i", (6,), "int64")
+    step, total = sg.shared(np.zeros(6), "step"), sg.shared(np.ones((6, 6)), "total")
+    result = build(x, i)
+    updates = {step: step + 1, total: total + x.sum()}
+    f = compiled([x, i], result, updates)
+    reference = sg.function([x, i], result, backend="reference")
+    array, good = np.eye(6, dtype=np.float32), np.arange(6)
+    np.testing.assert_allclose(f(array, good), reference(array, good), 1e-6)
+    before = step.value, total.value, step.storage.version
+    wrong = good.copy()
+    wrong[4] = bad
+    with pytest.raises(error) as found:
+        f(array, wrong)
+    with pytest.raises(error) as expected:
+        reference(array, wrong)
+    assert str(found.value) == str(expected.value)
+    np.testing.assert_array_equal(step.value, before[0])
+    np.testing.assert_array_equal(total.value, before[1])
+    assert step.storage.version == before[2]
+    np.testing.assert_allclose(f(array, good), reference(array, good), 1e-6)
+    assert (step.value == 2).all()
+
+
+def test_a_check_stands_before_updates_that_do_not_depend_on_it() -> None:
+    x, i = sg.vector("x"), sg.tensor("i", (sg.dim("K"),), "int64")
+    table = sg.shared(np.arange(500, dtype=np.float32), "table")
+    f = compiled([x, i], sg.take(x, i), {table: table * 2})
+    f([1, 2, 3], [0, 2])
+    assert in_place(f) == {"table"}
+    with pytest.raises(IndexRangeError):
+        f([1, 2, 3], [0, 3])
+    np.testing.assert_array_equal(table.value, np.arange(500) * 2)
+
+
+# -- which backend ---------------------------------------------------------------------------------
+
+
+def _x() -> tuple[list[Value], Value]:
+    x = sg.vector("x")
+    return [x], sg.exp(x)
+
+
+def test_a_function_tells_its_backend() -> None:
+    assert sg.function(*_x(), backend="cpu").backend == "cpu"
+    assert sg.function(*_x(), backend="reference").backend == "reference"
+    assert sg.function(*_x(), backend="auto").backend == "cpu"
+    assert sg.function(*_x(), backend="cpu", nan_guard=True).backend == "cpu"
+
+
+@pytest.mark.parametrize("setting", ["cpu", "reference", "auto"])
+def test_the_argument_comes_before_the_setting(setting: str) -> None:
+    with sg.config(backend=setting):
+        plain = sg.function(*_x())
+        assert plain.backend == ("cpu" if setting == "auto" else setting)
+        assert sg.function(*_x(), backend="cpu").backend == "cpu"
+        assert sg.function(*_x(), backend="reference").backend == "reference"
+    assert plain.backend == ("cpu" if setting == "auto" else setting)
+
+
+@pytest.mark.parametrize("name", ["gpu", "CPU", "", "native"])
+def test_unknown_backends_are_refused(name: str) -> None:
+    with pytest.raises(ArgumentTypeError, match="step: there is no backend"):
+        sg.function(*_x(), name="step", backend=name)
+
+
+def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler = sys.modules["symgraph.function"]  # `symgraph.function` is the function
+    monkeypatch.setattr(compiler, "unavailable", lambda: "llvmlite is not installed")
+    with pytest.raises(DeviceError, match=r"step: the backend cpu .* llvmlite is not"):
+        sg.function(*_x(), name="step", backend="cpu")
+    with sg.config(backend="cpu"), pytest.raises(DeviceError):
+        sg.function(*_x())
+    for backend in ("auto", "reference"):
+        f = sg.function(*_x(), backend=backend)
+        assert f.backend == "reference"
+        assert f([0]).tolist() == [1]
+
+
+def test_a_compiled_function_is_not_copied() -> None:
+    f = compiled(*_x())
+    for attempt in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(GraphError, match="cannot be copied or pickled"):
+            attempt(f)
+
+
+# -- whole numbers ---------------------------------------------------------------------------------
+
+WHOLE = {
+    "quotient and rest": lambda x, y: (x // y) * y + x % y,
+    "their sum": lambda x, y: (x // y) + x % y,
+    "by a number": lambda x, y: (x // 7) * 7 + x % 7 - (x // -3) * 2 + x % -3,
+    "by zero": lambda x, y: x // 0 + x % 0,
+    "nested": lambda x, y: ((x // 7) // 3) * 21 + ((x // 7) % 3) * 7 + x % 7,
+    "a product divided": lambda x, y: (x * 6) // 3,
+    "a sum divided": lambda x, y: (x + x) // 2,
+    "a large number added": lambda x, y: x + 2**62 + 2**62 + 2**62,
+    "large factors": lambda x, y: x * 2**40 * 2**40,
+}
+
+
+@pytest.mark.parametrize("kind", list(WHOLE))
+def test_whole_numbers_wrap_as_they_do_in_numpy(kind: str) -> None:
+    numbers = [7, -7, 0, 3, 2**62, -(2**63), 2**63 - 1, 12345678901234567]
+    x = sg.tensor("x", (len(numbers),), "int64")
+    y = sg.tensor("y", (len(numbers),), "int64")
+    result = WHOLE[kind](x, y)
+    found, expected = both([x, y], result, numbers, [3, -2, 5, 0, 5, -1, 7, -9])
+    np.testing.assert_array_equal(found, expected)
