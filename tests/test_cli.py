@@ -16,9 +16,14 @@ import pytest
 import symgraph.__main__ as command_line
 from symgraph import doctor
 from symgraph._version import __version__
+from symgraph.backends.cpu.compiler import unavailable
+from symgraph.backends.cpu.onednn import library
 from symgraph.config import config
 from symgraph.doctor import Finding
 from symgraph.errors import DataError
+from symgraph.runtime.cache import default_cache, key
+
+needs_compiler = pytest.mark.skipif(bool(unavailable()), reason=unavailable() or "there is one")
 
 
 def shell(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -118,7 +123,7 @@ def test_doctor_prints_an_aligned_table() -> None:
     assert faster.startswith("faster: ")
     sections = [line for line in table if line and not line.startswith(" ")]
     assert sections == [
-        "system", "processor", "memory", "core", "optional", "device", "settings",
+        "system", "processor", "memory", "core", "cpu engine", "optional", "device", "settings",
     ]  # fmt: skip
     rows = [line for line in table if line.startswith(" ")]
     names = [finding.name for finding in doctor.diagnose()]
@@ -306,9 +311,103 @@ def test_devices(
 def test_a_driver_without_cupy_would_be_faster_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     hide(monkeypatch, "cupy")
     monkeypatch.setattr(doctor.ctypes, "CDLL", lambda name: object())
-    found = by_name()
+    found = {finding.name: finding for finding in doctor._device()}
     assert found["NVIDIA driver"].value == "found"
     assert found["CuPy"].faster == "pip install 'symgraph[cuda]'"
+
+
+def engine() -> dict[str, Finding]:
+    return {finding.name: finding for finding in doctor._engine()}
+
+
+@needs_compiler
+def test_the_engine_for_the_cpu() -> None:
+    found = engine()
+    assert found["llvmlite"].note.startswith("LLVM ")
+    assert " for " in found["llvmlite"].note
+    assert (found["backend auto"].value, found["backend auto"].ok) == ("cpu", True)
+    status = library.status()
+    if status.problem:
+        assert found["oneDNN"].value == "missing"
+        assert found["oneDNN"].fix == status.fix
+        assert status.fix in found["oneDNN"].faster
+    else:
+        assert (found["oneDNN"].value, found["oneDNN"].note) == (status.version, status.path)
+        assert found["oneDNN uses"].value == status.instructions
+        assert status.threading in found["oneDNN uses"].note
+
+
+def test_without_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    hide(monkeypatch, "llvmlite")
+    monkeypatch.setattr(doctor, "unavailable", lambda: "llvmlite is not installed")
+    found = engine()
+    assert (found["llvmlite"].value, found["llvmlite"].fix) == (
+        "missing",
+        "pip install 'symgraph[cpu]'",
+    )
+    assert "pip install 'symgraph[cpu]'" in found["llvmlite"].faster
+    assert found["backend auto"].value == "reference"
+    assert found["backend auto"].note.endswith("llvmlite is not installed")
+
+
+def test_without_the_threads_of_openmp(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "unavailable", lambda: "the OpenMP runtime is not installed")
+    monkeypatch.setattr(doctor, "_lacks", lambda module: False)
+    assert "libgomp" in engine()["backend auto"].fix
+
+
+def test_a_broken_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "llvmlite").mkdir()
+    (tmp_path / "llvmlite" / "__init__.py").write_text("raise OSError('\\nno such library')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.split(".")[0] == "llvmlite"]:
+        monkeypatch.delitem(sys.modules, name)
+    found = doctor._compiler()
+    assert (found.value, found.note) == ("does not import", "no such library")
+
+
+def test_onednn_that_is_switched_off() -> None:
+    with config(onednn="none"):
+        found = engine()
+    assert found["oneDNN"].value == "off"
+    assert "config.onednn" in found["oneDNN"].fix
+    assert found["oneDNN"].faster
+    assert "oneDNN uses" not in found
+
+
+def test_fewer_threads_than_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "usable_cores", lambda: 8)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    found = engine()["threads"]
+    assert (found.value, found.ok) == ("8", False)
+    assert "OMP_NUM_THREADS" in found.faster
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert engine()["threads"].note == "one for each usable core"
+
+
+def test_the_disk_cache(tmp_path: Path) -> None:
+    with config(cache=str(tmp_path / "cache")):
+        default_cache().put(key("one"), b"12345")
+        assert default_cache().get(key("one")) == b"12345"
+        assert default_cache().get(key("two")) is None
+        found = engine()
+    assert (found["disk cache"].value, found["disk cache"].note) == (
+        "ready",
+        str(tmp_path / "cache"),
+    )
+    assert found["cached code"].value == "1 entry, 89 bytes"
+    assert found["cached code"].note == "this process found 1 and missed 1"
+
+
+def test_a_disk_cache_that_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    with config(cache=str(tmp_path / "open")):
+        found = engine()["disk cache"]
+    assert found.value.startswith("not used: others may write to it")
+    assert (found.ok, found.fix) == (False, "name a folder of your own: SYMGRAPH_CACHE")
+    with config(cache="off"):
+        assert engine()["disk cache"].value == "off: config.cache"
 
 
 def test_nothing_missing_is_said_too() -> None:

@@ -26,11 +26,12 @@ from symgraph.graph.types import TupleType
 from symgraph.lower.nest import Buffer
 from symgraph.lower.plan import CheckStep, Step
 from symgraph.lower.program import number
-from symgraph.runtime.attribution import Attribution, in_order
+from symgraph.runtime.attribution import Attribution, in_order, operands_of
 from symgraph.runtime.native import BoundPlan, NativeExecutor
 from symgraph.runtime.profile import records_of, stepwise
 
 TRIALS = 2  # with other noise each
+EPSILONS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 LIKE_IT = 16.0  # times what noise in the last bit does
 
 
@@ -197,7 +198,7 @@ class _Watched:
         stored = {origin[one]: one for one in written}
         for value, inside in in_order(roots, arrays):
             if inside is None:
-                operands = [self.operand(arrays, x) for x in value.inputs]
+                operands = [self.operand(arrays, x) for x in operands_of(value)]
                 arrays[value] = value.op.at(self.env).ref(np, *operands)
             elif isinstance(value.type, TupleType):
                 arrays[value] = tuple(self.operand(arrays, one) for one in inside)
@@ -257,12 +258,16 @@ class _Watched:
 
 
 def _noisy(array: Array, noise: np.random.Generator | None) -> Array:
-    """Change floats of 32 and 64 bits in their last bit, up or down."""
-    if noise is None or array.dtype not in (np.float32, np.float64):
+    """Change floats in their last bit, up or down; of half precision only some, it is coarse."""
+    kind = dtype_name(array.dtype)
+    if noise is None or kind not in EPSILONS:
         return array
     signs = noise.integers(0, 2, array.shape, np.int8) * 2 - 1
-    changed = array * (1 + signs * np.finfo(array.dtype).eps)
-    return np.asarray(np.where(np.isfinite(changed), changed, array), array.dtype)
+    if kind in ("bfloat16", "float16"):
+        signs *= noise.integers(0, 16, array.shape, np.int8) == 0
+    wide = widen(array)
+    changed = wide * (1 + signs * EPSILONS[kind])
+    return np.where(np.isfinite(changed), changed, wide).astype(array.dtype)
 
 
 def _distance(expected: Array, found: Array) -> float:

@@ -121,6 +121,9 @@ def _divided(node: Scalar, over: Linear, by: Linear) -> Linear:
     n = by.constant
     if by.terms or less(0, n) is not True:
         return Linear({node: 1})
+    twice = _divided_twice(node, over, n)
+    if twice is not None:
+        return twice
     if any(_top(atom) is None for atom in over.terms):  # numbers of users, which may wrap around
         return Linear({node: 1})
     whole = {a: c for a, c in over.terms.items() if divides(n, c) is True}
@@ -138,6 +141,25 @@ def _divided(node: Scalar, over: Linear, by: Linear) -> Linear:
     if node.op == "imod":
         return Linear({atom: 1})
     return exact + Linear({atom: 1})
+
+
+def _divided_twice(node: Scalar, over: Linear, n: Size) -> Linear | None:
+    """Write `(e // a) // n` as `e // (a * n)`."""
+    if node.op != "idiv" or len(over.terms) != 1 or not _one(_only(over)):
+        return None
+    (atom,) = over.terms
+    if atom.op != "idiv" or atom.args[1].op not in ("const", "size"):
+        return None
+    if not (isinstance(over.constant, int) and over.constant == 0):
+        return None
+    a: Size = atom.args[1].attr
+    if less(0, a) is not True:
+        return None
+    return linear(scalar("idiv", (atom.args[0], position(a * n)), "int64"))
+
+
+def _only(form: Linear) -> Size:
+    return next(iter(form.terms.values()))
 
 
 def highest(form: Linear) -> Size | None:
@@ -167,15 +189,22 @@ def _top(atom: Scalar) -> Size | None:
 
 def _rejoined(form: Linear) -> Linear:
     """Put `n*(e // n) + e % n` together to `e`."""
-    for atom, factor in form.terms.items():
-        if atom.op != "idiv" or atom.args[1].op not in ("const", "size"):
+    for atom, share in form.terms.items():
+        if atom.op != "imod" or atom.args[1].op not in ("const", "size"):
             continue
-        rest = scalar("imod", atom.args, "int64")
-        share = form.terms.get(rest)
+        quotient = linear(scalar("idiv", atom.args, "int64"))
+        if len(quotient.terms) != 1:
+            continue
+        (other,) = quotient.terms
         n: Size = atom.args[1].attr
-        if share is not None and _same(factor, share * n):
-            terms = {a: c for a, c in form.terms.items() if a is not atom and a is not rest}
-            return Linear(terms, form.constant) + linear(atom.args[0]).times(share)
+        if other in form.terms and _same(form.terms[other], share * n * quotient.terms[other]):
+            terms = {a: c for a, c in form.terms.items() if a is not atom and a is not other}
+            whole = (
+                linear(atom.args[0])
+                + quotient.times(-n)
+                + Linear({other: 1}).times(n * quotient.terms[other])
+            )
+            return Linear(terms, form.constant) + whole.times(share)
     return form
 
 

@@ -14,7 +14,7 @@ from symgraph.dims import evaluate as evaluate_size
 from symgraph.graph.index import Axis, Reduction, axis, m, position, take
 from symgraph.graph.scalar import Scalar, scalar, scalar_order
 from symgraph.lower.linear import Linear, linear, replaced
-from symgraph.lower.nest import Buffer, Element, Nest, Store, buffer, free_axes
+from symgraph.lower.nest import Buffer, Element, Nest, Store, buffer, free_axes, place
 
 LANES = 16  # one AVX-512 register of float32; the compiler halves it where registers are narrower
 BLOCK = 2048  # positions of the vector axis that a task takes where that axis is split
@@ -228,8 +228,8 @@ def split(nest: Nest, nominal: Mapping[Dim, int]) -> tuple[list[Nest], list[Buff
             between.append(held)
             index = (part.scalar(), *(one.scalar() for one in nest.axes))
             stores.append(Store(held, (part, *nest.axes), index, value))
-            place = (over.scalar(), *(one.scalar() for one in nest.axes))
-            pieces.append(scalar("load", place, argument.dtype, Element(held)))
+            index = (over.scalar(), *(one.scalar() for one in nest.axes))
+            pieces.append(scalar("load", index, argument.dtype, Element(held)))
         joined[node] = scalar("reduce", pieces, node.dtype, Reduction(node.attr.monoid, (over,)))
     first = Nest(f"{nest.name}_parts", (part, *nest.axes), tuple(stores), {inner: limit})
     return [first, nest.changed(replaced(nest.roots, joined))], between
@@ -254,7 +254,10 @@ def _splits(nest: Nest, reduces: Sequence[Scalar], nominal: Mapping[Dim, int]) -
 
     kept = size(product([one.extent for one in nest.axes]))
     over = size(product([one.extent for one in axes]))
-    return kept // LANES < ENOUGH // 4 and kept * over >= LONG and over >= ENOUGH
+    loads = [place(n) for n in nest.order() if n.op == "load"]
+    rows = any(_neighbours(form, one) for form in loads for one in axes)
+    few = kept < ENOUGH if rows else kept // LANES < ENOUGH // 4  # lanes go to the reduced axes
+    return few and kept * over >= LONG and over >= ENOUGH
 
 
 def work(nest: Nest) -> Size:

@@ -107,12 +107,13 @@ class Attribution:
                     continue
                 found[inner] = value
                 inside = expansion(inner)
-                waiting.extend(_operands(inner))
+                waiting.extend(operands_of(inner))
                 waiting.extend(inside or ())
         return found
 
 
-def _operands(value: Value) -> tuple[Value, ...]:
+def operands_of(value: Value) -> tuple[Value, ...]:
+    """Give what a value is computed from; updates that are attached to it are not."""
     return value.inputs[:1] if isinstance(value.op, Attach) else tuple(value.inputs)
 
 
@@ -145,7 +146,7 @@ def in_order(
             found[waiting.pop()] = inside[value]
             continue
         inside[value] = expansion(value)
-        needs = inside[value] or _operands(value)
+        needs = inside[value] or operands_of(value)
         waiting.extend(one for one in needs if not stops(one) and one not in inside)
     return list(found.items())
 

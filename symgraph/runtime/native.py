@@ -19,6 +19,7 @@ from symgraph.backends.cpu.compiler import Library, compile_text, fingerprint
 from symgraph.backends.cpu.driver import CALL, CHECK, CLEAR, COPY, KERNEL, WORDS, driver
 from symgraph.backends.cpu.onednn.calls import Call
 from symgraph.backends.cpu.threads import usable_cores
+from symgraph.backends.reference import ReferenceExecutor
 from symgraph.dims import Dim, Size
 from symgraph.errors import BackendError
 from symgraph.graph.dtypes import itemsize, numpy_dtype
@@ -54,7 +55,7 @@ class NativeExecutor:
         self.plan: Plan | None = None
         self.arena = Arena()
         self._library: Library | None = None
-        self._bound: dict[tuple[int, ...], BoundPlan] = {}
+        self._bound: dict[frozenset[tuple[Dim, int]], BoundPlan] = {}
         self.last: BoundPlan | None = None
 
     def run(self, feeds: Mapping[Value, Array], env: Mapping[Dim, int]) -> list[Array]:
@@ -97,7 +98,7 @@ class NativeExecutor:
 
     def bound(self, env: Mapping[Dim, int]) -> BoundPlan:
         """Give the plan at sizes; nothing runs."""
-        key = tuple(env.values())
+        key = frozenset(env.items())
         if key not in self._bound:
             if len(self._bound) >= MOST_BOUND:
                 self._bound.pop(next(iter(self._bound)))
@@ -295,11 +296,11 @@ class BoundPlan:
         if self.records[record, 0] != CHECK:
             raise BackendError(f"native: record {record} of the step failed in the library.")
         feeds = dict(zip(self.plan.graph.inputs, arrays))
-        watch = NanGuard(self.guard) if self.guard else None
-        outputs = InterpretedExecutor(self.plan.graph).run(feeds, self.env, watch)
-        if not self.guard:
-            raise BackendError("native: a check of the step failed that the reference accepts.")
-        return outputs
+        if self.guard:
+            watch = NanGuard(self.guard)
+            return InterpretedExecutor(self.plan.graph).run(feeds, self.env, watch)
+        ReferenceExecutor(self.plan.graph).run(feeds, self.env)
+        raise BackendError("native: a check of the step failed that the reference accepts.")
 
 
 class Port:

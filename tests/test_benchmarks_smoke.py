@@ -1,0 +1,139 @@
+"""The benchmarks against other libraries: they explain themselves and say what they lack.
+
+Nothing is timed here, and no peer is needed; `--help` of every script is in test_harness.py.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.harness import Benchmark, Contestant, relative_error, repeated
+
+FOLDER = Path(__file__).parent.parent / "benchmarks"
+CPU = ("alexnet", "compile", "kernels", "memory", "mlp", "resnet", "roofline", "zoo")
+NO_PEERS_NEEDED = ("compile",)
+SHARED = ("machine", "ours", "peers", "peers.torch_settings", "races", "roofline", "workers", "zoo")
+
+# An import of a peer fails in the child as where it is not installed.
+WITHOUT_PEERS = """
+import importlib.util, runpy, sys
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: (
+    None if name in ("torch", "jax", "pytensor") else find(name, *rest)
+)
+sys.argv = sys.argv[1:]
+sys.path.insert(0, {folder!r})
+import peers.torch_settings
+peers.torch_settings.settle = lambda: None
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_every_script_is_there() -> None:
+    assert {path.stem for path in FOLDER.glob("cpu_*.py")} == {f"cpu_{name}" for name in CPU}
+
+
+@pytest.mark.parametrize("name", [name for name in CPU if name not in NO_PEERS_NEEDED])
+def test_without_peers_a_script_says_what_is_missing(name: str) -> None:
+    code = WITHOUT_PEERS.format(folder=str(FOLDER))
+    done = run("-c", code, str(FOLDER / f"cpu_{name}.py"), "--quick")
+    assert done.returncode == 2, done.stderr
+    assert "races against torch, which this Python does not have" in done.stderr
+    assert "benchmarks/peers/__init__.py says how" in done.stderr
+    assert done.stdout == ""
+
+
+def test_what_scripts_share_imports_no_peer() -> None:
+    root = str(FOLDER.parent)
+    code = f"import sys; sys.path[:0] = [{str(FOLDER)!r}, {root!r}]\n"
+    code += "".join(f"import {name}\n" for name in SHARED)
+    code += "assert not {'torch', 'jax', 'pytensor'} & sys.modules.keys()\n"
+    done = run("-c", code)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "flags", "message"),
+    [
+        ("cpu_alexnet", ("--precision", "fp8"), "fp8: must be among fp32, bf16"),
+        ("cpu_alexnet", ("--case", "no-lrn,vgg"), "vgg: must be among with-lrn, no-lrn"),
+        ("cpu_zoo", ("--peers", "pytensor"), "pytensor: must be among torch, jax"),
+        ("cpu_resnet", ("--batch", "0"), "sizes are >= 1"),
+    ],
+)
+def test_wrong_flags_are_refused(script: str, flags: tuple[str, ...], message: str) -> None:
+    done = run(str(FOLDER / f"{script}.py"), *flags)
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+def test_every_file_says_what_it_holds() -> None:
+    for path in FOLDER.rglob("*.py"):
+        text = path.read_text("utf-8")
+        assert text.startswith('"""'), path
+        assert len(text.splitlines()) <= 400, path
+
+
+def test_the_environment_names_the_peers() -> None:
+    path = FOLDER / "peers" / "__init__.py"
+    spec = importlib.util.spec_from_file_location("peers_of_benchmarks", path)
+    assert spec is not None
+    assert spec.loader is not None
+    peers = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(peers)
+    for package in peers.PACKAGES:
+        assert package in peers.__doc__
+    assert not peers.installed("no_such_package")
+    with pytest.raises(SystemExit, match="2"):
+        peers.need("no_such_package")
+
+
+def test_slow_peers_do_not_race() -> None:
+    benchmark = Benchmark("short", rounds=1, warmup=0)
+    ours = Contestant("ours", lambda: 1.0, own_clock=True, check=lambda: 0.0)
+    fast = Contestant("fast", lambda: 2.0, own_clock=True, check=lambda: 0.0)
+    times = iter([1.0, 9.0, 9.0, 9.0])
+    slow = Contestant("slow", lambda: next(times), own_clock=True, check=lambda: 0.0)
+    row = benchmark.compare("case", ours, [slow, fast], target=1.0, within=2.0)
+    assert (row.versus, row.ratio) == ("fast", 2.0)
+    assert "case: tried, and too slow to race: slow (9 s); best 2 s" in benchmark.notes
+    assert benchmark.taken == {"case": [1.0]}
+
+
+def test_what_is_checked_may_differ_from_what_is_timed() -> None:
+    def fail() -> float:
+        raise RuntimeError("not to be run")
+
+    contestant = Contestant("one", fail, check=lambda: [1.0])
+    assert contestant.result() == [1.0]
+    assert repeated(contestant, 3).result() == [1.0]
+    calls: list[int] = []
+    many = repeated(Contestant("many", lambda: calls.append(1)), 4)
+    assert 0 <= many.seconds() < 60
+    assert len(calls) == 4
+
+
+def test_errors_of_mappings_are_ratios_of_norms() -> None:
+    reference = {"loss": 2.0, "w": [3.0, 4.0]}
+    assert relative_error({"loss": 2.0, "w": [3.0, 4.5]}, reference) == pytest.approx(0.1)
+    assert relative_error({"loss": 3.0, "w": [3.0, 4.0]}, reference) == pytest.approx(0.5)
+    with pytest.raises(ArithmeticError, match="not the entries loss, w"):
+        relative_error({"loss": 2.0}, reference)
+
+
+def test_what_is_left_out_fails_a_strict_run(capsys: pytest.CaptureFixture[str]) -> None:
+    benchmark = Benchmark("strict", strict=True)
+    benchmark.leave_out("row", "no such thing")
+    assert benchmark.finish() == 1
+    assert "left out: row: no such thing" in capsys.readouterr().out
