@@ -15,13 +15,13 @@ HERE = Path(__file__).parent
 CORE = ["numpy>=2.0", "networkx>=3.2", "ml_dtypes>=0.4"]
 
 CHECKPOINTS = ["safetensors>=0.4.3"]
-MODELS = ["pillow>=10", "scikit-learn>=1.4", "matplotlib>=3.8", "rich>=13", *CHECKPOINTS]
 # The wheel of oneDNN that loads with nothing but libgomp; newer ones are SYCL builds.
 CPU = [
     "llvmlite>=0.50",
     "cffi>=1.16",
     'onednn-cpu-gomp==2023.2.0; sys_platform == "linux" and platform_machine == "x86_64"',
 ]
+MODELS = ["pillow>=10", "scikit-learn>=1.4", "matplotlib>=3.8", "rich>=13", *CHECKPOINTS, *CPU]
 LATEX = ["sympy>=1.12"]
 TEST = ["pytest>=8.2", "pytest-timeout>=2.3", "hypothesis>=6.100"]
 ORACLES = ["scipy>=1.13", "mpmath>=1.3", *LATEX]

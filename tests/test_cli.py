@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import symgraph.__main__ as command_line
-from symgraph import doctor
+from symgraph import bench, doctor
 from symgraph._version import __version__
 from symgraph.backends.cpu.compiler import unavailable
 from symgraph.backends.cpu.onednn import library
@@ -22,6 +22,7 @@ from symgraph.config import config
 from symgraph.doctor import Finding
 from symgraph.errors import DataError
 from symgraph.runtime.cache import default_cache, key
+from symgraph.runtime.calibrate import Peaks
 
 needs_compiler = pytest.mark.skipif(bool(unavailable()), reason=unavailable() or "there is one")
 
@@ -45,9 +46,8 @@ def test_version() -> None:
 def test_help_lists_the_commands_that_exist() -> None:
     done = shell("--help")
     assert done.returncode == 0
-    for command in ("doctor", "show", "cost", "data"):
+    for command in ("doctor", "show", "cost", "bench", "data"):
         assert f"\n    {command} " in done.stdout
-    assert "\n    bench " not in done.stdout
 
 
 @pytest.mark.parametrize("arguments", [[], ["dcotor"], ["doctor", "--jsn"]])
@@ -422,3 +422,55 @@ def test_the_report_shows_settings_of_this_moment() -> None:
     with config(seed=41):
         found = by_name()["seed"]
     assert (found.value, found.note) == ("41", "with config()")
+
+
+ROWS = [
+    ("products, float32", "FLOP/s"),
+    ("products, bfloat16", "FLOP/s"),
+    ("copy", "B/s"),
+    ("elementwise function", "B/s"),
+    ("call", "s"),
+    ("compile a training step", "s"),
+    ("training step", "s"),
+]
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make measurements that say nothing but are short."""
+    monkeypatch.setattr(bench, "NUMBERS", 100)
+    monkeypatch.setattr(bench, "CALLS", 2)
+    monkeypatch.setattr(bench, "peaks", lambda anew: Peaks(1.5e11, 1.5e12, 2e10, {"copy": "x"}))
+    monkeypatch.setattr(bench, "best", lambda run: run() or 0.002)
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("backend", ["reference", pytest.param("cpu", marks=needs_compiler)])
+def test_bench_prints_a_table(backend: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with config(backend=backend):
+        assert command_line.main(["bench"]) == 0
+    machine, *lines = capsys.readouterr().out.splitlines()
+    assert machine.startswith(doctor.cpu_model())
+    assert [line.split("   ")[0].strip() for line in lines] == [name for name, _ in ROWS]
+    assert "150 GFLOP/s" in lines[0]
+    assert "1.5 TFLOP/s" in lines[1]
+    assert "20 GB/s" in lines[2]
+    assert f"on {backend}" in lines[3]
+    assert "1 ms" in lines[4]
+    assert "without the disk cache" in lines[5]
+
+
+@pytest.mark.usefixtures("short")
+def test_bench_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command_line.main(["bench", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [(row["name"], row["unit"]) for row in report["rows"]] == ROWS
+    assert all(row["value"] > 0 for row in report["rows"])
+    assert report["symgraph"] == __version__
+    assert set(report["machine"]) == {"cpu", "threads", "system", "python"}
+
+
+def test_bench_in_the_shell() -> None:
+    done = shell("bench", SYMGRAPH_CACHE="off")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 1 + len(ROWS)

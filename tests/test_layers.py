@@ -37,6 +37,7 @@ data
 parallel
 compress
 doctor
+bench
 __init__
 __main__
 """

@@ -402,6 +402,8 @@ def in_child(body: str) -> tuple[int, str]:
 import os, signal, sys
 import numpy as np
 import symgraph as sg
+
+pytest.importorskip("llvmlite", reason="the compiled backend needs it")
 x = sg.matrix("x")
 f = sg.function([x], [sg.exp(x) + sg.sin(x), x @ x], backend="cpu")
 array = np.ones((700, 700), "float32")
