@@ -1,4 +1,4 @@
-"""The command line: `python -m symgraph doctor`, `show`, `cost`, `data`.
+"""The command line: `python -m symgraph doctor`, `show`, `cost`, `bench`, `data`.
 
 A command is a module with `add_arguments(subparsers)`, which sets `func`: arguments -> exit status.
 """
@@ -10,13 +10,13 @@ import os
 import sys
 from collections.abc import Sequence
 
-from symgraph import doctor
+from symgraph import bench, doctor
 from symgraph._version import __version__
 from symgraph.data import commands as data
 from symgraph.debug import commands as look
 from symgraph.errors import SymgraphError
 
-COMMANDS = (doctor, look, data)
+COMMANDS = (doctor, look, bench, data)
 
 FAILED = 2
 INTERRUPTED = 128 + 2  # what a shell reports of a program that Ctrl-C ended

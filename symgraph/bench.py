@@ -1,14 +1,13 @@
 """How fast this machine is, in a few seconds: products, copies, a kernel, a call, a compilation.
 
-Peaks are measured anew and kept for `profile`. Everything is the best of several runs, with all
-cores that this process may use; what else runs on them makes it slower.
+Everything is the best of several runs, with all cores that this process may use; what else runs
+on them makes it slower. The best peaks of all measurements are kept, for `profile` too.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import time
 from collections.abc import Iterator
@@ -22,11 +21,11 @@ from symgraph.backends.cpu.threads import usable_cores
 from symgraph.config import config
 from symgraph.cost.table import aligned
 from symgraph.cost.units import number_text, seconds_text
-from symgraph.dims import dim
+from symgraph.dims import Dim, anonymous
 from symgraph.doctor import cpu_model
 from symgraph.function import Function, function
 from symgraph.graph.leaves import tensor
-from symgraph.graph.op import Array
+from symgraph.graph.registry import F
 from symgraph.nn import Activation, Dense, Sequential, cross_entropy
 from symgraph.optim import SGD
 from symgraph.runtime.calibrate import best, peaks
@@ -68,8 +67,8 @@ def measure() -> Iterator[Measured]:
 
 def _kernel() -> Iterator[Measured]:
     """Time a function of one elementwise kernel."""
-    x = tensor("x", (dim("n"),), "float32")
-    compiled = function([x], (x * 2.0 + 1.0).tanh(), name="kernel")
+    x = tensor("x", (anonymous("n"),), "float32")
+    compiled = function([x], F.tanh(x * 2.0 + 1.0), name="kernel")
     numbers = np.linspace(-2, 2, NUMBERS, dtype=np.float32)
     seconds = best(lambda: compiled(numbers))
     how = f"tanh(2 x + 1) of {number_text(NUMBERS)} float32 on {compiled.backend}"
@@ -78,7 +77,7 @@ def _kernel() -> Iterator[Measured]:
 
 def _call() -> Measured:
     """Time a call that has hardly any work."""
-    x = tensor("x", (dim("n"),), "float32")
+    x = tensor("x", (anonymous("n"),), "float32")
     compiled = function([x], x + 1.0, name="call")
     numbers = np.arange(8, dtype=np.float32)
 
@@ -97,17 +96,18 @@ def _training() -> Iterator[Measured]:
     net = "784-128-10 perceptron"
     with config(cache="off"):
         begin = time.perf_counter()
-        step = _step()
-        step.bind(B=BATCH)
+        size = anonymous("B")
+        step = _step(size)
+        step.bind({size: BATCH})
         seconds = time.perf_counter() - begin
     yield Measured("compile a training step", seconds, "s", f"{net}, without the disk cache")
     how = f"batch {BATCH}, momentum, on {step.backend}"
     yield Measured("training step", best(lambda: step(images, labels)), "s", how)
 
 
-def _step() -> Function:
-    x = tensor("x", (dim("B"), 784), "float32")
-    labels = tensor("labels", (dim("B"),), "int32")
+def _step(size: Dim) -> Function:
+    x = tensor("x", (size, 784), "float32")
+    labels = tensor("labels", (size,), "int32")
     net = Sequential(Dense(784, 128), Activation("relu"), Dense(128, 10))
     loss = cross_entropy(net(x), labels).mean()
     updates = SGD(net.parameters(), lr=0.01, momentum=0.9).updates(loss)

@@ -289,6 +289,7 @@ def _cache() -> Iterable[Finding]:
     stats = default_cache().stats()
     ready = stats.state == READY
     unsafe = not ready and config.cache != "off"
+    entries = "1 entry" if stats.entries == 1 else f"{stats.entries} entries"
     yield Finding(
         "cpu engine",
         "disk cache",
@@ -301,7 +302,7 @@ def _cache() -> Iterable[Finding]:
     yield Finding(
         "cpu engine",
         "cached code",
-        f"{stats.entries} entr{'y' if stats.entries == 1 else 'ies'}, {number_text(stats.bytes, 'B')}",
+        f"{entries}, {number_text(stats.bytes, 'B')}",
         note=f"this process found {stats.hits} and missed {stats.misses}",
     )
 

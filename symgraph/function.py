@@ -264,7 +264,9 @@ def function(
     new_values = [*roots[len(values) :], *list(wanted.values())[len(roots) - len(values) :]]
     built = Graph(declared, roots[: len(values)], dict(zip(wanted, new_values)))
     _check_inputs(built, name)
-    planned = pipeline([*passes, *_precision(name, precision)])
+    lowered = _precision(name, precision)
+    several = isinstance(passes, Iterable) and not isinstance(passes, Pass | Rule)
+    planned = pipeline([*passes, *lowered] if several else passes)
     graph = run_passes(built, planned)
     _check_passes(graph, name)
     return Function(name, graph, built, structure, planned, nan_guard, _backend(name, backend))

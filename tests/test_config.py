@@ -188,7 +188,8 @@ def test_a_wrong_environment_is_an_error_at_every_read(
         ({"verfy": True}, "fix: did you mean verify?"),
         (
             {"zzz": True},
-            "there are: float_dtype, verify, rewrites, origins, memory_limit, backend, precision, seed, onednn, cache",
+            "there are: float_dtype, verify, rewrites, origins, memory_limit, "
+            "backend, precision, seed, onednn, cache",
         ),
     ],
 )

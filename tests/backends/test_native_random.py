@@ -10,8 +10,6 @@ from symgraph.backends.cpu.compiler import unavailable
 from tests.random_graphs import Program, programs
 from tests.test_random_graphs import _check_function, _check_gradients
 
-pytest.importorskip("llvmlite", reason="the compiled backend needs it")
-
 pytestmark = pytest.mark.skipif(bool(unavailable()), reason=unavailable() or "there is a compiler")
 
 QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]

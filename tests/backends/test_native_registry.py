@@ -41,8 +41,6 @@ from tests.ops.registry_cases import (
 )
 from tests.tolerances import assert_close, class_of
 
-pytest.importorskip("llvmlite", reason="the compiled backend needs it")
-
 pytestmark = pytest.mark.skipif(bool(unavailable()), reason=unavailable() or "there is a compiler")
 
 TOGETHER = 12  # operations whose samples are one graph

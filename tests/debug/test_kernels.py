@@ -104,7 +104,7 @@ def test_errors_inside_composites_belong_to_the_operation(
 def test_reductions_in_parts(
     shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
 ) -> None:
-    x = sg.tensor("x", tuple(sg.dim(f"N{axis}") for axis in range(len(shape))))
+    x = sg.tensor("x", tuple(sg.anonymous(f"N{axis}") for axis in range(len(shape))))
     values = rng.standard_normal(shape, np.float32)
     outputs = [x.sum(), sg.exp(x).max(axis=0), x.argmax()]
     assert sg.check(sg.function([x], outputs, backend="cpu"), values) is None
@@ -172,7 +172,7 @@ def test_other_layouts_and_library_calls(rng: np.random.Generator) -> None:
 
 
 def test_random_numbers_sizes_and_empty_arrays() -> None:
-    x = sg.tensor("x", (sg.dim("N", min=0), 5))
+    x = sg.tensor("x", (sg.anonymous("N"), 5))
     outputs = [x + sg.random.normal(x.shape), x.sum(axis=1) / sg.size_of(x.shape[0]), x.T]
     f = sg.function([x], outputs, backend="cpu")
     for count in (0, 1, 6):

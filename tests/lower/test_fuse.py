@@ -28,8 +28,6 @@ from symgraph.lower.plan import CallStep, CheckStep, KernelStep, Plan, make_plan
 from symgraph.lower.program import LibraryCall, build
 from symgraph.runtime.native import NativeExecutor
 
-pytest.importorskip("llvmlite", reason="the compiled backend needs it")
-
 needs_compiler = pytest.mark.skipif(
     bool(unavailable()), reason=unavailable() or "there is a compiler"
 )

@@ -72,6 +72,20 @@ def test_it_is_measured_once(counted: list[int], monkeypatch: pytest.MonkeyPatch
     assert len(counted) == 2
 
 
+def test_the_best_of_several_measurements_counts(
+    counted: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peaks()
+    how = {"float32": "a", "bfloat16": "b", "bandwidth": "c"}
+    monkeypatch.setattr(calibrate, "measure", lambda: Peaks(1e11, 2e12, 1e10, how))
+    found = peaks(anew=True)
+    assert (found.float32, found.bfloat16, found.bandwidth) == (1.5e11, 2e12, 2e10)
+    assert found.how == {"float32": "x", "bfloat16": "b", "bandwidth": "z"}
+    assert peaks() == found
+    monkeypatch.setattr(calibrate, "_known", {})
+    assert peaks() == found
+
+
 def test_other_machines_and_versions_have_peaks_of_their_own(
     counted: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
