@@ -16,27 +16,46 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from symgraph._version import __version__
-from symgraph.doctor import cpu_model, usable_cores
+from symgraph.backends.cpu.threads import usable_cores
+from symgraph.doctor import cpu_model
 
-VERSIONS = ("numpy", "networkx", "ml_dtypes", "torch", "jax", "pytensor", "cupy-cuda12x")
-FLAGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "GLIBC_TUNABLES",
-         "THP_MEM_ALLOC_ENABLE", "CUDA_VISIBLE_DEVICES")  # fmt: skip
+VERSIONS = (
+    "numpy", "networkx", "ml_dtypes", "llvmlite", "onednn-cpu-gomp", "torch", "jax", "pytensor",
+    "cupy-cuda12x",
+)  # fmt: skip
+FLAGS = (
+    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE", "MKL_NUM_THREADS",
+    "NUMBA_NUM_THREADS", "GLIBC_TUNABLES", "THP_MEM_ALLOC_ENABLE", "CUDA_VISIBLE_DEVICES",
+)  # fmt: skip
+
+
+TRIES = 3  # runs that decide whether a peer is worth racing
+QUIET = 0.06  # of the cores' time may others use before a note says so
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """One way to do the work. With `own_clock`, `run` returns the seconds that it measured."""
+    """One way to do the work. With `own_clock`, `run` returns the seconds that it measured.
+
+    `check` gives the result to be checked, where `run` gives another one or none; it leaves the
+    contestant as it found it.
+    """
 
     name: str
     run: Callable[[], Any]
     own_clock: bool = False
+    check: Callable[[], Any] | None = None
+
+    def result(self) -> Any:
+        """Give what is compared with the reference."""
+        return (self.check or self.run)()
 
     def seconds(self) -> float:
         """Run once and give the time it took."""
@@ -75,9 +94,16 @@ class Benchmark:
     rounds: int = 15
     warmup: int = 2
     rows: list[Row] = field(default_factory=list)
+    chosen: argparse.Namespace = field(default_factory=argparse.Namespace)
+    left_out: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    taken: dict[str, list[float]] = field(default_factory=dict)
 
     def times(self, contestants: Sequence[Contestant]) -> dict[str, list[float]]:
-        """Time all contestants, interleaved; give the seconds of every round."""
+        """Time all contestants, interleaved; give the seconds of every round.
+
+        A note says so if other processes kept the cores busy meanwhile.
+        """
         names = [contestant.name for contestant in contestants]
         if len(set(names)) < len(names):
             raise ValueError(f"contestants need names of their own: {names}")
@@ -85,10 +111,16 @@ class Benchmark:
             for _ in range(self.warmup):
                 contestant.seconds()
         taken: dict[str, list[float]] = {name: [] for name in names}
+        begin, others = time.perf_counter(), _seconds_of_others()
         for number in range(self.rounds):
             first = number % len(contestants)
             for contestant in [*contestants[first:], *contestants[:first]]:
                 taken[contestant.name].append(contestant.seconds())
+        available = (time.perf_counter() - begin) * (os.cpu_count() or 1)
+        share = (_seconds_of_others() - others) / available
+        if share > QUIET:
+            listed = ", ".join(names)
+            self.notes.append(f"others used {share:.0%} of the cores in the rounds of {listed}")
         return taken
 
     def compare(
@@ -100,16 +132,25 @@ class Benchmark:
         target: float,
         reference: Any = None,
         tolerance: float = 0.0,
+        within: float | None = None,
     ) -> Row:
         """Race `ours` against the fastest of `peers`, after checking all results.
 
         Results are compared with `reference`, or with the first peer's if it is None. Raises
         `ArithmeticError` if one is further off than `tolerance`: a wrong answer has no speed.
+        With `within`, peers whose best of a few runs took more than that many times the best
+        peer's do not enter the rounds, and a note says so. The seconds of ours in each round are
+        kept in `taken`, by case.
         """
         if reference is None:
-            reference = peers[0].run()
+            reference = peers[0].result()
         errors = [_checked(case, each, reference, tolerance) for each in (ours, *peers)]
+        if within is not None:
+            peers = self._shortlist(case, peers, within)
         taken = self.times([ours, *peers])
+        self.taken[case] = taken[ours.name]
+        if ours.name.endswith(" reference"):
+            self.notes.append(f"{case}: {ours.name} ran, which is not made to be fast")
         best = min(peers, key=lambda peer: statistics.median(taken[peer.name]))
         ratios = [peer / own for peer, own in zip(taken[best.name], taken[ours.name], strict=True)]
         return self.add(
@@ -126,22 +167,53 @@ class Benchmark:
             )
         )
 
-    def limit(self, case: str, measured: Sequence[float], limit: float, unit: str = "s") -> Row:
+    def _shortlist(
+        self, case: str, peers: Sequence[Contestant], within: float
+    ) -> Sequence[Contestant]:
+        for peer in peers:
+            peer.seconds()  # may still compile
+        runs = [{peer.name: peer.seconds() for peer in peers} for _ in range(TRIES)]
+        tried = {peer.name: min(run[peer.name] for run in runs) for peer in peers}
+        best = min(tried.values())
+        slow = {name: seconds for name, seconds in tried.items() if seconds > within * best}
+        if slow:
+            listed = ", ".join(f"{name} ({seconds:.3g} s)" for name, seconds in slow.items())
+            self.notes.append(f"{case}: tried, and too slow to race: {listed}; best {best:.3g} s")
+        return [peer for peer in peers if peer.name not in slow]
+
+    def leave_out(self, case: str, reason: str) -> None:
+        """Say that a row cannot be measured, and why; with `--strict` that is a missed target."""
+        self.left_out.append(f"{case}: {reason}")
+
+    def limit(
+        self,
+        case: str,
+        measured: Sequence[float],
+        limit: float,
+        unit: str = "s",
+        error: float | None = None,
+    ) -> Row:
         """Hold what was measured against an upper limit: the ratio is limit / ours."""
         ours = statistics.median(measured)
         ratios = [limit / value for value in measured]
         return self.add(
-            Row(case, ours, limit, unit, limit / ours, spread(ratios), 1.0, versus="limit")
+            Row(case, ours, limit, unit, limit / ours, spread(ratios), 1.0, error, "limit")
         )
 
     def ceiling(
-        self, case: str, measured: Sequence[float], ceiling: float, target: float, unit: str
+        self,
+        case: str,
+        measured: Sequence[float],
+        ceiling: float,
+        target: float,
+        unit: str,
+        error: float | None = None,
     ) -> Row:
         """Hold a rate against what the machine could do: the ratio is ours / ceiling, below 1."""
         ours = statistics.median(measured)
         ratios = [value / ceiling for value in measured]
         return self.add(
-            Row(case, ours, ceiling, unit, ours / ceiling, spread(ratios), target, versus="ceiling")
+            Row(case, ours, ceiling, unit, ours / ceiling, spread(ratios), target, error, "ceiling")
         )
 
     def add(self, row: Row) -> Row:
@@ -159,6 +231,10 @@ class Benchmark:
             print(f"  {name}: {value}")
         print()
         print(table(self.rows))
+        for note in self.notes:
+            print(f"note: {note}")
+        for missing in self.left_out:
+            print(f"left out: {missing}")
         print(
             json.dumps(
                 {
@@ -166,26 +242,39 @@ class Benchmark:
                     "quick": self.quick,
                     "machine": {**_machine(), "versions": _versions(), "flags": _flags()},
                     "rows": [asdict(row) for row in self.rows],
+                    "left_out": self.left_out,
+                    "notes": self.notes,
                 }
             )
         )
-        return int(self.strict and not all(row.met for row in self.rows))
+        return int(self.strict and not (all(row.met for row in self.rows) and not self.left_out))
 
 
-def start(name: str, description: str | None, *, rounds: int = 15, warmup: int = 2) -> Benchmark:
-    """Read the command line that all benchmarks share."""
+def start(
+    name: str,
+    description: str | None,
+    *,
+    rounds: int = 15,
+    warmup: int = 2,
+    options: Callable[[argparse.ArgumentParser], None] | None = None,
+) -> Benchmark:
+    """Read the command line that all benchmarks share; `options` adds to it, see `chosen`."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="a smoke run of a few seconds")
     parser.add_argument("--strict", action="store_true", help="exit with 1 if a target is missed")
     parser.add_argument("--rounds", type=int, default=rounds, help="timed rounds (%(default)s)")
+    if options is not None:
+        options(parser)
     given = parser.parse_args()
     if given.rounds < 1:
         parser.error("--rounds must be at least 1")
     if given.quick:
-        return Benchmark(name, True, given.strict, rounds=min(3, given.rounds), warmup=1)
-    return Benchmark(name, False, given.strict, rounds=given.rounds, warmup=warmup)
+        rounds, warmup = min(3, given.rounds), 1
+    else:
+        rounds = given.rounds
+    return Benchmark(name, given.quick, given.strict, rounds, warmup, chosen=given)
 
 
 def spread(values: Sequence[float]) -> tuple[float, float]:
@@ -194,11 +283,34 @@ def spread(values: Sequence[float]) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def repeated(contestant: Contestant, times: int) -> Contestant:
+    """Make a contestant that runs so often in a row and gives the mean time: for short work."""
+
+    def run() -> float:
+        begin = time.perf_counter()
+        for _ in range(times):
+            contestant.run()
+        return (time.perf_counter() - begin) / times
+
+    return Contestant(contestant.name, run, True, contestant.check or contestant.run)
+
+
 def relative_error(result: Any, reference: Any) -> float:
     """Give the largest |result - reference|, divided by the largest |reference|.
 
-    Raises `ArithmeticError` where shapes differ or where only one of the two is finite.
+    Of mappings (gradients by name) it is the largest ratio of norms, ||result - reference|| to
+    ||reference||, of an entry: single elements say little next to a kink. Raises `ArithmeticError`
+    where shapes or names differ or where only one of the two is finite.
     """
+    if isinstance(reference, Mapping):
+        if not isinstance(result, Mapping) or result.keys() != reference.keys():
+            raise ArithmeticError(f"not the entries {', '.join(map(str, reference))}")
+        norm = lambda array: float(np.linalg.norm(array))
+        return max((_ratio(result[key], reference[key], norm) for key in reference), default=0.0)
+    return _ratio(result, reference, lambda array: float(np.abs(array).max()))
+
+
+def _ratio(result: Any, reference: Any, size: Callable[[Any], float]) -> float:
     result, reference = (np.asarray(each, dtype=np.float64) for each in (result, reference))
     if result.shape != reference.shape:
         raise ArithmeticError(f"shape {result.shape} instead of {reference.shape}")
@@ -207,8 +319,7 @@ def relative_error(result: Any, reference: Any) -> float:
         raise ArithmeticError("infinities or NaNs in other places")
     if not finite.any():
         return 0.0
-    scale = float(np.abs(reference[finite]).max()) or 1.0
-    return float(np.abs(result[finite] - reference[finite]).max()) / scale
+    return size(result[finite] - reference[finite]) / (size(reference[finite]) or 1.0)
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -236,12 +347,23 @@ def table(rows: Sequence[Row]) -> str:
 
 def _checked(case: str, contestant: Contestant, reference: Any, tolerance: float) -> float:
     try:
-        error = relative_error(contestant.run(), reference)
+        error = relative_error(contestant.result(), reference)
     except ArithmeticError as problem:
         raise ArithmeticError(f"{case}: {contestant.name}: {problem}") from None
     if not error <= tolerance:
         raise ArithmeticError(f"{case}: {contestant.name}: error {error:.1e} > {tolerance:.1e}")
     return error
+
+
+def _seconds_of_others() -> float:
+    """Give the seconds that cores have worked for other processes; 0 where nobody counts them."""
+    with contextlib.suppress(OSError, ValueError):
+        with open("/proc/stat", encoding="ascii") as file:
+            user, nice, system, _, _, *rest = map(int, file.readline().split()[1:9])
+        busy = (user + nice + system + sum(rest)) / os.sysconf("SC_CLK_TCK")
+        mine = os.times()
+        return busy - mine.user - mine.system - mine.children_user - mine.children_system
+    return 0.0
 
 
 def _machine() -> dict[str, Any]:

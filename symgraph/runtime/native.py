@@ -29,12 +29,12 @@ from symgraph.graph.node import Value
 from symgraph.graph.op import Array
 from symgraph.lower.carry import carry
 from symgraph.lower.llvm.module import module
-from symgraph.lower.memory import Interval, plan_memory
+from symgraph.lower.memory import ALIGN, Interval, plan_memory
 from symgraph.lower.nest import Buffer
 from symgraph.lower.plan import KERNEL as NAME
 from symgraph.lower.plan import CallStep, KernelStep, Plan, make_plan
 from symgraph.lower.program import Operand, nbytes, number, operand
-from symgraph.runtime.arena import Arena
+from symgraph.runtime.arena import Arena, aligned
 from symgraph.runtime.cache import default_cache, key
 from symgraph.runtime.guard import NanGuard
 from symgraph.runtime.interpreted import InterpretedExecutor
@@ -268,7 +268,11 @@ class BoundPlan:
             if port is not None:
                 port.point(address_of(array))
         for shared, port in self.shared:
-            port.point(address_of(shared.storage.array))
+            address = address_of(shared.storage.array)
+            if address % ALIGN:
+                shared.storage.array = aligned(shared.storage.array)
+                address = address_of(shared.storage.array)
+            port.point(address)
         outputs = []
         for port, shape, dtype in self.outputs:
             array = np.empty(shape, dtype)

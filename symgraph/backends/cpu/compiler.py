@@ -98,4 +98,4 @@ class Library:
 def _jit() -> Any:
     from llvmlite import binding as llvm  # late: llvmlite is optional
 
-    return llvm.create_lljit_compiler(machine())
+    return llvm.create_lljit_compiler(machine(), use_jit_link=True)
