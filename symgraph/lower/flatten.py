@@ -10,9 +10,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping
 
+import numpy as np
+
 from symgraph.dims import Dim, Size, equal, less
+from symgraph.graph.dtypes import is_integer, itemsize, numpy_dtype
 from symgraph.graph.index import Axis, axis, position
-from symgraph.graph.scalar import Scalar, scalar, scalar_order
+from symgraph.graph.scalar import Scalar, const, scalar, scalar_order
 from symgraph.lower.linear import ZERO, Linear, linear, replaced, substitute
 from symgraph.lower.monoids import combine
 from symgraph.lower.nest import Buffer, Nest, Store, free_axes, offset, place
@@ -70,12 +73,12 @@ def _is_window(node: Scalar, args: tuple[Scalar, ...], limits: Mapping[Axis, Sca
 
 def _slides(args: Iterable[Scalar], taps: set[Axis]) -> bool:
     """Tell whether a tap stands in one index together with another axis."""
-    from_taps = {tap.scalar() for tap in taps}
-    for node in scalar_order(args):
+    order = scalar_order(args)
+    free = free_axes(order)
+    for node in order:
         if node.op == "load":
             for index in node.args[: len(node.args) - node.attr.guarded]:
-                atoms = linear(index).terms.keys()
-                if atoms & from_taps and len(atoms) > 1:
+                if free[index] & taps and free[index] - taps:
                     return True
     return False
 
@@ -94,7 +97,7 @@ def offsets(nest: Nest) -> Nest:
         if node.dtype == "int64" and node.op in (*INTEGER, "idiv", "imod"):
             made = scalar(node.op, args, node.dtype, node.attr)
             return linear(made).scalar()
-        return None
+        return narrow_comparison(node, args)
 
     done = substitute(nest.roots, change)
     stores = tuple(
@@ -108,6 +111,19 @@ def offsets(nest: Nest) -> Nest:
     )
     limits = {one: done[limit] for one, limit in nest.limits.items()}
     return Nest(nest.name, nest.axes, stores, limits)
+
+
+def narrow_comparison(node: Scalar, args: tuple[Scalar, ...]) -> Scalar | None:
+    """Compare a small integer with a number in its own dtype: eight times the lanes of int64."""
+    if node.op not in ("eq", "ne", "lt", "le", "gt", "ge") or args[0].op != "cast":
+        return None
+    (inner,) = args[0].args
+    if not is_integer(args[0].dtype) or not is_integer(inner.dtype) or args[1].op != "const":
+        return None
+    limits, wide = np.iinfo(numpy_dtype(inner.dtype)), itemsize(args[0].dtype)
+    if itemsize(inner.dtype) >= wide or not limits.min <= args[1].attr <= limits.max:
+        return None
+    return scalar(node.op, (inner, const(args[1].attr, inner.dtype)), "bool")
 
 
 # -- axes ------------------------------------------------------------------------------------------

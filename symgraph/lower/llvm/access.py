@@ -48,7 +48,10 @@ class Access:
 
     def many(self, buffer: Buffer, offset: str, lanes: int, mask: str | None, fill: Reg) -> Reg:
         """Load neighbours."""
-        pointer = self.address(buffer, offset)
+        found = self._neighbours(buffer, self.address(buffer, offset), lanes, mask)
+        return found if mask is None else self.filled(found, mask, fill)
+
+    def _neighbours(self, buffer: Buffer, pointer: str, lanes: int, mask: str | None) -> Reg:
         type = wide(MEMORY[buffer.dtype], lanes)
         size = itemsize(buffer.dtype)
         if mask is None:
@@ -59,7 +62,18 @@ class Access:
             f"ptr {pointer}", f"i32 {size}", f"{wide('i1', lanes)} {mask}",
             f"{type} zeroinitializer",
         )  # fmt: skip
-        return self.filled(self.grown(name, buffer.dtype, lanes), mask, fill)
+        return self.grown(name, buffer.dtype, lanes)
+
+    def all_or_none(
+        self, buffer: Buffer, offset: str, lanes: int, guard: Reg, mask: str | None, fill: Reg
+    ) -> Reg:
+        """Load neighbours where one guard holds for all of them, else zeros from elsewhere."""
+        pointer = self.address(buffer, offset)
+        safe = self.w.new(f"select {guard}, ptr {pointer}, ptr {NOWHERE}")
+        found = self._neighbours(buffer, safe, lanes, mask)
+        if fill.text == literal(0, fill.dtype, lanes).text:
+            return found
+        return self.w.reg(f"select {guard}, {found}, {fill}", found.dtype, lanes)
 
     def gather(self, buffer: Buffer, places: Reg, mask: str | None, fill: Reg) -> Reg:
         """Load elements from anywhere."""

@@ -336,10 +336,13 @@ class _Printer:
             return self.access.one(buffer, self.offset(form, frame), guard, fill)
         lanes = frame.lanes
         step = form.coefficient(frame.vector)
-        mask = self._mask(guard, frame)
         if isinstance(step, int) and step == 1:
-            place = self.offset(form, frame)
-            return self.access.many(buffer, place, lanes, mask, self.w.splat(fill, lanes))
+            place, wide_fill = self.offset(form, frame), self.w.splat(fill, lanes)
+            if guard is not None and guard.lanes == 1:
+                return self.access.all_or_none(buffer, place, lanes, guard, frame.mask, wide_fill)
+            mask = self._mask(guard, frame)
+            return self.access.many(buffer, place, lanes, mask, wide_fill)
+        mask = self._mask(guard, frame)
         places = self.w.splat(self.value(node.args[0], frame), lanes)
         return self.access.gather(buffer, places, mask, self.w.splat(fill, lanes))
 
