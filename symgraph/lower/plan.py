@@ -83,13 +83,14 @@ class Plan:
     kernels: list[Kernel] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     in_place: dict[Shared, Buffer] = field(default_factory=dict)  # updates that need no copy
+    fixed: set[Buffer] = field(default_factory=set)  # the same in every call, see `_fixed`
 
     def temporaries(self) -> list[Buffer]:
         """Give the buffers that live in the arena, in the order of their first use."""
         program = self.program
         outside = {
             *program.inputs.values(), *program.shared.values(), *program.constants,
-            *program.outputs, *self.in_place.values(),
+            *program.outputs, *self.in_place.values(), *self.fixed,
         }  # fmt: skip
         found = dict.fromkeys(one for step in self.steps for one in step.buffers)
         return [one for one in found if one not in outside]
@@ -147,6 +148,7 @@ def make_plan(
                 )
             )  # fmt: skip
         plan.steps.extend(CheckStep(one) for one in item.writes if one in checks)
+    plan.fixed = _fixed(plan)
     return plan
 
 
@@ -165,6 +167,24 @@ def approximated(nest: Nest) -> Nest:
         return replaced([found.value], new)[found.value]
 
     return nest.changed(substitute(nest.roots, change))
+
+
+def _fixed(plan: Plan) -> set[Buffer]:
+    """Find what depends only on constants and on variables that the step does not write.
+
+    Weights of an inference, their rounded or reordered copies: computed once and kept, while
+    nobody changes the variables.
+    """
+    program = plan.program
+    found = {one for shared, one in program.shared.items() if shared not in program.updates}
+    found |= set(program.constants)
+    kept = program.kept
+    for step in plan.steps:
+        reads = [one for one in step.buffers if one not in step.writes]
+        static = all(isinstance(n, int) for one in step.writes for n in one.shape)
+        if reads and static and found.issuperset(reads) and not kept.intersection(step.writes):
+            found |= step.writes
+    return found
 
 
 def _in_place(plan: Plan, order: nx.DiGraph) -> None:

@@ -133,16 +133,20 @@ def aligned(array: NDArray[Any]) -> NDArray[Any]:
     Updates in place need it: a store that crosses a line holds up the next load of another array
     at the same place in its page, six times as long as the update takes.
     """
-    if array.nbytes >= HUGE:
-        arena = Arena()
-        arena.reserve(array.nbytes)
-        made = arena.view(0, array.shape, array.dtype)
-    else:
-        held = np.empty(array.nbytes + LINE, np.uint8)
-        start = -held.ctypes.data % LINE
-        made = held[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    made = room(array.nbytes).view(array.dtype).reshape(array.shape)
     made[...] = array
     return made
+
+
+def room(size: int) -> NDArray[np.uint8]:
+    """Give memory of its own: aligned to lines of the cache, much of it in huge pages."""
+    if size >= HUGE:
+        arena = Arena()
+        arena.reserve(size)
+        return np.asarray(arena.view(0, (size,), np.uint8), np.uint8)
+    held = np.empty(size + LINE, np.uint8)
+    start = -held.ctypes.data % LINE
+    return held[start : start + size]
 
 
 def _map(size: int) -> NDArray[np.uint8]:

@@ -241,13 +241,13 @@ def stepwise(
     Shared variables are the same afterwards.
     """
     bound = executor.bound(env)
-    usual = bound.driver
+    usual, bound.seen = bound.driver, []  # nothing is left out
     with unchanged(executor.graph.shared):
         bound.driver = run  # type: ignore[assignment]
         try:
             executor.run(feeds, env)
         finally:
-            bound.driver = usual
+            bound.driver, bound.seen = usual, []
 
 
 def records_of(bound: BoundPlan, step: Step) -> list[str]:

@@ -2,6 +2,8 @@
 
 A record is six words: what it is, a function, its arguments, and three numbers. Kernels whose work
 is worth it run on the threads of the OpenMP pool that oneDNN uses too, each on a range of tasks.
+Fixed records depend only on variables that the step does not write; they are left out while nobody
+changes those.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from symgraph.backends.cpu.onednn import library
 from symgraph.errors import BackendError
 
 KERNEL, CALL, COPY, CLEAR, CHECK = 0, 1, 2, 3, 4
-WORDS = 6  # kind, function, arguments, tasks (or bytes), threads, spare
+WORDS = 6  # kind, function, arguments, tasks (or bytes), threads, whether it is fixed
 
 _TEXT = """
 declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
@@ -44,7 +46,10 @@ define internal void @share(ptr %record) {
   ret void
 }
 
-define i64 @run(ptr %records, i64 %count) {
+"""
+
+_WALK = """
+define i64 @{name}(ptr %records, i64 %count) {
 start:
   br label %head
 head:
@@ -61,6 +66,12 @@ body:
   %arguments = load ptr, ptr %arguments_at
   %tasks_at = getelementptr i64, ptr %record, i64 3
   %tasks = load i64, ptr %tasks_at
+  %fixed_at = getelementptr i64, ptr %record, i64 5
+  %fixed = load i64, ptr %fixed_at
+  %is_fixed = icmp ne i64 %fixed, 0
+  %skip = and i1 %is_fixed, {skip}
+  br i1 %skip, label %done, label %work
+work:
   %threads_at = getelementptr i64, ptr %record, i64 4
   %threads = load i64, ptr %threads_at
   switch i64 %kind, label %kernel [ i64 1, label %call
@@ -118,12 +129,17 @@ class Driver:
     def __init__(self) -> None:
         self._process = os.getpid()
         pool = _pool()
-        text = _TEXT.replace("{parallel}", str(pool("GOMP_parallel")))
+        walks = [
+            _WALK.replace("{name}", name).replace("{skip}", skip)
+            for name, skip in (("run", "false"), ("repeat", "true"))
+        ]
+        text = "\n".join([_TEXT, *walks]).replace("{parallel}", str(pool("GOMP_parallel")))
         text = text.replace("{number}", str(pool("omp_get_thread_num")))
         text = text.replace("{count}", str(pool("omp_get_num_threads")))
-        self._library = Library(compile_text(text), ["run"])
+        self._library = Library(compile_text(text), ["run", "repeat"])
         kind = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)
         self.run = kind(self._library.addresses["run"])
+        self.repeat = kind(self._library.addresses["repeat"])  # leaves out what is fixed
 
     def check_process(self) -> None:
         """Raise in a process that was forked off the one whose threads these are."""
