@@ -98,9 +98,10 @@ def test_every_record_is_a_row_and_all_flops_are_counted(rng: np.random.Generato
 @needs_compiler
 @needs_library
 def test_products_have_the_name_that_the_library_gives(rng: np.random.Generator) -> None:
-    x = sg.tensor("x", (B, 64))
-    f = sg.function([x], sg.relu(x @ sg.shared(np.ones((64, 32), "float32"))), backend="cpu")
-    product, kernel = f.profile(np.ones((16, 64), "float32")).rows
+    x, w = sg.tensor("x", (B, 64)), sg.tensor("w", (64, 32))
+    f = sg.function([x, w], sg.relu(x @ w), backend="cpu")
+    arrays = np.ones((16, 64), "float32"), np.ones((64, 32), "float32")
+    product, kernel = f.profile(*arrays).rows
     assert (product.name, kernel.name) == ("matmul", "relu")
     assert product.implementation not in ("generated kernel", "")
     assert not product.implementation.startswith("ref")

@@ -53,6 +53,10 @@ class Array:
         return Descriptor(self.dims, self.dtype)
 
 
+Arrays = tuple[Array, ...]
+Fixed = tuple[bool, ...]  # which operands are the same in every call
+
+
 @dataclass(frozen=True)
 class Use:
     """One primitive: which operand, result or scratch stands in each role."""
@@ -88,17 +92,13 @@ def prepare(op: Op, arrays: Sequence[Array], result: Array, fixed: Sequence[bool
 
 
 @lru_cache(512)
-def _prepared(
-    op: Op, arrays: tuple[Array, ...], result: Array, fixed: tuple[bool, ...]
-) -> Prepared:
-    if op.name == "matmul":
-        return _matmul(arrays, result, fixed[1])
-    return TABLE[op.name](op, arrays, result)
+def _prepared(op: Op, arrays: Arrays, result: Array, fixed: Fixed) -> Prepared:
+    return TABLE[op.name](op, arrays, result, fixed)
 
 
 def takes(value: Value, env: Mapping[Dim, int]) -> bool:
     """Tell whether the library computes an operation well; `env` has the sizes to try."""
-    if value.op.name not in (*TABLE, "matmul") or library.status().problem:
+    if value.op.name not in TABLE or library.status().problem:
         return False
     types = [one.tensor for one in (*value.inputs, value)]
     if any(one.dtype not in DTYPES for one in types) or any(one.ndim < 2 for one in types):
@@ -142,7 +142,7 @@ def _grouped(one: Array, groups: int) -> Array:
     return Array((groups, own, *rest), one.dtype, (step * own, step, *steps))
 
 
-def _conv(op: Any, arrays: Sequence[Array], result: Array) -> Prepared:
+def _conv(op: Any, arrays: Arrays, result: Array, fixed: Fixed) -> Prepared:
     x, w = arrays
     w = _grouped(w, op.groups)
     made = _fastest(
@@ -151,7 +151,7 @@ def _conv(op: Any, arrays: Sequence[Array], result: Array) -> Prepared:
     return _with_reorders(made, {"src": (0, x), "weights": (1, w)}, {"dst": (2, result)})
 
 
-def _conv_input(op: Any, arrays: Sequence[Array], result: Array) -> Prepared:
+def _conv_input(op: Any, arrays: Arrays, result: Array, fixed: Fixed) -> Prepared:
     g, w = arrays
     w = _grouped(w, op.groups)
     made = _fastest(
@@ -160,7 +160,7 @@ def _conv_input(op: Any, arrays: Sequence[Array], result: Array) -> Prepared:
     return _with_reorders(made, {"diff_dst": (0, g), "weights": (1, w)}, {"diff_src": (2, result)})
 
 
-def _conv_weight(op: Any, arrays: Sequence[Array], result: Array) -> Prepared:
+def _conv_weight(op: Any, arrays: Arrays, result: Array, fixed: Fixed) -> Prepared:
     x, g = arrays
     filters = _grouped(result, op.groups)
     made = _fastest(
@@ -195,13 +195,13 @@ def _fastest(make: Callable[[Descriptor, Descriptor], Primitive], a: Array, b: A
 # -- products --------------------------------------------------------------------------------------
 
 
-def _matmul(arrays: Sequence[Array], result: Array, fixed: bool) -> Prepared:
+def _matmul(op: Any, arrays: Arrays, result: Array, fixed: Fixed) -> Prepared:
     x, y = arrays
     if _is_outer(x, y, result):
         return _outer(x, y, result)
     rank = max(len(x.dims), len(y.dims))
     x, y, result = (_ranked(one, rank) for one in (x, y, result))
-    weights = y.any() if fixed else y.descriptor()
+    weights = y.any() if fixed[1] else y.descriptor()
     made = primitives.matmul(x.descriptor(), weights, None, result.descriptor())
     return _with_reorders(made, {"src": (0, x), "weights": (1, y)}, {"dst": (2, result)})
 
@@ -237,10 +237,11 @@ def _ranked(one: Array, rank: int) -> Array:
     return Array((1,) * missing + one.dims, one.dtype, (step,) * missing + one.strides)
 
 
-TABLE: dict[str, Callable[[Any, Sequence[Array], Array], Prepared]] = {
+TABLE: dict[str, Callable[[Any, Arrays, Array, Fixed], Prepared]] = {
     "conv": _conv,
     "conv_input": _conv_input,
     "conv_weight": _conv_weight,
+    "matmul": _matmul,
 }
 
 
