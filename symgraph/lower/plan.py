@@ -8,6 +8,7 @@ from typing import Any
 
 import networkx as nx
 
+from symgraph.cost.flops import node_flops
 from symgraph.dims import Dim, Size
 from symgraph.graph.dtypes import is_float
 from symgraph.graph.graph import Graph
@@ -50,6 +51,7 @@ class CallStep:
     name: str
     call: LibraryCall
     writes: frozenset[Buffer]
+    work: Size
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:
@@ -132,7 +134,8 @@ def make_plan(
     checks = set(program.checks)
     for item in items:
         if isinstance(item, LibraryCall):
-            plan.steps.append(CallStep(item.value.op.name, item, frozenset(item.writes)))
+            flops = node_flops(item.value)
+            plan.steps.append(CallStep(item.value.op.name, item, frozenset(item.writes), flops))
             continue
         nest = approximated(item.nest())
         verify(nest)

@@ -18,7 +18,7 @@ from symgraph.backends.cpu.calls import Prepared, prepare, takes
 from symgraph.backends.cpu.compiler import Library, compile_text, fingerprint
 from symgraph.backends.cpu.driver import CALL, CHECK, CLEAR, COPY, KERNEL, WORDS, driver
 from symgraph.backends.cpu.onednn.calls import Call
-from symgraph.backends.cpu.threads import usable_cores
+from symgraph.backends.cpu.threads import library_threads, usable_cores
 from symgraph.backends.reference import ReferenceExecutor
 from symgraph.dims import Dim, Size
 from symgraph.errors import BackendError
@@ -40,6 +40,11 @@ from symgraph.runtime.guard import NanGuard
 from symgraph.runtime.interpreted import InterpretedExecutor
 
 GRAIN = 1 << 16  # scalar operations that are worth a thread
+SMALL_STEP = 250e-6  # seconds; a shorter step runs on the calling thread alone
+CALLED, GENERATED = (
+    1e-11,
+    1e-10,
+)  # seconds, about, of an operation in a library call and in a kernel
 MOST_BOUND = 16
 
 
@@ -135,6 +140,22 @@ class BoundPlan:
     ) -> None:
         self.plan, self.arena, self.env, self.guard = plan, arena, dict(env), guard
         self.kept = kept
+        self.threads = 1 if self._is_small() else usable_cores()
+        with library_threads(self.threads):
+            self._bind(library)
+
+    def _is_small(self) -> bool:
+        """Tell whether a step with library calls is over before threads have met a few times."""
+        seconds, called = 0.0, False
+        for step in self.plan.steps:
+            if isinstance(step, CallStep):
+                seconds, called = seconds + number(step.work, self.env) * CALLED, True
+            elif isinstance(step, KernelStep):
+                seconds += number(step.work, self.env) * GENERATED
+        return called and seconds < SMALL_STEP
+
+    def _bind(self, library: Library) -> None:
+        plan, env = self.plan, self.env
         calls = {step: self._prepared(step) for step in plan.steps if isinstance(step, CallStep)}
         self._plan_memory(calls)
         words = _Words()
@@ -145,7 +166,7 @@ class BoundPlan:
             if isinstance(step, KernelStep):
                 start = words.add(step.buffers, [number(size, env) for size in step.sizes])
                 tasks = number(step.tasks, env)
-                threads = min(usable_cores(), tasks, 1 + number(step.work, env) // GRAIN)
+                threads = min(self.threads, tasks, 1 + number(step.work, env) // GRAIN)
                 address = library.addresses[f"{NAME}{step.kernel}"]
                 fixed = int(plan.fixed.issuperset(step.writes))
                 records.append([KERNEL, address, start, tasks, max(threads, 1), fixed])
@@ -170,6 +191,8 @@ class BoundPlan:
         leaves = [s for s, one in plan.program.shared.items() if one in plan.fixed]
         self.leaves = [s.storage for s in leaves] if self.records[:, 5].any() else []
         self.seen: list[tuple[Any, int]] = []
+        self.count = len(self.records)
+        self.plain = not self.leaves and (self.threads > 1 or not self.calls)
         self.held = [(one, np.ascontiguousarray(a)) for one, a in plan.program.constants.items()]
         self._address = self.records.ctypes.data
 
@@ -186,7 +209,7 @@ class BoundPlan:
         arrays = [self._array(one) for one in call.sources]
         result = self._array(operand(call.writes[0]))
         fixed = [one.buffer in self.plan.fixed for one in call.sources]
-        return prepare(call.value.op.at(self.env), arrays, result, fixed)
+        return prepare(call.value.op.at(self.env), arrays, result, fixed, self.threads)
 
     def _reordered(self, step: CallStep, prepared: Prepared) -> dict[int, Array]:
         """Give memory of its own to what the reorders of fixed operands write, by its number."""
@@ -329,18 +352,31 @@ class BoundPlan:
     def run(self, arrays: Sequence[Array]) -> list[Array]:
         """Run once, on C-contiguous arrays for the inputs in their order."""
         outputs = self.fill(arrays)
-        now = [(leaf.array, leaf.version) for leaf in self.leaves]
-        same = self.leaves and len(now) == len(self.seen)
-        if same and all(a is b and i == j for (a, i), (b, j) in zip(now, self.seen)):
-            failed = self.repeat(self._address, len(self.records))
+        if self.plain:
+            failed = self.driver(self._address, self.count)
         else:
-            failed = self.driver(self._address, len(self.records))
+            failed = self._walk()
         if failed:
             return self._explained(failed - 1, arrays)
-        self.seen = now
         for storage in self.updated:
             storage.version += 1
         return outputs
+
+    def _walk(self) -> int:
+        """Run the records: without fixed ones where their variables are those of the last call."""
+        now = [(leaf.array, leaf.version) for leaf in self.leaves]
+        same = len(now) == len(self.seen) > 0 and all(
+            a is b and i == j for (a, i), (b, j) in zip(now, self.seen)
+        )
+        go = self.repeat if same else self.driver
+        if self.threads > 1 or not self.calls:
+            failed = go(self._address, self.count)
+        else:
+            with library_threads(1):
+                failed = go(self._address, self.count)
+        if not failed:
+            self.seen = now
+        return int(failed)
 
     def _explained(self, record: int, arrays: Sequence[Array]) -> list[Array]:
         """Raise what the reference raises where a check has failed: nothing was written yet.

@@ -79,20 +79,28 @@ class Prepared:
         return ", ".join(one.primitive.implementation for one in self.uses)
 
 
-def prepare(op: Op, arrays: Sequence[Array], result: Array, fixed: Sequence[bool] = ()) -> Prepared:
+def prepare(
+    op: Op,
+    arrays: Sequence[Array],
+    result: Array,
+    fixed: Sequence[bool] = (),
+    threads: int = 0,
+) -> Prepared:
     """Give the primitives of an operation. Raises `BackendError` where the library has none.
 
-    `fixed` tells which operands are the same in every call: they may be reordered for it once.
+    `fixed` tells which operands are the same in every call: they may be reordered for it once. The
+    calls run with so many threads (0: all) as the library is set to now.
     """
     if result.empty:
         return Prepared()
     if any(one.empty for one in arrays):
         return Prepared(clear=True)
-    return _prepared(op, tuple(arrays), result, tuple(fixed) or (False,) * len(arrays))
+    fixed = tuple(fixed) or (False,) * len(arrays)
+    return _prepared(op, tuple(arrays), result, fixed, threads)
 
 
 @lru_cache(512)
-def _prepared(op: Op, arrays: Arrays, result: Array, fixed: Fixed) -> Prepared:
+def _prepared(op: Op, arrays: Arrays, result: Array, fixed: Fixed, threads: int) -> Prepared:
     return TABLE[op.name](op, arrays, result, fixed)
 
 
