@@ -20,6 +20,7 @@ from symgraph.graph.scalar import Scalar, const, scalar, scalar_order
 from symgraph.lower.linear import replaced, substitute
 from symgraph.lower.nest import Buffer, Element, Nest, Store, free_axes, place
 from symgraph.lower.program import Definition, LibraryCall, Program, number, positions
+from symgraph.lower.schedule import LONG
 
 # What a scalar operation costs beside an addition; others cost 1, those of addresses nothing.
 COSTS = {"exp": 12, "log": 12, "tanh": 16, "erf": 16, "pow": 24, "sin": 16, "cos": 16, "div": 4,
@@ -27,7 +28,6 @@ COSTS = {"exp": 12, "log": 12, "tanh": 16, "erf": 16, "pow": 24, "sin": 16, "cos
 FREE = ("const", "size", "axis", "cast", "load", "take")
 CHEAP = 8.0  # operations that may be done again rather than stored and read
 LARGE = 1 << 16  # elements from which on a tensor is worth rounding
-LONG = 1 << 15  # elements of reductions from which on they are split (schedule.LONG)
 ROWS = 16  # as many rows keep the threads busy
 ROW_BYTES = 1 << 19  # of a row that is read a second time from the cache
 

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from symgraph.dims import Dim, Size, ceil_div, product
-from symgraph.dims import evaluate as evaluate_size
 from symgraph.graph.index import Axis, Reduction, axis, m, position, take
 from symgraph.graph.scalar import Scalar, scalar, scalar_order
 from symgraph.lower.linear import Linear, linear, replaced
 from symgraph.lower.nest import Buffer, Element, Nest, Store, buffer, free_axes, place
+from symgraph.lower.program import number
 
 LANES = 16  # one AVX-512 register of float32; the compiler halves it where registers are narrower
 BLOCK = 2048  # positions of the vector axis that a task takes where that axis is split
@@ -69,7 +69,7 @@ class _Chooser:
 
     def size(self, extent: Size) -> int:
         """Give a size at the nominal sizes."""
-        return extent if isinstance(extent, int) else evaluate_size(extent, self.nominal)
+        return number(extent, self.nominal)
 
     def schedule(self) -> Schedule:
         """Choose the vector axis, the order, the tasks, and how reductions run."""
@@ -197,14 +197,11 @@ def split(nest: Nest, nominal: Mapping[Dim, int]) -> tuple[list[Nest], list[Buff
     if not reduces or nest.limits or not _splits(nest, reduces, nominal):
         return [nest], []
 
-    def size(extent: Size) -> int:
-        return extent if isinstance(extent, int) else evaluate_size(extent, nominal)
-
     axes = reduces[0].attr.axes
-    total = size(product([one.extent for one in axes]))
-    longest = max(axes, key=lambda one: size(one.extent))
-    outer = axes[0] if size(axes[0].extent) >= ENOUGH else longest
-    parts = max(2, min(ENOUGH, total // (LONG // 2), size(outer.extent)))
+    total = number(product([one.extent for one in axes]), nominal)
+    longest = max(axes, key=lambda one: number(one.extent, nominal))
+    outer = axes[0] if number(axes[0].extent, nominal) >= ENOUGH else longest
+    parts = max(2, min(ENOUGH, total // (LONG // 2), number(outer.extent, nominal)))
     chunk = ceil_div(outer.extent, parts)
     part, inner = axis(parts, "part"), axis(chunk, f"{outer.name}_")
     start = m.mul(part.scalar(), position(chunk))
@@ -221,8 +218,8 @@ def split(nest: Nest, nominal: Mapping[Dim, int]) -> tuple[list[Nest], list[Buff
         partial = scalar("reduce", [done[a] for a in node.args], node.dtype, attr)
         over = axis(parts, "part")
         pieces = []
-        for number, argument in enumerate(node.args):
-            value = partial if len(node.args) == 1 else take(partial, number, argument.dtype)
+        for part_of, argument in enumerate(node.args):
+            value = partial if len(node.args) == 1 else take(partial, part_of, argument.dtype)
             shape = (parts, *(one.extent for one in nest.axes))
             held = buffer(f"parts{len(between)}", argument.dtype, shape)
             between.append(held)
@@ -249,11 +246,8 @@ def _splits(nest: Nest, reduces: Sequence[Scalar], nominal: Mapping[Dim, int]) -
     if any(free[n] != frozenset(nest.axes) for n in reduces):
         return False
 
-    def size(extent: Size) -> int:
-        return extent if isinstance(extent, int) else evaluate_size(extent, nominal)
-
-    kept = size(product([one.extent for one in nest.axes]))
-    over = size(product([one.extent for one in axes]))
+    kept = number(product([one.extent for one in nest.axes]), nominal)
+    over = number(product([one.extent for one in axes]), nominal)
     loads = [place(n) for n in nest.order() if n.op == "load"]
     rows = any(_neighbours(form, one) for form in loads for one in axes)
     few = kept < ENOUGH if rows else kept // LANES < ENOUGH // 4  # lanes go to the reduced axes

@@ -17,22 +17,11 @@ import symgraph as sg
 from symgraph.backends.cpu.compiler import unavailable
 from symgraph.graph.node import Value
 from symgraph.runtime import native
+from tests.backends.test_native_execution import both, compiled
 
 ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = pytest.mark.skipif(bool(unavailable()), reason=unavailable() or "there is a compiler")
-
-
-def compiled(inputs: Any, outputs: Any, updates: Any = None) -> sg.Function:
-    return sg.function(inputs, outputs, updates, backend="cpu")
-
-
-def both(inputs: Any, outputs: Any, *arrays: Any) -> tuple[Any, Any]:
-    """Compute natively and with the reference."""
-    return (
-        compiled(inputs, outputs)(*arrays),
-        sg.function(inputs, outputs, backend="reference")(*arrays),
-    )
 
 
 # -- threads ---------------------------------------------------------------------------------------
