@@ -27,6 +27,7 @@ from symgraph.lower.nest import Buffer, Nest, verify
 from symgraph.lower.order import in_order
 from symgraph.lower.program import LibraryCall, Program, build, nbytes, number
 from symgraph.lower.schedule import choose, work
+from symgraph.lower.widen import widen
 
 KERNEL = "kernel"  # the name under which kernels are printed, so that equal ones are equal
 
@@ -123,6 +124,7 @@ def make_plan(
     between two nests are kept as bfloat16. With `finite`, nothing is written where an output or a
     new value of a variable is not finite.
     """
+    graph = widen(graph, chosen)
     program = build(graph, chosen, finite)
     choose_layouts(program, nominal)
     look_through_views(program)

@@ -5,8 +5,9 @@ Nothing here asks the library: where an element lies is computed from strides an
 
 from __future__ import annotations
 
+import functools
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from symgraph.backends.cpu.onednn.descriptors import (
     channels_last,
     row_major,
 )
+from symgraph.backends.cpu.onednn.library import UnimplementedError
 from symgraph.graph.dtypes import numpy_dtype
 
 ALIGNMENT = 64
@@ -32,6 +34,27 @@ def need_onednn() -> None:
         pytest.skip("cffi is not installed", allow_module_level=True)
     if not any(Path(each.path).is_file() for each in library.find()) and library.status().problem:
         pytest.skip(library.status().problem, allow_module_level=True)
+
+
+def implemented(dtype: str) -> bool:
+    """Tell whether this processor must have a computation of a dtype; float16 may be missing."""
+    if dtype == "bfloat16":
+        return "avx512" in library.status().instructions
+    return dtype != "float16"
+
+
+def where_implemented(test: Callable[..., None]) -> Callable[..., None]:
+    """Let the library say, where the processor lacks a test's `dtype`, that it has nothing."""
+
+    @functools.wraps(test)
+    def checked(*arguments: Any, dtype: str, **others: Any) -> None:
+        try:
+            test(*arguments, dtype=dtype, **others)
+        except UnimplementedError:
+            if implemented(dtype):
+                raise
+
+    return checked
 
 
 LAYOUTS = {"any": None, "row_major": row_major, "channels_last": channels_last}

@@ -7,7 +7,6 @@ import pytest
 
 from symgraph.backends.cpu.onednn.attributes import Binary, Relu, Sum
 from symgraph.backends.cpu.onednn.descriptors import Descriptor
-from symgraph.backends.cpu.onednn.library import UnimplementedError
 from symgraph.backends.cpu.onednn.primitives import (
     inner_product,
     inner_product_backward_data,
@@ -15,7 +14,7 @@ from symgraph.backends.cpu.onednn.primitives import (
     matmul,
 )
 from symgraph.errors import BackendError
-from tests.backends.onednn_memory import described, need_onednn, normal, run
+from tests.backends.onednn_memory import described, need_onednn, normal, run, where_implemented
 from tests.tolerances import assert_close
 
 need_onednn()
@@ -61,6 +60,7 @@ def product_dims(src: Dims, weights: Dims) -> Dims:
     "layouts", [("plain", "any"), ("transposed", "plain"), ("any", "transposed")]
 )
 @pytest.mark.parametrize(("src", "weights"), SHAPES)
+@where_implemented
 def test_matmul(
     src: Dims, weights: Dims, layouts: tuple[str, str], dtype: str, rng: np.random.Generator
 ) -> None:
@@ -76,19 +76,16 @@ def test_matmul(
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@where_implemented
 def test_matmul_with_bias_and_post_ops(dtype: str, rng: np.random.Generator) -> None:
     src, weights, dst = (9, 40), (40, 24), (9, 24)
-    try:
-        primitive = matmul(
-            Descriptor.dense(src, dtype),
-            Descriptor(weights, dtype),
-            Descriptor.dense((1, 24)),
-            Descriptor.dense(dst),
-            post_ops=[Relu(), Binary("mul", Descriptor.dense((9, 1))), Sum()],
-        )
-    except UnimplementedError:
-        assert dtype == "float16"  # only newer processors have it
-        return
+    primitive = matmul(
+        Descriptor.dense(src, dtype),
+        Descriptor(weights, dtype),
+        Descriptor.dense((1, 24)),
+        Descriptor.dense(dst),
+        post_ops=[Relu(), Binary("mul", Descriptor.dense((9, 1))), Sum()],
+    )
     arrays = {
         "src": normal(rng, src, dtype),
         "weights": normal(rng, weights, dtype),
@@ -148,6 +145,7 @@ def flat(array: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("layout", ["any", "row_major"])
 @pytest.mark.parametrize(("src", "outputs"), INNER)
+@where_implemented
 def test_inner_product_in_three_directions(
     src: Dims, outputs: int, layout: str, dtype: str, rng: np.random.Generator
 ) -> None:

@@ -27,6 +27,7 @@ from symgraph.lower.nest import Nest, free_axes, verify
 from symgraph.lower.plan import CallStep, CheckStep, KernelStep, Plan, make_plan
 from symgraph.lower.program import LibraryCall, build
 from symgraph.runtime.native import NativeExecutor
+from tests.tolerances import assert_close
 
 needs_compiler = pytest.mark.skipif(
     bool(unavailable()), reason=unavailable() or "there is a compiler"
@@ -332,9 +333,7 @@ def require_inside(build: Callable[..., Any], *arrays: Any, symbolic: bool = Tru
             patch.setattr("symgraph.runtime.native.np.empty", empty)
             results = [np.array(one) for one in executor.run(feeds, env)]
         for one, wanted in zip(results, expected, strict=True):
-            np.testing.assert_allclose(
-                one.astype(np.float64), wanted.astype(np.float64), 1e-5, 1e-5
-            )
+            assert_close(one, wanted, "composite")
 
 
 def _row(size: int, dtype: str = "float32") -> Any:
