@@ -13,6 +13,7 @@ from symgraph.graph.index import Axis
 from symgraph.graph.scalar import Scalar, scalar_order
 from symgraph.lower.nest import Nest, Store, free_axes
 from symgraph.lower.schedule import Fold, Schedule
+from symgraph.lower.stage import Staged
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +35,20 @@ class Accumulate:
     """Take one more element into reductions."""
 
     reduces: tuple[Scalar, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Keep:
+    """Keep a value of a reduction's loop, for `Fetch`."""
+
+    staged: Staged
+
+
+@dataclass(frozen=True, eq=False)
+class Fetch:
+    """Take what was kept as the value of another loop."""
+
+    staged: Staged
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +77,7 @@ class Tasks:
     body: tuple[Statement, ...]
 
 
-Statement = Let | Put | Accumulate | For | Reduce | Tasks
+Statement = Let | Put | Accumulate | Keep | Fetch | For | Reduce | Tasks
 
 
 def loops(nest: Nest, schedule: Schedule) -> tuple[Statement, ...]:
@@ -78,6 +93,7 @@ class _Builder:
         self.done: set[Scalar] = set()
         self.open: frozenset[Axis] = frozenset()
         self.put: set[Store] = set()
+        self.staged = {one.used: one for one in schedule.staged}
 
     def build(self) -> tuple[Statement, ...]:
         """Hoist what needs no axis, then open the tasks and the other axes."""
@@ -129,10 +145,15 @@ class _Builder:
         found: list[Statement] = []
         for depth in sorted({level[n] for n in waiting}):
             now = [n for n in waiting if level[n] == depth]
-            found.extend(Let(n) for n in now if n.op != "reduce")
+            found.extend(self.computed(n) for n in now if n.op != "reduce")
             self.done.update(n for n in now if n.op != "reduce")
             found.extend(self.reduced([n for n in now if n.op == "reduce"]))
         return found
+
+    def computed(self, node: Scalar) -> Statement:
+        """Compute a value, or take it from where a reduction that is done has kept it."""
+        kept = self.staged.get(node)
+        return Fetch(kept) if kept is not None and kept.over not in self.open else Let(node)
 
     def reduced(self, nodes: Iterable[Scalar]) -> list[Statement]:
         """Open the loops of reductions, one for all over the same axes."""
@@ -156,6 +177,7 @@ class _Builder:
         if rest:
             body.append(self.folded(fold, rest, group))
         else:
+            body.extend(Keep(one) for one in self.staged.values() if one.made in self.done)
             body.append(Accumulate(group))
         lanes = 1 if rest else fold.lanes
         return For(first, tuple(body), lanes, self.nest.limits.get(first))

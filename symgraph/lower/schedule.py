@@ -6,20 +6,25 @@ depends on sizes and not on threads, so that results do not depend on the machin
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from symgraph.dims import Dim, Size, ceil_div, product
+from symgraph.graph.dtypes import itemsize
 from symgraph.graph.index import Axis, Reduction, axis, m, position, take
 from symgraph.graph.scalar import Scalar, scalar, scalar_order
 from symgraph.lower.linear import Linear, linear, replaced
 from symgraph.lower.nest import Buffer, Element, Nest, Store, buffer, free_axes, place
-from symgraph.lower.program import number
+from symgraph.lower.program import nbytes, number
+from symgraph.lower.stage import Staged, staged
 
 LANES = 16  # one AVX-512 register of float32; the compiler halves it where registers are narrower
+MOST_LANES = 4 * LANES
 BLOCK = 2048  # positions of the vector axis that a task takes where that axis is split
 ENOUGH = 64  # tasks: more than threads, so that none waits for the last
 LONG = 32768  # elements of a reduction from which on it is split
+STREAMED = 1 << 25  # bytes from which on what is written goes past the caches
+LINE = 64  # bytes of a line of the cache
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,8 @@ class Schedule:
 
     `tasks` are the leading axes, walked by threads; where the vector axis is the last of them, a
     task takes `block` of its positions. `folds` says how each reduction runs, by its axes.
+    `streamed` are the buffers, aligned to lines, that are written past the caches; `staged` is what
+    reductions keep for later loops.
     """
 
     order: tuple[Axis, ...]
@@ -44,6 +51,8 @@ class Schedule:
     tasks: tuple[Axis, ...] = ()
     block: int = 0
     folds: Mapping[tuple[Axis, ...], Fold] = field(default_factory=dict)
+    streamed: frozenset[Buffer] = frozenset()
+    staged: tuple[Staged, ...] = ()
 
     def task_count(self) -> Size:
         """Give the number of tasks."""
@@ -54,9 +63,12 @@ class Schedule:
         return count
 
 
-def choose(nest: Nest, nominal: Mapping[Dim, int]) -> Schedule:
-    """Choose a schedule for a flattened nest at nominal sizes."""
-    return _Chooser(nest, nominal).schedule()
+def choose(nest: Nest, nominal: Mapping[Dim, int], aligned: Container[Buffer] = ()) -> Schedule:
+    """Choose a schedule for a flattened nest at nominal sizes.
+
+    `aligned` are the buffers of which it is known that they begin with a line of the cache.
+    """
+    return _Chooser(nest, nominal).schedule(aligned)
 
 
 class _Chooser:
@@ -71,13 +83,16 @@ class _Chooser:
         """Give a size at the nominal sizes."""
         return number(extent, self.nominal)
 
-    def schedule(self) -> Schedule:
+    def schedule(self, aligned: Container[Buffer]) -> Schedule:
         """Choose the vector axis, the order, the tasks, and how reductions run."""
         vector = self._vector()
         order = self._order(vector)
         lanes = self._lanes(self.order) if vector is not None else 1
         tasks, block = self._tasks(order, vector, lanes)
-        return Schedule(order, vector, lanes, tasks, block, self._folds(vector))
+        streamed = self._streamed(aligned, vector, lanes)
+        rest = [one for one in order if one not in tasks]
+        kept = staged(self.nest, [vector, *rest] if block and vector is not None else rest)
+        return Schedule(order, vector, lanes, tasks, block, self._folds(vector), streamed, kept)
 
     # -- the vector axis ---------------------------------------------------------------------------
 
@@ -103,6 +118,27 @@ class _Chooser:
         if self.size(one.extent) < 4:
             total -= 3
         return total
+
+    # -- stores past the caches --------------------------------------------------------------------
+
+    def _streamed(
+        self, aligned: Container[Buffer], vector: Axis | None, lanes: int
+    ) -> frozenset[Buffer]:
+        """Choose what does not fit the caches anyway: a line then need not be read to be written.
+
+        Every store must be of whole lines.
+        """
+        if vector is None:
+            return frozenset()
+        read = set(self.nest.reads())
+        return frozenset(
+            store.buffer
+            for store in self.nest.stores
+            if store.buffer in aligned
+            and store.buffer not in read
+            and number(nbytes(store.buffer), self.nominal) >= STREAMED
+            and _whole_lines(store, vector, lanes)
+        )
 
     # -- order and tasks ---------------------------------------------------------------------------
 
@@ -174,7 +210,7 @@ class _Chooser:
         """Take wider vectors for short bodies: several registers hide the latency."""
         work = sum(n.op not in ("const", "axis", "size", "load") for n in nodes)
         if folding and work <= 6:
-            return 4 * LANES
+            return MOST_LANES
         return 2 * LANES if work <= 40 else LANES
 
 
@@ -182,6 +218,17 @@ def _neighbours(form: Linear, one: Axis) -> bool:
     """Tell whether steps along an axis are steps of one element."""
     step = form.coefficient(one)
     return isinstance(step, int) and step == 1
+
+
+def _whole_lines(store: Store, vector: Axis, lanes: int) -> bool:
+    """Tell whether vectors along an axis are neighbours that begin and end with lines."""
+    form, size = linear(store.index[0]), itemsize(store.buffer.dtype)
+    if not _neighbours(form, vector) or lanes * size % LINE:
+        return False
+    if isinstance(vector.extent, int) and vector.extent < lanes:  # then vectors are shorter
+        return False
+    steps = [s for atom, s in form.terms.items() if atom.op != "axis" or atom.attr is not vector]
+    return all(isinstance(s, int) and s * size % LINE == 0 for s in (*steps, form.constant))
 
 
 # -- long reductions -------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ TABLE: dict[str, _Entry] = {
     "cosh":   _Entry(cosh,   1.5,     1.5),
     "tanh":   _Entry(tanh,   1.5,     3.0),
     "erf":    _Entry(erf,    1.7,     2.0),
-    "erfc":   _Entry(erfc,   0.7,     8.0),
+    "erfc":   _Entry(erfc,   5.0,     8.0),
     "pow":    _Entry(pow,    0.7,     3.0),
     "fmod":   _Entry(fmod,   0.5,     0.5),
 }

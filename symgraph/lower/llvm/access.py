@@ -103,12 +103,17 @@ class Access:
         text = f"select {wide('i1', found.lanes)} {mask}, {found}, {fill}"
         return self.w.reg(text, found.dtype, found.lanes)
 
-    def store(self, buffer: Buffer, offset: str, value: Reg, mask: str | None) -> None:
-        """Store neighbours, or one element."""
+    def store(
+        self, buffer: Buffer, offset: str, value: Reg, mask: str | None, streamed: bool = False
+    ) -> None:
+        """Store neighbours, or one element; whole lines go past the caches if `streamed`."""
         pointer = self.address(buffer, offset)
         text, lanes = self.shrunk(value), value.lanes
         type = wide(MEMORY[buffer.dtype], lanes)
         size = itemsize(buffer.dtype)
+        if mask is None and streamed:
+            self.w.line(f"store {type} {text}, ptr {pointer}, align 64, !nontemporal !1")
+            return
         if mask is None:
             self.w.line(f"store {type} {text}, ptr {pointer}, align {size}")
             return

@@ -7,22 +7,29 @@ kernel needs. The function does the tasks from `low` to `high`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from symgraph.dims import Dim, Size, ceil_div
-from symgraph.errors import LoweringError
-from symgraph.graph.dtypes import is_float
-from symgraph.graph.index import Axis
+from symgraph.dims import Size, ceil_div
+from symgraph.graph.dtypes import is_float, itemsize
 from symgraph.graph.scalar import Scalar, operands_of
-from symgraph.lower.linear import Linear, linear
-from symgraph.lower.llvm.access import Access
-from symgraph.lower.llvm.operations import philox, write
 from symgraph.lower.llvm.types import REGISTER, Reg, literal, suffix, wide
-from symgraph.lower.llvm.writer import Writer
-from symgraph.lower.loops import Accumulate, For, Let, Put, Reduce, Statement, Tasks, loops
+from symgraph.lower.llvm.values import Frame, Values, iota
+from symgraph.lower.loops import (
+    Accumulate,
+    Fetch,
+    For,
+    Keep,
+    Let,
+    Put,
+    Reduce,
+    Statement,
+    Tasks,
+    loops,
+)
 from symgraph.lower.monoids import combine, neutral
-from symgraph.lower.nest import Buffer, Nest, free_axes
-from symgraph.lower.schedule import Schedule
+from symgraph.lower.nest import Buffer, Nest
+from symgraph.lower.schedule import MOST_LANES, Schedule
+from symgraph.lower.stage import Staged
 
 LAZY = ("add", "sub", "neg", "mul", "axis", "const", "size")
 
@@ -39,45 +46,24 @@ class Kernel:
     tasks: Size
 
 
-@dataclass
-class Frame:
-    """What is known at a place in the text: values, positions along axes, the open vector."""
-
-    values: dict[Scalar, Reg] = field(default_factory=dict)
-    parts: dict[Scalar, tuple[Reg, ...]] = field(default_factory=dict)
-    places: dict[Axis, str] = field(default_factory=dict)
-    vector: Axis | None = None
-    lanes: int = 1
-    mask: str | None = None
-
-    def inner(self) -> Frame:
-        """Give a copy for a nested block."""
-        return Frame(dict(self.values), dict(self.parts), dict(self.places), self.vector,
-                     self.lanes, self.mask)  # fmt: skip
-
-
 def print_kernel(nest: Nest, schedule: Schedule, name: str) -> Kernel:
     """Print a flattened nest."""
     return _Printer(nest, schedule, name).kernel()
 
 
-class _Printer:
+class _Printer(Values):
     def __init__(self, nest: Nest, schedule: Schedule, name: str) -> None:
-        self.nest, self.schedule = nest, schedule
-        self.w = Writer(name, "ptr %arguments, i64 %low, i64 %high")
-        self.order = nest.order()
-        self.free = free_axes(self.order)
-        self.buffers = tuple(dict.fromkeys([*nest.reads(), *nest.writes()]))
-        self.sizes: dict[Size, str] = {}
-        self.head: list[str] = []
-        self.forms: dict[Scalar, Linear] = {}
+        super().__init__(nest, name)
+        self.schedule = schedule
         self.accumulators: dict[Scalar, list[tuple[str, Reg]]] = {}
-        self.access = Access(self.w, self.buffers)
+        self.slots: dict[Staged, str] = {}
 
     def kernel(self) -> Kernel:
         """Print everything."""
         frame = Frame()
         self.statements(loops(self.nest, self.schedule), frame)
+        if self.schedule.streamed:  # such stores are ordered by nothing else
+            self.w.line("fence seq_cst")
         self.w.line("ret void")
         self.w.entry = [*self.access.loads(), *self.head, *self.w.entry]
         return Kernel(
@@ -95,6 +81,10 @@ class _Printer:
                     self.value(one.value, frame)
             elif isinstance(one, Put):
                 self.put(one, frame)
+            elif isinstance(one, Keep):
+                self.keep(one.staged, frame)
+            elif isinstance(one, Fetch):
+                frame.values[one.staged.used] = self.fetched(one.staged, frame)
             elif isinstance(one, Tasks):
                 self.tasks(one, frame)
             elif isinstance(one, For):
@@ -170,7 +160,7 @@ class _Printer:
 
         def rest() -> None:
             most = self.w.splat(Reg(left, "int64"), lanes)
-            mask = self.w.new(f"icmp slt {wide('i64', lanes)} {_iota(lanes)}, {most.text}")
+            mask = self.w.new(f"icmp slt {wide('i64', lanes)} {iota(lanes)}, {most.text}")
             self.vector_body(loop, frame, place, lanes, mask)
 
         if known:
@@ -200,10 +190,34 @@ class _Printer:
         assert frame.vector is not None
         step = form.coefficient(frame.vector)
         if isinstance(step, int) and step == 1:
-            self.access.store(store.buffer, self.offset(form, frame), value, frame.mask)
+            streamed = store.buffer in self.schedule.streamed
+            self.access.store(store.buffer, self.offset(form, frame), value, frame.mask, streamed)
         else:
             places = self.w.splat(self.value(store.index[0], frame), lanes)
             self.access.scatter(store.buffer, places, value, frame.mask)
+
+    def keep(self, staged: Staged, frame: Frame) -> None:
+        """Store a value into the kernel's own memory; lanes that are not in use have room there."""
+        value = self.w.splat(self.value(staged.made, frame), frame.lanes)
+        pointer = self._slot(staged, frame.places[staged.over])
+        self.w.line(f"store {value}, ptr {pointer}, align {itemsize(value.dtype)}")
+
+    def fetched(self, staged: Staged, frame: Frame) -> Reg:
+        """Load what was kept."""
+        dtype = staged.made.dtype
+        lanes = frame.lanes if frame.vector is staged.along else 1
+        pointer = self._slot(staged, frame.places[staged.along])
+        type = wide(REGISTER[dtype], lanes)
+        text = f"load {type}, ptr {pointer}, align {itemsize(dtype)}"
+        return self.w.reg(text, dtype, lanes)
+
+    def _slot(self, staged: Staged, place: str) -> str:
+        type = REGISTER[staged.made.dtype]
+        if staged not in self.slots:
+            assert isinstance(staged.over.extent, int)  # see `staged`
+            room = staged.over.extent + MOST_LANES
+            self.slots[staged] = self.w.allocate(f"[{room} x {type}]")
+        return self.w.new(f"getelementptr {type}, ptr {self.slots[staged]}, i64 {place}")
 
     # -- reductions --------------------------------------------------------------------------------
 
@@ -283,128 +297,6 @@ class _Printer:
         given = [self.w.splat(self.value(one, frame), lanes) for one in node.args]
         return self.combined(node, old, given)
 
-    # -- values ------------------------------------------------------------------------------------
-
-    def value(self, wanted: Scalar, frame: Frame) -> Reg:
-        """Give the register of a value, printing what is not there yet."""
-        found = frame.values.get(wanted)
-        if found is not None:
-            return found
-        for node in scalar_order_until(wanted, frame.values):
-            frame.values[node] = self.one(node, frame)
-        return frame.values[wanted]
-
-    def one(self, node: Scalar, frame: Frame) -> Reg:
-        """Print one scalar whose arguments are there."""
-        if node.op == "const":
-            return literal(node.attr, node.dtype)
-        if node.op == "size":
-            return Reg(self.size(node.attr), "int64")
-        if node.op == "axis":
-            return self.position(node.attr, frame)
-        if node.op == "load":
-            return self.load(node, frame)
-        if node.op == "take":
-            part: Reg = frame.parts[node.args[0]][node.attr]
-            return part
-        if node.op in ("reduce", "operand"):
-            raise LoweringError(f"llvm: `{node.op}` is used before its loop in {self.nest.name}.")
-        args = [frame.values[argument] for argument in node.args]
-        lanes = max((arg.lanes for arg in args), default=1)
-        args = [self.w.splat(arg, lanes) for arg in args]
-        if node.op == "philox":
-            frame.parts[node] = philox(self.w, args)
-            return frame.parts[node][0]
-        return write(self.w, node.op, args, node.dtype)
-
-    def position(self, axis: Axis, frame: Frame) -> Reg:
-        """Give the position along an axis: a vector of neighbours along the open vector axis."""
-        place = frame.places[axis]
-        if axis is not frame.vector:
-            return Reg(place, "int64")
-        base = self.w.splat(Reg(place, "int64"), frame.lanes)
-        text = f"add {wide('i64', frame.lanes)} {base.text}, {_iota(frame.lanes)}"
-        return self.w.reg(text, "int64", frame.lanes)
-
-    def load(self, node: Scalar, frame: Frame) -> Reg:
-        """Print a load: neighbours, one element for all lanes, or gathered."""
-        buffer, guarded = node.attr.buffer, node.attr.guarded
-        form = self.form(node.args[0])
-        guard = self.value(node.args[-1], frame) if guarded else None
-        fill = literal(node.attr.fill, node.dtype)
-        if frame.vector is None or frame.vector not in self.free[node]:
-            return self.access.one(buffer, self.offset(form, frame), guard, fill)
-        lanes = frame.lanes
-        step = form.coefficient(frame.vector)
-        if isinstance(step, int) and step == 1:
-            place, wide_fill = self.offset(form, frame), self.w.splat(fill, lanes)
-            if guard is not None and guard.lanes == 1:
-                return self.access.all_or_none(buffer, place, lanes, guard, frame.mask, wide_fill)
-            mask = self._mask(guard, frame)
-            return self.access.many(buffer, place, lanes, mask, wide_fill)
-        mask = self._mask(guard, frame)
-        places = self.w.splat(self.value(node.args[0], frame), lanes)
-        return self.access.gather(buffer, places, mask, self.w.splat(fill, lanes))
-
-    def _mask(self, guard: Reg | None, frame: Frame) -> str | None:
-        """Join a guard with the lanes that are in use."""
-        if guard is None:
-            return frame.mask
-        wanted = self.w.splat(guard, frame.lanes)
-        if frame.mask is None:
-            return wanted.text
-        return self.w.new(f"and {wide('i1', frame.lanes)} {frame.mask}, {wanted.text}")
-
-    # -- addresses ---------------------------------------------------------------------------------
-
-    def form(self, offset: Scalar) -> Linear:
-        """Give the affine form of an offset."""
-        if offset not in self.forms:
-            self.forms[offset] = linear(offset)
-        return self.forms[offset]
-
-    def offset(self, form: Linear, frame: Frame) -> str:
-        """Print an offset in i64, at the first lane of the open vector."""
-        total = self.size(form.constant)
-        for atom, factor in form.terms.items():
-            if atom.op == "axis":
-                place = frame.places[atom.attr]
-            else:
-                place = self.value(atom, frame).text
-            total = self.w.whole("add", total, self.w.whole("mul", place, self.size(factor)))
-        return total
-
-    def size(self, size: Size) -> str:
-        """Give a size: a literal, or an argument of the kernel."""
-        if not isinstance(size, Dim):
-            return str(int(size))
-        found = self.sizes.get(size)
-        if found is None:
-            number = len(self.buffers) + len(self.sizes)
-            found = self.sizes[size] = f"%size{len(self.sizes)}"
-            self.head.append(f"  {found}_at = getelementptr i64, ptr %arguments, i64 {number}")
-            self.head.append(f"  {found} = load i64, ptr {found}_at, !invariant.load !0")
-        return found
-
-
-def scalar_order_until(wanted: Scalar, known: dict[Scalar, Reg]) -> list[Scalar]:
-    """List what a value needs beyond what is known, arguments first; addresses are not values."""
-    order: list[Scalar] = []
-    seen: set[Scalar] = set()
-    stack = [(wanted, False)]
-    while stack:
-        node, entered = stack.pop()
-        if entered:
-            order.append(node)
-        elif node not in seen and node not in known:
-            seen.add(node)
-            stack.append((node, True))
-            if node.op != "load":
-                stack.extend((argument, False) for argument in reversed(node.args))
-            elif node.attr.guarded:
-                stack.append((node.args[-1], False))
-    return order
-
 
 def _innermost_lanes(loop: For) -> int:
     while not isinstance(loop.body[-1], Accumulate):
@@ -418,7 +310,3 @@ def _narrow(lanes: int, extent: Size) -> int:
     while isinstance(extent, int) and lanes > 4 and lanes // 2 >= extent:
         lanes //= 2
     return lanes
-
-
-def _iota(lanes: int) -> str:
-    return "<" + ", ".join(f"i64 {i}" for i in range(lanes)) + ">"

@@ -18,4 +18,4 @@ def module(kernels: Iterable[Kernel], names: Iterable[str]) -> str:
         kernel.text.replace(f"@{kernel.name}(", f"@{name}(", 1)
         for kernel, name in zip(listed, names, strict=True)
     ]
-    return "\n".join([NOWHERE, ATTRIBUTES, "!0 = !{}", *declared, *texts])
+    return "\n".join([NOWHERE, ATTRIBUTES, "!0 = !{}", "!1 = !{i32 1}", *declared, *texts])
