@@ -63,7 +63,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["symgraph", "symgraph.*", "models", "models.*"]),
-    package_data={"symgraph": ["py.typed", "debug/viewer/*"]},
+    package_data={"symgraph": ["py.typed", "debug/viewer/*", "lower/cuda/*.cuh"]},
     install_requires=CORE,
     extras_require={name: unique(packages) for name, packages in EXTRAS.items()},
     entry_points={"console_scripts": ["symgraph = symgraph.__main__:main"]},

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from symgraph._version import __version__
-from symgraph.backends.cpu.threads import usable_cores
+from symgraph.config import usable_cores
 from symgraph.doctor import cpu_model
 
 VERSIONS = (

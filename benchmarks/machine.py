@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from peers import load
 
-from symgraph.backends.cpu.threads import usable_cores
+from symgraph.config import usable_cores
 
 HUGE = 1 << 21
 Array = np.ndarray[Any, Any]

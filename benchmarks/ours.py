@@ -34,6 +34,7 @@ def compiled(
     precision: str = "fp32",
     backend: str | None = None,
     name: str = "benchmark",
+    nan_guard: bool = False,
 ) -> sg.Function:
     """Compile for a precision and a backend; raises `Unsupported`."""
     known = inspect.signature(sg.function).parameters
@@ -47,7 +48,7 @@ def compiled(
             raise Unsupported(
                 f"sg.function of symgraph {sg.__version__} takes no {option}={value!r}"
             )
-    return sg.function(inputs, outputs, updates, name=name, **options)
+    return sg.function(inputs, outputs, updates, name=name, nan_guard=nan_guard, **options)
 
 
 def called(function: sg.Function) -> str:
@@ -145,15 +146,18 @@ def without_dropout(net: Module) -> Iterator[bool]:
             layer.rate = rate
 
 
-def train_function(problem: Problem, precision: str, backend: str | None = None) -> sg.Function:
+def train_function(
+    problem: Problem, precision: str, backend: str | None = None, nan_guard: bool = False
+) -> sg.Function:
     """Compile a training step: images, labels -> mean loss."""
     images, labels = problem.inputs()
     logits = problem.net(images, train=True)
     loss = sg.cross_entropy(logits, labels, axis=problem.axis).mean()
     updates = problem.optimizer.updates(loss)
     return compiled(
-        [images, labels], loss, updates, precision=precision, backend=backend, name="train step"
-    )
+        [images, labels], loss, updates, precision=precision, backend=backend, name="train step",
+        nan_guard=nan_guard,
+    )  # fmt: skip
 
 
 def inference_function(problem: Problem, precision: str, backend: str | None = None) -> sg.Function:
@@ -163,19 +167,21 @@ def inference_function(problem: Problem, precision: str, backend: str | None = N
     return compiled([images], net, precision=precision, backend=backend, name="inference")
 
 
-def training(problem: Problem, precision: str, backend: str | None = None) -> Contestant:
+def training(
+    problem: Problem, precision: str, backend: str | None = None, nan_guard: bool = False
+) -> Contestant:
     """Make the contestant that trains.
 
     What is checked is the loss and each gradient of a first step on the batch, without dropout:
     masks differ between libraries.
     """
-    step = train_function(problem, precision, backend)
+    step = train_function(problem, precision, backend, nan_guard)
 
     def check() -> dict[str, Array]:
         with without_dropout(problem.net) as any_dropout:
-            function = train_function(problem, precision, backend) if any_dropout else step
+            again = train_function(problem, precision, backend, nan_guard) if any_dropout else step
         problem.reset()
-        found = problem.directions(float(function(problem.images, problem.labels)))
+        found = problem.directions(float(again(problem.images, problem.labels)))
         problem.reset()
         return found
 

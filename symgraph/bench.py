@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 
 from symgraph._version import __version__
-from symgraph.backends.cpu.threads import usable_cores
-from symgraph.config import config
+from symgraph.config import config, usable_cores
 from symgraph.cost.table import aligned
 from symgraph.cost.units import number_text, seconds_text
 from symgraph.dims import Dim, anonymous

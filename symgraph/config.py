@@ -87,6 +87,7 @@ class _Process(dict[str, Any]):
     def __init__(self) -> None:
         super().__init__()
         self.sources: dict[str, str] = {}
+        self.changes = 0
         self.lock = threading.RLock()
 
     def __missing__(self, name: str) -> Any:
@@ -124,17 +125,38 @@ def _one_of(*names: str) -> Callable[[object, bool], str]:
     return check
 
 
-def _seed(value: object, text: bool) -> int | None:
+def usable_cores() -> int:
+    """Count the cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _whole(value: object, text: bool, wanted: str) -> int | None:
+    """Give None or an integer; raises `ValueError` with what is wanted."""
     if value is None or (text and str(value).lower() == "none"):
         return None
-    wanted = "None or an integer from 0 to 2**64 - 1"
     if isinstance(value, bool):
         raise ValueError(wanted)
     try:
-        number = int(str(value)) if text else operator.index(value)  # type: ignore[arg-type]
+        return int(str(value)) if text else operator.index(value)  # type: ignore[arg-type]
     except (ValueError, TypeError):
         raise ValueError(wanted) from None
-    if not 0 <= number < 2**64:
+
+
+def _seed(value: object, text: bool) -> int | None:
+    wanted = "None or an integer from 0 to 2**64 - 1"
+    number = _whole(value, text, wanted)
+    if number is not None and not 0 <= number < 2**64:
+        raise ValueError(wanted)
+    return number
+
+
+def _threads(value: object, text: bool) -> int | None:
+    cores = usable_cores()
+    wanted = f"None or an integer from 1 to {cores}, the cores that this process may use"
+    number = _whole(value, text, wanted)
+    if number is not None and not 1 <= number <= cores:
         raise ValueError(wanted)
     return number
 
@@ -225,6 +247,11 @@ class Config:
         "how products of float32 are computed; bf16: from operands rounded to bfloat16",
         _one_of("fp32", "bf16"),
     )
+    threads = Setting[int | None](
+        None,
+        "how many threads a compiled function and oneDNN use; None: one for each usable core",
+        _threads,
+    )
     seed = Setting[int | None](None, "the seed of all randomness; None draws a fresh one", _seed)
     onednn = Setting(
         "",
@@ -253,12 +280,14 @@ class Config:
         values = _checked(settings, BY_PROCESS)
         with _PROCESS.lock:
             _PROCESS.load()
+            _PROCESS.changes += 1
             _PROCESS.update(values)
             _PROCESS.sources.update(dict.fromkeys(values, BY_PROCESS))
 
     def reset(self) -> None:
         """Forget every `config.set` and read the environment again at the next use."""
         with _PROCESS.lock:
+            _PROCESS.changes += 1
             _PROCESS.clear()
             _PROCESS.sources.clear()
 
@@ -278,6 +307,16 @@ class Config:
     def values(self) -> dict[str, Any]:
         """Give the values that hold here and now, as `config.set` takes them."""
         return {name: getattr(self, name) for name in _SETTINGS}
+
+    def stamp(self) -> object:
+        """Give what equals a later answer only if no setting has changed here in between.
+
+        >>> before = config.stamp()
+        >>> with config(verify=True):
+        ...     config.stamp() == before
+        False
+        """
+        return _PROCESS.changes, _OVERRIDES.get()
 
     def where(self, name: str) -> str:
         """Tell where a value came from: a context, `config.set()`, a variable or the default.

@@ -25,10 +25,11 @@ from typing import Any
 import numpy as np
 
 from symgraph._version import __version__
+from symgraph.backends.cpu.blas.library import find as find_blas
 from symgraph.backends.cpu.compiler import unavailable
 from symgraph.backends.cpu.onednn import library
-from symgraph.backends.cpu.threads import usable_cores
-from symgraph.config import config
+from symgraph.backends.cpu.threads import thread_count
+from symgraph.config import config, usable_cores
 from symgraph.cost.units import number_text
 from symgraph.runtime.cache import READY, default_cache
 
@@ -218,15 +219,17 @@ def _engine() -> Iterable[Finding]:
         else "install libgomp1 (Debian), libgomp (Fedora)",
     )
     yield from _onednn()
-    usable, asked = usable_cores(), os.environ.get("OMP_NUM_THREADS", "")
-    idle = asked.isdigit() and 0 < int(asked) < usable
+    if not problem:
+        yield from _products()
+    threads, usable = thread_count(), usable_cores()
+    idle = threads < usable
     yield Finding(
         "cpu engine",
         "threads",
-        str(usable),
+        str(threads),
         ok=not idle,
-        note=f"oneDNN has {asked}: OMP_NUM_THREADS" if asked else "one for each usable core",
-        faster=f"unset OMP_NUM_THREADS: oneDNN would use all {usable} cores" if idle else "",
+        note="one for each usable core" if config.threads is None else config.where("threads"),
+        faster=f"threads=None: compiled functions would use all {usable} cores" if idle else "",
     )
     yield from _cache()
 
@@ -282,6 +285,28 @@ def _onednn() -> Iterable[Finding]:
     runtime = f", {found.openmp}" if found.openmp else ""
     yield Finding(
         "cpu engine", "oneDNN uses", found.instructions, note=f"{found.threading}{runtime}"
+    )
+
+
+def _products() -> Iterable[Finding]:
+    """Tell what multiplies matrices in compiled functions."""
+    blas, onednn = find_blas(), not library.status().problem
+    loops = "generated loops"
+    own = loops if blas is None else f"{blas.maker} {blas.version}".strip()
+    note = "no BLAS was found that can be used" if blas is None else blas.path
+    yield Finding(
+        "cpu engine",
+        "products of float32",
+        "oneDNN" if onednn else own,
+        ok=onednn or blas is not None,
+        note="" if onednn else note,
+    )
+    yield Finding(
+        "cpu engine",
+        "products of float64",
+        own,
+        ok=blas is not None,
+        note=note if blas is None or blas.shares else f"{note}, on threads of its own",
     )
 
 

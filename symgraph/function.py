@@ -13,7 +13,6 @@ import numpy as np
 import symgraph.passes.standard  # noqa: F401 - registers the standard passes
 from symgraph.backends.cpu.compiler import unavailable
 from symgraph.config import config
-from symgraph.cost.limit import memory_limit
 from symgraph.dims import Dim, is_symbol
 from symgraph.errors import (
     ArgumentTypeError,
@@ -67,6 +66,7 @@ class Function:
         passes: Iterable[Pass] = (),
         nan_guard: bool = False,
         backend: str = "reference",
+        threads: int | None = None,
     ) -> None:
         self.name = name
         self.graph = graph
@@ -79,7 +79,8 @@ class Function:
         self._executor: NativeExecutor | InterpretedExecutor
         if backend == "cpu":
             guard = name if nan_guard else ""
-            self._executor = NativeExecutor(graph, narrow=bf16 in self.passes, guard=guard)
+            narrow = bf16 in self.passes
+            self._executor = NativeExecutor(graph, narrow, guard, threads)
         else:
             self._executor = InterpretedExecutor(graph)
         self._shared = graph.shared
@@ -152,12 +153,14 @@ class Function:
 
     def _run(self, feeds: dict[Value, Array], given: Mapping[Dim, int]) -> Any:
         self._check_process()
+        settings = config.stamp()
         with self._lock:
             env = self._binder.bind(feeds, given)
             if isinstance(self._executor, NativeExecutor):
                 outputs = self._executor.run(feeds, env)
                 if not given:
-                    self._last = _Last.of([feeds[one] for one in self.inputs], self._executor)
+                    arrays = [feeds[one] for one in self.inputs]
+                    self._last = _Last.of(arrays, self._executor, settings)
             else:
                 watch = NanGuard(self.name) if self.nan_guard else None
                 outputs = self._executor.run(feeds, env, watch)
@@ -184,24 +187,26 @@ class Function:
 
 @dataclass(frozen=True)
 class _Last:
-    """A compiled call: what its arrays were, and under which limit they were found to fit."""
+    """A compiled call: what its arrays were, and under which settings they were looked at."""
 
     arrays: tuple[tuple[tuple[int, ...], Any], ...]
     executor: NativeExecutor
     bound: BoundPlan
-    allowed: int
+    settings: object
 
     @classmethod
-    def of(cls, arrays: Sequence[Array], executor: NativeExecutor) -> _Last | None:
+    def of(
+        cls, arrays: Sequence[Array], executor: NativeExecutor, settings: object
+    ) -> _Last | None:
         """Remember a call that has just run."""
         if executor.last is None:
             return None
         found = tuple((array.shape, array.dtype) for array in arrays)
-        return cls(found, executor, executor.last, memory_limit())
+        return cls(found, executor, executor.last, settings)
 
     def fits(self, args: tuple[Any, ...]) -> bool:
         """Tell whether a call is like this one, so that nothing has to be looked at again."""
-        if len(args) != len(self.arrays) or memory_limit() < self.allowed:
+        if len(args) != len(self.arrays) or config.stamp() != self.settings:
             return False
         for array, (shape, dtype) in zip(args, self.arrays):
             if type(array) is not np.ndarray or array.dtype is not dtype or array.shape != shape:
@@ -222,6 +227,7 @@ def function(
     nan_guard: bool = False,
     backend: str | None = None,
     precision: str | None = None,
+    threads: int | None = None,
 ) -> Function:
     """Compile: `outputs` as a function of `inputs`, writing `updates` of shared variables.
 
@@ -232,8 +238,9 @@ def function(
     updates, and for the first value only where one of these is not finite). `backend` is
     "cpu", "reference" or "auto" (`config.backend`). With `precision="bf16"` products and
     convolutions of float32 are computed in bfloat16 and added up in float32 (`config.precision`).
-    Raises `GraphError` for an input that is missing or not an input, and `ShapeError` or
-    `DTypeError` for updates and givens of another type.
+    `threads` is how many a compiled function uses, else `config.threads` at each call.
+    Raises `GraphError` for an input that is missing or not an input, `ShapeError` or `DTypeError`
+    for updates and givens of another type, and `ConfigError` for more threads than usable cores.
 
     >>> import symgraph as sg
     >>> x, n = sg.vector("x"), sg.shared(0)
@@ -250,6 +257,7 @@ def function(
             f"{name}: nan_guard must be True or False, got {nan_guard!r:.60}.",
             fix="nan_guard=True to find the first value that is not finite",
         )
+    config.pick("threads", threads)  # a number that cannot be is found now
     declared = _inputs([inputs] if isinstance(inputs, Value) else inputs, name)
     structure, values = _flat(outputs)
     wanted = _updates(updates or {}, name)
@@ -269,7 +277,8 @@ def function(
     planned = pipeline([*passes, *lowered] if several else passes)
     graph = run_passes(built, planned)
     _check_passes(graph, name)
-    return Function(name, graph, built, structure, planned, nan_guard, _backend(name, backend))
+    chosen = _backend(name, backend)
+    return Function(name, graph, built, structure, planned, nan_guard, chosen, threads)
 
 
 def _precision(name: str, wanted: str | None) -> list[Pass]:

@@ -6,6 +6,7 @@ Nothing is timed here, and no peer is needed; `--help` of every script is in tes
 from __future__ import annotations
 
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +16,15 @@ import pytest
 from benchmarks.harness import Benchmark, Contestant, relative_error, repeated
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
-CPU = ("alexnet", "compile", "kernels", "memory", "mlp", "resnet", "roofline", "zoo")
-NO_PEERS_NEEDED = ("compile",)
-SHARED = ("machine", "ours", "peers", "peers.torch_settings", "races", "roofline", "workers", "zoo")
+CPU = (
+    "accuracy", "alexnet", "compile", "guard", "kernels", "memory", "mlp", "resnet", "roofline",
+    "zoo",
+)  # fmt: skip
+NO_PEERS_NEEDED = ("compile", "guard")
+SHARED = (
+    "final_accuracy", "kinks", "machine", "oracle", "ours", "peers", "peers.torch_settings",
+    "races", "roofline", "workers", "zoo",
+)  # fmt: skip
 
 # An import of a peer fails in the child as where it is not installed.
 WITHOUT_PEERS = """
@@ -31,6 +38,40 @@ sys.path.insert(0, {folder!r})
 import peers.torch_settings
 peers.torch_settings.settle = lambda: None
 runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+# Prints errors of a step in float64 on the sides that it took, and on sides of which one differs.
+ON_SIDES = """
+import sys
+from pathlib import Path
+sys.path[:0] = [{folder!r}, {root!r}]
+from kinks import OnSides, sides
+from oracle import NARROW, Job, errors, states
+job = Job(1, 2, "float64", NARROW)
+state, = states(Job(1, 2, model=NARROW), [1], Path({states!r}))
+again, = states(Job(1, 2, model=NARROW), [1], Path({states!r}))  # read from its file
+assert all((again.weights[name] == array).all() for name, array in state.weights.items())
+job.load(state)
+function = job.function([*job.masks, *job.activations], backend="reference")
+step, seen = job.step(function, 1)
+masks, taken = seen[:1], sides(job.net, seen[1:])
+alone = OnSides(job)
+found = errors(alone.step(1, taken, masks), step)
+print(found.loss, found.overall, found.largest)
+other = sides(job.net, seen[1:])
+other.positive[0][...] = ~other.positive[0]
+assert other.differences(taken) == other.positive[0].size
+print(errors(alone.step(1, other, masks), step).overall)
+"""
+
+FINAL = """
+import sys
+sys.path[:0] = [{folder!r}, {root!r}]
+import cpu_accuracy, final_accuracy
+cpu_accuracy.settle = lambda: None
+final_accuracy.train = lambda seed, backend, *rest: 90.0 + 2 * seed + 0.25 * (backend == "cpu")
+sys.argv = ["cpu_accuracy.py", "--seeds", "2", *sys.argv[1:]]
+sys.exit(cpu_accuracy.main())
 """
 
 
@@ -70,6 +111,8 @@ def test_what_scripts_share_imports_no_peer() -> None:
         ("cpu_alexnet", ("--case", "no-lrn,vgg"), "vgg: must be among with-lrn, no-lrn"),
         ("cpu_zoo", ("--peers", "pytensor"), "pytensor: must be among torch, jax"),
         ("cpu_resnet", ("--batch", "0"), "sizes are >= 1"),
+        ("cpu_accuracy", ("--steps", "0,-1"), "steps are >= 0"),
+        ("cpu_accuracy", ("--seeds", "0"), "must be >= 1"),
     ],
 )
 def test_wrong_flags_are_refused(script: str, flags: tuple[str, ...], message: str) -> None:
@@ -137,3 +180,30 @@ def test_what_is_left_out_fails_a_strict_run(capsys: pytest.CaptureFixture[str])
     benchmark.leave_out("row", "no such thing")
     assert benchmark.finish() == 1
     assert "left out: row: no such thing" in capsys.readouterr().out
+
+
+def test_on_its_own_sides_of_kinks_a_step_is_what_it_was(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    paths = {"folder": str(FOLDER), "root": str(FOLDER.parent), "states": str(tmp_path)}
+    done = run("-c", ON_SIDES.format(**paths))
+    assert done.returncode == 0, done.stderr
+    same, other = done.stdout.splitlines()
+    assert max(map(float, same.split())) < 1e-12
+    assert float(other) > 0.1
+    assert [path.name for path in tmp_path.iterdir()] == ["narrow-digits-seed1-batch2-step1.npz"]
+
+
+def test_final_accuracies_are_compared_with_those_of_a_file(tmp_path: Path) -> None:
+    code = FINAL.format(folder=str(FOLDER), root=str(FOLDER.parent))
+    file = str(tmp_path / "accuracies.json")
+    kept = run("-c", code, "--backend", "reference", "--save", file)
+    assert kept.returncode == 0, kept.stderr
+    assert "left out: final accuracy over 2 seeds: no accuracies of the reference" in kept.stdout
+    done = run("-c", code, "--against", file)
+    assert done.returncode == 0, done.stderr
+    assert "note: seed 1: cpu 92.2 %, reference 92.0 %" in done.stdout
+    (row,) = json.loads(done.stdout.splitlines()[-1])["rows"]
+    assert row["case"] == "final accuracy over 2 seeds, from reference's 91.00 %"
+    assert (row["ours"], row["peer"], row["ratio"]) == (0.25, 1.0, 4.0)
+    wrong = run("-c", code, "--against", file, "--max-steps", "3")
+    assert "made with other settings" in wrong.stderr

@@ -376,13 +376,12 @@ def test_onednn_that_is_switched_off() -> None:
 
 
 def test_fewer_threads_than_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "usable_cores", lambda: 8)
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    found = engine()["threads"]
-    assert (found.value, found.ok) == ("8", False)
-    assert "OMP_NUM_THREADS" in found.faster
-    monkeypatch.delenv("OMP_NUM_THREADS")
     assert engine()["threads"].note == "one for each usable core"
+    monkeypatch.setattr(doctor, "usable_cores", lambda: 8)
+    with config(threads=1):
+        found = engine()["threads"]
+    assert (found.value, found.ok, found.note) == ("1", False, "with config()")
+    assert found.faster == "threads=None: compiled functions would use all 8 cores"
 
 
 def test_the_disk_cache(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ def test_defaults() -> None:
         "seed": None,
         "backend": "auto",
         "precision": "fp32",
+        "threads": None,
         "onednn": "",
         "cache": "",
     }
@@ -121,6 +122,8 @@ def test_a_context_belongs_to_its_thread_and_set_to_the_process() -> None:
         ("SYMGRAPH_MEMORY_LIMIT", "None", "memory_limit", None),
         ("SYMGRAPH_SEED", "18446744073709551615", "seed", 2**64 - 1),
         ("SYMGRAPH_SEED", "none", "seed", None),
+        ("SYMGRAPH_THREADS", "1", "threads", 1),
+        ("SYMGRAPH_THREADS", "None", "threads", None),
         ("SYMGRAPH_ONEDNN", "/opt/libdnnl.so.3", "onednn", "/opt/libdnnl.so.3"),
         ("SYMGRAPH_ONEDNN", "None", "onednn", "none"),
         ("SYMGRAPH_CACHE", "/var/cache/me", "cache", "/var/cache/me"),
@@ -144,6 +147,12 @@ def test_environment(
         ("SYMGRAPH_VERIFY", "", "got '' from SYMGRAPH_VERIFY"),
         ("SYMGRAPH_SEED", "-1", "`seed` must be None or an integer from 0 to 2**64 - 1"),
         ("SYMGRAPH_SEED", "1.5", "got '1.5' from SYMGRAPH_SEED"),
+        ("SYMGRAPH_THREADS", "many", "`threads` must be None or an integer from 1 to"),
+        (
+            "SYMGRAPH_THREADS",
+            "0",
+            "got '0' from SYMGRAPH_THREADS.\n  fix: threads is how many threads a compiled",
+        ),
         (
             "SYMGRAPH_MEMORY_LIMIT",
             "8 GBit",
@@ -176,6 +185,11 @@ def test_a_wrong_environment_is_an_error_at_every_read(
         ({"seed": 2**64}, "got 18446744073709551616 from {source}"),
         ({"seed": 1.0}, "`seed` must be None or an integer"),
         ({"seed": "1"}, "`seed` must be None or an integer"),
+        ({"threads": 0}, "None or an integer from 1 to"),
+        ({"threads": -1}, "got -1 from {source}"),
+        ({"threads": True}, "`threads` must be None or an integer"),
+        ({"threads": 1.0}, "got 1.0 from {source}"),
+        ({"threads": "1"}, "got '1' from {source}"),
         ({"memory_limit": -1}, 'or a text such as "8 GB" or "512 MiB": got -1 from {source}'),
         ({"memory_limit": 1.5}, "`memory_limit` must be None or bytes"),
         ({"float_dtype": "int32"}, "must be one of float32, float64, float16, bfloat16"),
@@ -189,7 +203,7 @@ def test_a_wrong_environment_is_an_error_at_every_read(
         (
             {"zzz": True},
             "there are: float_dtype, verify, rewrites, origins, memory_limit, "
-            "backend, precision, seed, onednn, cache",
+            "backend, precision, threads, seed, onednn, cache",
         ),
     ],
 )

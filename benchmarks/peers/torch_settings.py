@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Mapping
 
-from symgraph.backends.cpu.threads import usable_cores
+from symgraph.config import usable_cores
 
 # glibc: 2 MiB pages, nothing mapped or given back in between
 TUNABLES = {

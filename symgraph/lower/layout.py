@@ -8,11 +8,12 @@ a copy is nothing but a loop that reads one and writes the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import networkx as nx
 
 from symgraph.dims import Dim, Size, product
+from symgraph.graph.node import Value
 from symgraph.graph.scalar import scalar_order
 from symgraph.lower.linear import Linear, linear
 from symgraph.lower.nest import Buffer, place
@@ -115,15 +116,23 @@ def _reduces_alike(item: Definition) -> bool:
     return any(n.op == "reduce" for n in scalar_order([item.value]))
 
 
-def look_through_views(program: Program) -> None:
-    """Let library calls read transposed, reshaped and sliced operands where they lie."""
+def look_through_views(
+    program: Program, reads: Callable[[Value, Operand], bool] = lambda value, view: True
+) -> None:
+    """Let library calls read transposed, reshaped and sliced operands where they lie.
+
+    `reads` tells whether a library can; what it cannot read is copied.
+    """
     views: dict[Buffer, Operand] = {}
     after: dict[Buffer, frozenset[Buffer]] = {}
     for item in program.items:
         waits = item.after.union(*(after.get(one, frozenset()) for one in item.reads()))
         if isinstance(item, LibraryCall):
             item.after = waits
-            item.sources = tuple(_seen(one, views) for one in item.sources)
+            seen = [(one, _seen(one, views)) for one in item.sources]
+            item.sources = tuple(
+                view if view is one or reads(item.value, view) else one for one, view in seen
+            )
             continue
         found = _as_view(item, views)
         if found is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import networkx as nx
 
@@ -21,15 +21,51 @@ from symgraph.lower.flatten import flatten
 from symgraph.lower.fuse import Group, fuse
 from symgraph.lower.layout import choose_layouts, look_through_views
 from symgraph.lower.linear import replaced, substitute
-from symgraph.lower.llvm.kernel import Kernel, print_kernel
+from symgraph.lower.llvm.kernel import print_kernel as print_native
 from symgraph.lower.memory import Interval
 from symgraph.lower.nest import Buffer, Nest, verify
 from symgraph.lower.order import in_order
-from symgraph.lower.program import LibraryCall, Program, build, nbytes, number
-from symgraph.lower.schedule import choose, work
+from symgraph.lower.program import LibraryCall, Operand, Program, build, nbytes, number
+from symgraph.lower.schedule import Schedule, choose, work
 from symgraph.lower.widen import widen
 
 KERNEL = "kernel"  # the name under which kernels are printed, so that equal ones are equal
+
+
+class Kernel(Protocol):
+    """What a printer gives: the text of a function, and what its arguments are."""
+
+    @property
+    def text(self) -> str:
+        """The text."""
+
+    @property
+    def buffers(self) -> tuple[Buffer, ...]:
+        """The buffers whose addresses it takes."""
+
+    @property
+    def sizes(self) -> tuple[Size, ...]:
+        """The sizes that it takes."""
+
+    @property
+    def tasks(self) -> Size:
+        """How many tasks it has."""
+
+
+Printer = Callable[[Nest, Schedule, str], Kernel]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a backend computes by libraries, and how it prints the rest.
+
+    `chosen` tells which operations a library computes, `reads` which views of operands it can read
+    where they lie; `printer` gives the text of a nest under its schedule.
+    """
+
+    chosen: Callable[[Value], bool] = lambda value: False
+    reads: Callable[[Value, Operand], bool] = lambda value, view: True
+    printer: Printer = print_native
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,10 +119,11 @@ class Plan:
 
     graph: Graph
     program: Program
-    kernels: list[Kernel] = field(default_factory=list)
+    kernels: list[Any] = field(default_factory=list)  # as the printer gives them
     steps: list[Step] = field(default_factory=list)
     in_place: dict[Shared, Buffer] = field(default_factory=dict)  # updates that need no copy
     fixed: set[Buffer] = field(default_factory=set)  # the same in every call, see `_fixed`
+    streamed: set[Buffer] = field(default_factory=set)  # must begin with a line of the cache
 
     def temporaries(self) -> list[Buffer]:
         """Give the buffers that live in the arena, in the order of their first use."""
@@ -114,24 +151,24 @@ class Plan:
 def make_plan(
     graph: Graph,
     nominal: Mapping[Dim, int],
-    chosen: Callable[[Value], bool] = lambda value: False,
+    target: Target = Target(),
     narrow: bool = False,
     finite: bool = False,
 ) -> Plan:
     """Give the plan of a graph; sizes that only matter for speed are those of `nominal`.
 
-    `chosen` tells which operations a library computes. With `narrow`, large tensors of float32
-    between two nests are kept as bfloat16. With `finite`, nothing is written where an output or a
-    new value of a variable is not finite.
+    With `narrow`, large tensors of float32 between two nests are kept as bfloat16. With `finite`,
+    nothing is written where an output or a new value of a variable is not finite.
     """
-    graph = widen(graph, chosen)
-    program = build(graph, chosen, finite)
+    graph = widen(graph, target.chosen)
+    program = build(graph, target.chosen, finite)
     choose_layouts(program, nominal)
-    look_through_views(program)
+    look_through_views(program, target.reads)
     order = fuse(program, nominal, narrow)
     plan = Plan(graph, program)
     _in_place(plan, order)
     items = in_order(order, program, nominal)
+    aligned = {one for item in items for one in item.writes} - set(plan.in_place.values())
     known: dict[str, int] = {}
     checks = set(program.checks)
     for item in items:
@@ -142,7 +179,9 @@ def make_plan(
         nest = approximated(item.nest())
         verify(nest)
         for each in flatten(nest, nominal)[0]:
-            kernel = print_kernel(each, choose(each, nominal), KERNEL)
+            schedule = choose(each, nominal, aligned)
+            plan.streamed |= schedule.streamed
+            kernel = target.printer(each, schedule, KERNEL)
             if kernel.text not in known:
                 known[kernel.text] = len(plan.kernels)
                 plan.kernels.append(kernel)

@@ -8,7 +8,9 @@ regions that ask for them.
 from __future__ import annotations
 
 import ctypes
+import math
 import mmap
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -149,9 +151,27 @@ def room(size: int) -> NDArray[np.uint8]:
     return held[start : start + size]
 
 
+def unfilled(shape: Sequence[int], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Make an array, as `np.empty` does, that begins with a line of the cache."""
+    size = math.prod(shape) * dtype.itemsize
+    held = np.empty(size + LINE, np.uint8)
+    start = -held.ctypes.data % LINE
+    return held[start : start + size].view(dtype).reshape(shape)
+
+
+def trim() -> None:
+    """Have the allocator give back what it keeps of freed arrays, where it can be asked to."""
+    give_back = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if give_back is not None:
+        give_back(ctypes.c_size_t(0))
+
+
 def _map(size: int) -> NDArray[np.uint8]:
-    """Map at least `size` bytes of zeros at a multiple of `HUGE`; unmapped with the last array."""
-    size = _round(size, HUGE if size >= HUGE else mmap.PAGESIZE)
+    """Map at least `size` bytes of zeros at a multiple of `HUGE`; unmapped with the last array.
+
+    What does not fill a huge page lies in small ones, so that no more memory is taken than asked.
+    """
+    size = _round(size, mmap.PAGESIZE)
     wanted = size + HUGE  # to align; what is never touched takes no memory
     if sys.platform == "win32":
         region = mmap.mmap(-1, wanted)
@@ -161,7 +181,7 @@ def _map(size: int) -> NDArray[np.uint8]:
     start = -int(whole.ctypes.data) % HUGE
     if sys.platform == "linux" and size >= HUGE:
         with suppress(OSError):  # a kernel without huge pages refuses; small ones do as well
-            region.madvise(mmap.MADV_HUGEPAGE, start, size)
+            region.madvise(mmap.MADV_HUGEPAGE, start, size // HUGE * HUGE)
     return whole[start : start + size]
 
 

@@ -22,9 +22,11 @@ class Bound:
     """A function at sizes that have numbers: the bytes that a call holds at once, by what they are.
 
     `inputs` and `outputs` are those of one call, plain arrays; `shared` counts the variables and
-    the low-precision copies of them that a compiled function keeps; `arena` is the memory of
-    everything between, which calls at several sizes share. On the reference `peak` is that of
-    `sg.cost`, a lower bound, and `arena` is 0.
+    the low-precision copies of them that a compiled function keeps; `kept` is what a call leaves
+    for the next as nothing of it changes, such as weights in the order that a library wants;
+    `arena` is the memory of everything between, which calls at several sizes share. Code does not
+    count, nor do the few MB that oneDNN and BLAS take for each thread. On the reference `peak` is
+    that of `sg.cost`, a lower bound, and `arena` is 0.
     """
 
     name: str
@@ -35,11 +37,12 @@ class Bound:
     outputs: int
     arena: int
     peak: int
+    kept: int = 0
     env: Mapping[Dim, int] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{size} = {value}" for size, value in self.env.items())
-        named = ("inputs", "shared", "constants", "outputs", "arena")
+        named = ("inputs", "shared", "constants", "kept", "outputs", "arena")
         parts = [f"{number_text(getattr(self, n), 'B')} {n}" for n in named if getattr(self, n)]
         peak = number_text(self.peak, "B")
         if self.backend == "reference":
@@ -58,13 +61,13 @@ def bound(
         held = sum(one.storage.array.nbytes for one in graph.shared)
         fixed = sum(one.op.array.nbytes for one in graph.values if hasattr(one.op, "array"))
         peak = peak_bytes(graph, env)
-        return Bound(name, executor.name, inputs, held, fixed, outputs, 0, peak, sizes)
+        return Bound(name, executor.name, inputs, held, fixed, outputs, 0, peak, env=sizes)
     plan = executor.bound(env)
     shared = sum(one.storage.array.nbytes for one in executor.graph.shared)
     constants = sum(array.nbytes for _, array in plan.held)
-    arena = plan.memory.total
-    peak = inputs + shared + constants + outputs + arena
-    return Bound(name, executor.name, inputs, shared, constants, outputs, arena, peak, sizes)
+    arena, kept = plan.memory.total, plan.held_bytes()
+    peak = inputs + shared + constants + outputs + arena + kept
+    return Bound(name, executor.name, inputs, shared, constants, outputs, arena, peak, kept, sizes)
 
 
 def _bytes(values: Iterable[Value], env: Mapping[Dim, int]) -> int:

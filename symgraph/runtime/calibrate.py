@@ -17,11 +17,17 @@ from typing import Any
 
 import numpy as np
 
-from symgraph.backends.cpu.compiler import Library, compile_text, fingerprint, unavailable
+from symgraph.backends.cpu.compiler import (
+    Library,
+    compile_text,
+    fingerprint,
+    has_masks,
+    unavailable,
+)
 from symgraph.backends.cpu.driver import KERNEL, WORDS, driver
 from symgraph.backends.cpu.onednn import library, primitives
 from symgraph.backends.cpu.onednn.descriptors import Descriptor
-from symgraph.backends.cpu.threads import usable_cores
+from symgraph.config import usable_cores
 from symgraph.cost.limit import memory_limit
 from symgraph.dims import anonymous
 from symgraph.errors import BackendError
@@ -230,7 +236,7 @@ def copying(source: int, target: int, count: int) -> Callable[[], None]:
     (i,) = axes((n,))
     value = scalar("load", (i.scalar(),), "float32", Element(there))
     nest = Nest("copy", (i,), (Store(here, (i,), (i.scalar(),), value),))
-    kernel = print_kernel(nest, choose(nest, {n: count}), "copy")
+    kernel = print_kernel(nest, choose(nest, {n: count}), "copy", has_masks())
     held = Library(compile_text(module([kernel], ["copy"])), ["copy"])
     env = {n: count}
     places = {there: source, here: target}

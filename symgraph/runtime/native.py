@@ -9,16 +9,17 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from symgraph.backends.cpu.calls import Array as ArrayAt
-from symgraph.backends.cpu.calls import Prepared, prepare, takes
-from symgraph.backends.cpu.compiler import Library, compile_text, fingerprint
+from symgraph.backends.cpu.calls import prepare, reads, takes
+from symgraph.backends.cpu.compiler import Library, compile_text, fingerprint, has_masks
 from symgraph.backends.cpu.driver import CALL, CHECK, CLEAR, COPY, KERNEL, WORDS, driver
-from symgraph.backends.cpu.onednn.calls import Call
-from symgraph.backends.cpu.threads import library_threads, usable_cores
+from symgraph.backends.cpu.interface import Array as ArrayAt
+from symgraph.backends.cpu.interface import Call, Prepared
+from symgraph.backends.cpu.threads import library_default, library_threads, thread_count
 from symgraph.backends.reference import ReferenceExecutor
 from symgraph.dims import Dim, Size
 from symgraph.errors import BackendError
@@ -28,13 +29,14 @@ from symgraph.graph.leaves import Shared
 from symgraph.graph.node import Value
 from symgraph.graph.op import Array
 from symgraph.lower.carry import carry
+from symgraph.lower.llvm.kernel import print_kernel
 from symgraph.lower.llvm.module import module
 from symgraph.lower.memory import ALIGN, Interval, plan_memory
 from symgraph.lower.nest import Buffer
 from symgraph.lower.plan import KERNEL as NAME
-from symgraph.lower.plan import CallStep, KernelStep, Plan, make_plan
+from symgraph.lower.plan import CallStep, KernelStep, Plan, Target, make_plan
 from symgraph.lower.program import Operand, nbytes, number, operand
-from symgraph.runtime.arena import Arena, aligned, room
+from symgraph.runtime.arena import HUGE, Arena, aligned, room, trim, unfilled
 from symgraph.runtime.cache import default_cache, key
 from symgraph.runtime.guard import NanGuard
 from symgraph.runtime.interpreted import InterpretedExecutor
@@ -53,15 +55,17 @@ class NativeExecutor:
 
     name = "cpu"
 
-    def __init__(self, graph: Graph, narrow: bool = False, guard: str = "") -> None:
+    def __init__(
+        self, graph: Graph, narrow: bool = False, guard: str = "", threads: int | None = None
+    ) -> None:
         self.graph, self.carried = carry(graph)
-        self.narrow, self.guard = narrow, guard
+        self.narrow, self.guard, self.threads = narrow, guard, threads
         self._versions: dict[Shared, tuple[Any, int]] = {}
         self.plan: Plan | None = None
         self.arena = Arena()
         self._library: Library | None = None
         self._kept: Kept = {}
-        self._bound: dict[frozenset[tuple[Dim, int]], BoundPlan] = {}
+        self._bound: dict[tuple[int, frozenset[tuple[Dim, int]]], BoundPlan] = {}
         self.last: BoundPlan | None = None
 
     def run(self, feeds: Mapping[Value, Array], env: Mapping[Dim, int]) -> list[Array]:
@@ -89,26 +93,27 @@ class NativeExecutor:
     def compile(self, env: Mapping[Dim, int]) -> Plan:
         """Make the plan and its code, at nominal sizes, unless that was done."""
         if self.plan is None:
-            plan = make_plan(
-                self.graph, env, lambda value: takes(value, env), self.narrow, bool(self.guard)
-            )
+            printer = partial(print_kernel, masks=has_masks())
+            target = Target(lambda value: takes(value, env), reads, printer)
+            plan = make_plan(self.graph, env, target, self.narrow, bool(self.guard))
             names = [f"{NAME}{number}" for number in range(len(plan.kernels))]
             self._library = Library(_object_code(module(plan.kernels, names)), names)
             self.plan = plan
         return self.plan
 
-    def _bind(self, env: Mapping[Dim, int]) -> BoundPlan:
+    def _bind(self, env: Mapping[Dim, int], threads: int) -> BoundPlan:
         plan = self.compile(env)
         assert self._library is not None  # made with the plan
-        return BoundPlan(plan, self._library, env, self.arena, self._kept, self.guard)
+        return BoundPlan(plan, self._library, env, self.arena, self._kept, threads, self.guard)
 
     def bound(self, env: Mapping[Dim, int]) -> BoundPlan:
-        """Give the plan at sizes; nothing runs."""
-        key = frozenset(env.items())
+        """Give the plan at sizes, for as many threads as hold now; nothing runs."""
+        threads = thread_count(self.threads)
+        key = threads, frozenset(env.items())
         if key not in self._bound:
             if len(self._bound) >= MOST_BOUND:
                 self._bound.pop(next(iter(self._bound)))
-            self._bound[key] = self._bind(env)
+            self._bound[key] = self._bind(env, threads)
         return self._bound[key]
 
 
@@ -136,11 +141,13 @@ class BoundPlan:
         env: Mapping[Dim, int],
         arena: Arena,
         kept: Kept,
+        threads: int,
         guard: str = "",
     ) -> None:
         self.plan, self.arena, self.env, self.guard = plan, arena, dict(env), guard
         self.kept = kept
-        self.threads = 1 if self._is_small() else usable_cores()
+        self.threads = 1 if self._is_small() else threads
+        self.unusual = self.threads != library_default()  # the library is told before each call
         with library_threads(self.threads):
             self._bind(library)
 
@@ -156,6 +163,7 @@ class BoundPlan:
 
     def _bind(self, library: Library) -> None:
         plan, env = self.plan, self.env
+        self._asked: dict[CallStep, Prepared] = {}  # once: settings may be others later
         calls = {step: self._prepared(step) for step in plan.steps if isinstance(step, CallStep)}
         self._plan_memory(calls)
         words = _Words()
@@ -192,7 +200,7 @@ class BoundPlan:
         self.leaves = [s.storage for s in leaves] if self.records[:, 5].any() else []
         self.seen: list[tuple[Any, int]] = []
         self.count = len(self.records)
-        self.plain = not self.leaves and (self.threads > 1 or not self.calls)
+        self.plain = not self.leaves and not (self.calls and self.unusual)
         self.held = [(one, np.ascontiguousarray(a)) for one, a in plan.program.constants.items()]
         self._address = self.records.ctypes.data
 
@@ -205,11 +213,14 @@ class BoundPlan:
         return ArrayAt(numbers(one.shape), one.buffer.dtype, numbers(one.strides))
 
     def _prepared(self, step: CallStep) -> Prepared:
-        call = step.call
-        arrays = [self._array(one) for one in call.sources]
-        result = self._array(operand(call.writes[0]))
-        fixed = [one.buffer in self.plan.fixed for one in call.sources]
-        return prepare(call.value.op.at(self.env), arrays, result, fixed, self.threads)
+        if step not in self._asked:
+            call = step.call
+            arrays = [self._array(one) for one in call.sources]
+            result = self._array(operand(call.writes[0]))
+            fixed = [one.buffer in self.plan.fixed for one in call.sources]
+            op = call.value.op.at(self.env)
+            self._asked[step] = prepare(op, arrays, result, fixed, self.threads)
+        return self._asked[step]
 
     def _reordered(self, step: CallStep, prepared: Prepared) -> dict[int, Array]:
         """Give memory of its own to what the reorders of fixed operands write, by its number."""
@@ -321,28 +332,50 @@ class BoundPlan:
             if one in ports
         ]
         self.outputs = [
-            (ports[one], self._array(operand(one)).dims, numpy_dtype(one.dtype))
+            (
+                ports[one],
+                self._array(operand(one)).dims,
+                numpy_dtype(one.dtype),
+                one in self.plan.streamed,
+            )
             for one in program.outputs
         ]
         self.updated = [shared.storage for shared in program.updates]
+
+    def _align(self) -> None:
+        """Move variables to where vectors do not cross lines; have the old memory given back."""
+        moved = [shared.storage for shared, _ in self.shared if is_moved(shared.storage.array)]
+        large = sum(storage.array.nbytes for storage in moved) >= HUGE
+        if large:
+            trim()
+        for storage in moved:
+            storage.array = aligned(storage.array)
+        if large:
+            trim()
+
+    def held_bytes(self) -> int:
+        """Count the bytes of what is computed once and stays: fixed results, reordered weights."""
+        written = {one for step in self.plan.steps for one in step.writes} & self.plan.fixed
+        wheres = (which for _, where in self.calls for which, _ in where.values())
+        reordered = {id(which): which.nbytes for which in wheres if isinstance(which, np.ndarray)}
+        return sum(number(nbytes(one), self.env) for one in written) + sum(reordered.values())
 
     def fill(self, arrays: Sequence[Array]) -> list[Array]:
         """Fill in the addresses of a call; give its outputs, which are not computed yet."""
         if self.base != self.arena.address:
             self.arena.reserve(self.memory.total)  # a larger plan may have found no memory
             self._place()
+            self._align()
         for port, array in zip(self.inputs, arrays):
             if port is not None:
                 port.point(address_of(array))
         for shared, port in self.shared:
-            address = address_of(shared.storage.array)
-            if address % ALIGN:
+            if is_moved(shared.storage.array):
                 shared.storage.array = aligned(shared.storage.array)
-                address = address_of(shared.storage.array)
-            port.point(address)
+            port.point(address_of(shared.storage.array))
         outputs = []
-        for port, shape, dtype in self.outputs:
-            array = np.empty(shape, dtype)
+        for port, shape, dtype, streamed in self.outputs:
+            array = unfilled(shape, dtype) if streamed else np.empty(shape, dtype)
             port.point(address_of(array))
             outputs.append(array)
         for shared, row in self.targets:
@@ -369,10 +402,10 @@ class BoundPlan:
             a is b and i == j for (a, i), (b, j) in zip(now, self.seen)
         )
         go = self.repeat if same else self.driver
-        if self.threads > 1 or not self.calls:
+        if not self.calls or not self.unusual:
             failed = go(self._address, self.count)
         else:
-            with library_threads(1):
+            with library_threads(self.threads):
                 failed = go(self._address, self.count)
         if not failed:
             self.seen = now
@@ -436,6 +469,11 @@ _Pointer, _DATA = ctypes.c_void_p, object.__basicsize__
 _probe = np.zeros(1)
 _known = sys.implementation.name == "cpython" and _struct_address(_probe) == _address(_probe)
 address_of = _struct_address if _known else _address
+
+
+def is_moved(array: Array) -> bool:
+    """Tell whether a variable must be moved before a call: its vectors cross lines."""
+    return address_of(array) % ALIGN != 0
 
 
 class _Words:

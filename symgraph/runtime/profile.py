@@ -340,7 +340,7 @@ def _library(
         flops = 0 if reorder else known.flops(step, env)
         name = f"{step.name}: reorder" if reorder else step.name
         dtypes = {one.dtype for role, one in own.items() if role in ("src", "weights", "diff_dst")}
-        dtype = "bfloat16" if dtypes == {"bfloat16"} else "float32"
+        dtype = dtypes.pop() if len(dtypes) == 1 else "float32"
         found.append(_About(name, made.implementation, flops, moved, dtype, values))
     return found
 

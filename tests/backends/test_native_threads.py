@@ -15,12 +15,17 @@ import pytest
 
 import symgraph as sg
 from symgraph.backends.cpu.compiler import unavailable
+from symgraph.backends.cpu.onednn import library
+from symgraph.config import usable_cores
+from symgraph.errors import ConfigError
 from symgraph.graph.node import Value
-from symgraph.runtime import native
 from tests.backends.test_native_execution import both, compiled
 
 ROOT = Path(__file__).resolve().parents[2]
 
+needs_library = pytest.mark.skipif(
+    bool(library.status().problem), reason=library.status().problem or "there is a library"
+)
 pytestmark = pytest.mark.skipif(bool(unavailable()), reason=unavailable() or "there is a compiler")
 
 
@@ -48,21 +53,28 @@ def _columns(x: Value, v: Value) -> list[Value]:
     ]
 
 
+@pytest.fixture
+def eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Allow more threads than this machine has cores."""
+    monkeypatch.setattr(sys.modules["symgraph.config"], "usable_cores", lambda: 8)
+
+
+@pytest.mark.usefixtures("eight_cores")
 @pytest.mark.parametrize("results", [_rows, _columns])
 @pytest.mark.parametrize("shape", [(300, 200), (2000, 333), (50, 4001), (40001, 50)], ids=str)
 def test_results_do_not_depend_on_the_number_of_threads(
-    shape: tuple[int, int], results: Any, monkeypatch: pytest.MonkeyPatch
+    shape: tuple[int, int], results: Any
 ) -> None:
     rng = np.random.default_rng(2)
     x = sg.matrix("x")
     v = sg.tensor("v", (x.shape[1],))
     arrays = [rng.standard_normal(each).astype(np.float32) for each in (shape, shape[1:])]
+    f = compiled([x, v], results(x, v))
     found, used = {}, {}
     for cores in (1, 2, 3, 7):
-        monkeypatch.setattr(native, "usable_cores", lambda cores=cores: cores)
-        f = compiled([x, v], results(x, v))
-        found[cores] = f(*arrays)
-        (bound,) = f._executor._bound.values()  # type: ignore[union-attr]
+        with sg.config(threads=cores):
+            found[cores] = f(*arrays)
+        bound = f._executor.last  # type: ignore[union-attr]
         used[cores] = int(bound.records[:, 4].max())
     assert used[1] == 1
     assert used[2] == 2
@@ -72,6 +84,7 @@ def test_results_do_not_depend_on_the_number_of_threads(
             assert one.tobytes() == wanted.tobytes()
 
 
+@pytest.mark.usefixtures("eight_cores")
 @pytest.mark.parametrize("cores", [1, 2, 7])
 @pytest.mark.parametrize(
     "results",
@@ -82,17 +95,81 @@ def test_results_do_not_depend_on_the_number_of_threads(
         pytest.param(lambda x: [x.max(), x.min(), x.mean(), sg.argmin(x)], id="several"),
     ],
 )
-def test_long_reductions_of_everything(
-    results: Any, cores: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_long_reductions_of_everything(results: Any, cores: int) -> None:
     x = sg.matrix("x")
     array = np.random.default_rng(3).standard_normal((2000, 1000)).astype(np.float32)
-    monkeypatch.setattr(native, "usable_cores", lambda: cores)
-    found = compiled([x], results(x))(array)
+    with sg.config(threads=cores):
+        found = compiled([x], results(x))(array)
     wide = sg.tensor("wide", (2000, 1000), "float64")
     expected = sg.function([wide], results(wide), backend="reference")(array.astype(np.float64))
     for one, wanted in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, wanted, 2e-6, 2e-2)
+
+
+def _used(f: sg.Function) -> int:
+    """Tell how many threads the last call had."""
+    return int(f._executor.last.threads)  # type: ignore[union-attr]
+
+
+@pytest.mark.usefixtures("eight_cores")
+def test_the_setting_holds_at_each_call_and_an_argument_wins() -> None:
+    x, a = sg.matrix("x"), np.ones((300, 400), np.float32)
+    f, own = compiled([x], sg.exp(x)), sg.function([x], sg.exp(x), backend="cpu", threads=3)
+    plans = set()
+    for wanted in (2, 5, 2, 1):
+        with sg.config(threads=wanted):
+            first, again = f(a), f(a)
+            assert (_used(f), first.tobytes()) == (wanted, again.tobytes())
+            plans.add(f._executor.last)  # type: ignore[union-attr]
+            own(a)
+            assert _used(own) == 3
+    assert len(plans) == 3, "each number of threads has a plan of its own, which is kept"
+    sg.config.set(threads=4)
+    try:
+        f(a)
+        assert _used(f) == 4
+    finally:
+        sg.config.set(threads=None)
+    f(a)
+    assert _used(f) == usable_cores()
+
+
+@needs_library
+@pytest.mark.parametrize("wanted", [1, 2])
+@pytest.mark.usefixtures("eight_cores")
+def test_the_library_is_told_and_left_as_it_was(wanted: int) -> None:
+    pool = library.load().openmp
+    if pool is None:
+        pytest.skip("this library has no pool of OpenMP")
+    x, seen = sg.matrix("x"), []
+    f = compiled([x], x @ x)
+    before, a = pool.threads(), np.ones((900, 900), np.float32)
+    with sg.config(threads=wanted):
+        f(a)
+        bound = f._executor.last  # type: ignore[union-attr]
+        run = bound.driver
+
+        def watched(*records: int) -> int:
+            seen.append(pool.threads())
+            return int(run(*records))
+
+        bound.driver = watched
+        f(a)
+    assert seen == [wanted]
+    assert pool.threads() == before
+
+
+def test_more_threads_than_cores_are_refused() -> None:
+    cores = usable_cores()
+    x = sg.vector("x")
+    told = rf"from 1 to {cores}, the cores that this process may use: got {cores + 1} from "
+    with pytest.raises(ConfigError, match=rf"{told}an argument\.\n  fix: threads is how many"):
+        sg.function([x], x, threads=cores + 1)
+    with pytest.raises(ConfigError, match=rf"{told}with config\(\)"):
+        sg.config(threads=cores + 1)
+    for wrong in (0, -2, 1.5, "2", True):
+        with pytest.raises(ConfigError, match="`threads` must be None or an integer from 1"):
+            sg.function([x], x, threads=wrong)  # type: ignore[arg-type]
 
 
 def test_threads_may_call_one_function_at_once() -> None:

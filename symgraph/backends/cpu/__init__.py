@@ -1,4 +1,4 @@
-"""The CPU engine: so far the binding of oneDNN; nothing runs on it yet.
+"""The CPU engine: compiler, driver, threads, and the libraries that it asks (oneDNN, BLAS).
 
 May import `lower`, `passes`, `graph` and above.
 """

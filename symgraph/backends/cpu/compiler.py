@@ -59,6 +59,14 @@ def fingerprint() -> str:
     return f"llvmlite {__version__} llvm {llvm.llvm_version_info} {machine().triple} {features}"
 
 
+@functools.cache
+def has_masks() -> bool:
+    """Tell whether this processor has registers for the masks of vectors."""
+    from llvmlite import binding as llvm  # late: llvmlite is optional
+
+    return bool(llvm.get_host_cpu_features().get("avx512f"))
+
+
 def compile_text(text: str) -> bytes:
     """Give the object code of a module. Raises `LoweringError` with LLVM's words."""
     from llvmlite import binding as llvm  # late: llvmlite is optional

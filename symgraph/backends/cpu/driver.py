@@ -128,7 +128,7 @@ class Driver:
 
     def __init__(self) -> None:
         self._process = os.getpid()
-        pool = _pool()
+        self.pool = pool = _pool()  # gives the address of a function of the OpenMP runtime
         walks = [
             _WALK.replace("{name}", name).replace("{skip}", skip)
             for name, skip in (("run", "false"), ("repeat", "true"))

@@ -1,19 +1,24 @@
-"""How many threads: the cores that this process may run on, or fewer for a while."""
+"""How many threads: the setting `threads`, else one for each core that this process may use."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from symgraph.backends.cpu.onednn import library
+from symgraph.config import config, usable_cores
 
 
-def usable_cores() -> int:
-    """Count the cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def thread_count(wanted: int | None = None) -> int:
+    """Give how many threads a step may have: those wanted, else the setting, else the cores."""
+    chosen: int | None = config.pick("threads", wanted)
+    return usable_cores() if chosen is None else chosen
+
+
+def library_default() -> int:
+    """Tell how many threads oneDNN plans and runs with when this thread calls it; 0 without it."""
+    openmp = None if library.status().problem else library.load().openmp
+    return 0 if openmp is None else openmp.threads()
 
 
 @contextmanager

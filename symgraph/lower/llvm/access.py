@@ -14,10 +14,14 @@ NOWHERE = "@nowhere"  # zeros that a load whose guard is false reads instead
 
 
 class Access:
-    """Prints memory accesses; buffers are the first words of the kernel's arguments."""
+    """Prints memory accesses; buffers are the first words of the kernel's arguments.
 
-    def __init__(self, w: Writer, buffers: Sequence[Buffer]) -> None:
-        self.w = w
+    `masks` tells whether the processor has registers for masks.
+    """
+
+    def __init__(self, w: Writer, buffers: Sequence[Buffer], masks: bool) -> None:
+        self.w, self.masks = w, masks
+        self.zero = ""
         self.pointers = {each: f"%buffer{number}" for number, each in enumerate(buffers)}
 
     def loads(self) -> list[str]:
@@ -59,10 +63,25 @@ class Access:
             return self.grown(name, buffer.dtype, lanes)
         name = self.w.call(
             f"llvm.masked.load.{suffix(MEMORY[buffer.dtype], lanes)}.p0", type,
-            f"ptr {pointer}", f"i32 {size}", f"{wide('i1', lanes)} {mask}",
+            f"ptr {pointer}", f"i32 {size}", f"{wide('i1', lanes)} {self._hidden(mask, lanes)}",
             f"{type} zeroinitializer",
         )  # fmt: skip
         return self.grown(name, buffer.dtype, lanes)
+
+    def _hidden(self, mask: str, lanes: int) -> str:
+        """Give a mask of which LLVM knows nothing, where the processor has no registers for them.
+
+        LLVM 22 cuts a wide load under a mask in two for AVX2; where it knows that the mask leaves
+        out one half, that half becomes a load without a mask: wrong, and outside of the buffer.
+        """
+        if self.masks:
+            return mask
+        if not self.zero:
+            self.zero = "%zero"
+            self.w.entry.append('  %zero_word = call i64 asm "", "=r,0"(i64 0)')
+            self.w.entry.append("  %zero = trunc i64 %zero_word to i1")
+        zero = self.w.splat(Reg(self.zero, "bool"), lanes)
+        return self.w.new(f"xor {wide('i1', lanes)} {mask}, {zero.text}")
 
     def all_or_none(
         self, buffer: Buffer, offset: str, lanes: int, guard: Reg, mask: str | None, fill: Reg

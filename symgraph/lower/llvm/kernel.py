@@ -46,14 +46,14 @@ class Kernel:
     tasks: Size
 
 
-def print_kernel(nest: Nest, schedule: Schedule, name: str) -> Kernel:
-    """Print a flattened nest."""
-    return _Printer(nest, schedule, name).kernel()
+def print_kernel(nest: Nest, schedule: Schedule, name: str, masks: bool = True) -> Kernel:
+    """Print a flattened nest; `masks` tells whether the processor has registers for masks."""
+    return _Printer(nest, schedule, name, masks).kernel()
 
 
 class _Printer(Values):
-    def __init__(self, nest: Nest, schedule: Schedule, name: str) -> None:
-        super().__init__(nest, name)
+    def __init__(self, nest: Nest, schedule: Schedule, name: str, masks: bool) -> None:
+        super().__init__(nest, name, masks)
         self.schedule = schedule
         self.accumulators: dict[Scalar, list[tuple[str, Reg]]] = {}
         self.slots: dict[Staged, str] = {}

@@ -36,7 +36,7 @@ class Frame:
 class Values:
     """Prints what is asked for, where it is asked for, once a frame."""
 
-    def __init__(self, nest: Nest, name: str) -> None:
+    def __init__(self, nest: Nest, name: str, masks: bool) -> None:
         self.nest = nest
         self.w = Writer(name, "ptr %arguments, i64 %low, i64 %high")
         self.order = nest.order()
@@ -45,7 +45,7 @@ class Values:
         self.sizes: dict[Size, str] = {}
         self.head: list[str] = []
         self.forms: dict[Scalar, Linear] = {}
-        self.access = Access(self.w, self.buffers)
+        self.access = Access(self.w, self.buffers, masks)
 
     # -- values ------------------------------------------------------------------------------------
 

@@ -1,0 +1,249 @@
+"""Operations as primitives of oneDNN, with the reorders that they need.
+
+Each operation has one function that takes its arrays and gives the primitives in order. One that
+wants another layout is preceded or followed by a reorder through scratch memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from symgraph.backends.cpu.interface import Array, Arrays, Fixed, Prepared, Use
+from symgraph.backends.cpu.onednn import library, primitives
+from symgraph.backends.cpu.onednn.calls import Primitive
+from symgraph.backends.cpu.onednn.descriptors import Descriptor, channels_last
+from symgraph.backends.cpu.onednn.library import UnimplementedError
+from symgraph.backends.cpu.onednn.primitives import Window
+from symgraph.dims import Dim, Size, less_equal
+from symgraph.errors import BackendError
+from symgraph.graph.node import Value
+from symgraph.graph.op import Op
+from symgraph.lower.program import number
+
+DTYPES = ("float32", "bfloat16")
+SMALL_BATCH = 64
+
+
+def offers(dtypes: Sequence[str]) -> bool:
+    """Tell whether oneDNN is there and has these dtypes."""
+    return all(one in DTYPES for one in dtypes) and not library.status().problem
+
+
+def takes(value: Value, env: Mapping[Dim, int]) -> bool:
+    """Tell whether oneDNN has more than plain loops, at sizes to try and in plain layouts."""
+    types = [one.tensor for one in (*value.inputs, value)]
+    dims = [tuple(number(size, env) for size in one.shape) for one in types]
+    if any(0 in each for each in dims):
+        return True
+    arrays = [_plain(each, one.dtype) for each, one in zip(dims, types)]
+    unknown = (False,) * len(value.inputs)
+    try:
+        found = prepare(value.op.at(env), tuple(arrays[:-1]), arrays[-1], unknown, 0)
+    except BackendError:
+        return False
+    return not found.is_reference
+
+
+def _plain(dims: tuple[int, ...], dtype: str) -> Array:
+    strides, step = [1] * len(dims), 1
+    for d in reversed(range(len(dims))):
+        strides[d] = step
+        step *= dims[d]
+    return Array(dims, dtype, tuple(strides))
+
+
+def reads(op: str, shape: Sequence[Size], strides: Sequence[Size]) -> bool:
+    """Tell whether oneDNN reads an operand that lies so: none backwards, factors along an axis.
+
+    It multiplies other factors by plain loops, many times slower than a copy takes.
+    """
+    if any(less_equal(0, step) is not True for step in strides):
+        return False
+    known = [step for step in strides[-2:] if isinstance(step, int)]
+    return op != "matmul" or (1 in known and 0 not in known)
+
+
+@lru_cache(512)
+def prepare(op: Op, arrays: Arrays, result: Array, fixed: Fixed, threads: int) -> Prepared:
+    """Give the primitives of an operation; they run with so many threads as are set now."""
+    return TABLE[op.name](op, arrays, result, fixed)
+
+
+def _described(one: Array) -> Descriptor:
+    return Descriptor(one.dims, one.dtype, one.strides)
+
+
+def _innermost(one: Array) -> Descriptor:
+    """Describe a copy with the channels innermost."""
+    return Descriptor(one.dims, one.dtype, channels_last(one.dims))
+
+
+def _any(one: Array) -> Descriptor:
+    """Describe an array with the layout left open."""
+    return Descriptor(one.dims, one.dtype)
+
+
+# -- convolutions ----------------------------------------------------------------------------------
+
+
+def _window(op: Any) -> Window:
+    return Window(tuple(op.stride), tuple(op.padding), tuple(op.dilation))
+
+
+def _grouped(one: Array, groups: int) -> Array:
+    """Give filters with an axis for the groups."""
+    if groups == 1:
+        return one
+    filters, *rest = one.dims
+    step, *steps = one.strides
+    own = filters // groups
+    return Array((groups, own, *rest), one.dtype, (step * own, step, *steps))
+
+
+def _conv(op: Any, arrays: Arrays, result: Array, fixed: Fixed) -> Prepared:
+    x, w = arrays
+    w = _grouped(w, op.groups)
+    made = _fastest(
+        lambda src, dst: primitives.convolution(src, _any(w), None, dst, _window(op)), x, result
+    )
+    return _with_reorders(made, {"src": (0, x), "weights": (1, w)}, {"dst": (2, result)})
+
+
+def _conv_input(op: Any, arrays: Arrays, result: Array, fixed: Fixed) -> Prepared:
+    g, w = arrays
+    w = _grouped(w, op.groups)
+    made = _fastest(
+        lambda g, x: primitives.convolution_backward_data(x, _any(w), g, _window(op)), g, result
+    )
+    return _with_reorders(made, {"diff_dst": (0, g), "weights": (1, w)}, {"diff_src": (2, result)})
+
+
+def _conv_weight(op: Any, arrays: Arrays, result: Array, fixed: Fixed) -> Prepared:
+    x, g = arrays
+    filters = _grouped(result, op.groups)
+    made = _fastest(
+        lambda x, g: primitives.convolution_backward_weights(
+            x, _any(filters), None, g, _window(op)
+        ),
+        x,
+        g,
+    )
+    return _with_reorders(made, {"src": (0, x), "diff_dst": (1, g)}, {"diff_weights": (2, filters)})
+
+
+def _fastest(make: Callable[[Descriptor, Descriptor], Primitive], a: Array, b: Array) -> Primitive:
+    """Take the first layouts of two images for which the library has more than plain loops.
+
+    As they lie; with the channels innermost; as the library likes.
+    """
+    pairs = [(_described(one), _innermost(one), _any(one)) for one in (a, b)]
+    made = None
+    for first, second in zip(*pairs):
+        try:
+            made = make(first, second)
+        except UnimplementedError:
+            continue
+        if not made.is_reference:
+            return made
+    if made is None:
+        raise UnimplementedError("convolution: the library has none for these operands.")
+    return made
+
+
+# -- products --------------------------------------------------------------------------------------
+
+
+def _matmul(op: Any, arrays: Arrays, result: Array, fixed: Fixed) -> Prepared:
+    x, y = arrays
+    if _is_outer(x, y, result):
+        return _outer(x, y, result)
+    rank = max(len(x.dims), len(y.dims))
+    x, y, result = (_ranked(one, rank) for one in (x, y, result))
+    weights = _any(y) if fixed[1] else _described(y)
+    made = primitives.matmul(_described(x), weights, None, _described(result))
+    return _with_reorders(made, {"src": (0, x), "weights": (1, y)}, {"dst": (2, result)})
+
+
+def _is_outer(x: Array, y: Array, result: Array) -> bool:
+    """Tell whether a product is a gradient of weights from a small batch, in float32.
+
+    The library's `matmul` takes up to three times as long for these as its inner product's
+    gradient (9216 x 32 times 32 x 4096: 24.5 against 9.0 ms; of a batch of 128: 40 and 38).
+    """
+    if result.dtype != "float32" or len(x.dims) != 2 or len(y.dims) != 2:
+        return False
+    turned = x.strides == (1, x.dims[0])
+    plain = y.strides == (y.dims[1], 1) and result.strides == (result.dims[1], 1)
+    return turned and plain and x.dims[1] <= SMALL_BATCH
+
+
+def _outer(x: Array, y: Array, result: Array) -> Prepared:
+    rows = Array(x.dims[::-1], x.dtype, x.strides[::-1])
+    turned = Array(result.dims[::-1], result.dtype, result.strides[::-1])
+    made = primitives.inner_product_backward_weights(
+        _described(rows), _described(turned), None, _described(y)
+    )
+    return _with_reorders(
+        made, {"src": (0, rows), "diff_dst": (1, y)}, {"diff_weights": (2, turned)}
+    )
+
+
+def _ranked(one: Array, rank: int) -> Array:
+    """Give an array with leading axes of size one."""
+    missing = rank - len(one.dims)
+    step = max((d * s for d, s in zip(one.dims, one.strides)), default=1)
+    return Array((1,) * missing + one.dims, one.dtype, (step,) * missing + one.strides)
+
+
+TABLE: dict[str, Callable[[Any, Arrays, Array, Fixed], Prepared]] = {
+    "conv": _conv,
+    "conv_input": _conv_input,
+    "conv_weight": _conv_weight,
+    "matmul": _matmul,
+}
+
+
+# -- layouts ---------------------------------------------------------------------------------------
+
+
+def _with_reorders(
+    made: Primitive,
+    given: Mapping[str, tuple[int, Array]],
+    results: Mapping[str, tuple[int, Array]],
+) -> Prepared:
+    """Put reorders around a primitive where it wants other layouts than there are."""
+    found = Prepared()
+    first = len(given) + len(results)
+    roles: dict[str, int] = {}
+    after: list[Use] = []
+
+    def scratch(size: int) -> int:
+        found.scratch.append(size)
+        return first + len(found.scratch) - 1
+
+    for role, (which, own) in given.items():
+        wanted, lies = made.arguments[role], _described(own)
+        roles[role] = which
+        if wanted != lies:
+            roles[role] = scratch(wanted.size)
+            moved = primitives.reorder(lies, wanted)
+            found.uses.append(_use(moved, {"src": which, "dst": roles[role]}, scratch))
+    for role, (which, own) in results.items():
+        wanted, lies = made.arguments[role], _described(own)
+        roles[role] = which
+        if wanted != lies:
+            roles[role] = scratch(wanted.size)
+            moved = primitives.reorder(wanted, lies)
+            after.append(_use(moved, {"src": roles[role], "dst": which}, scratch))
+    found.uses.append(_use(made, roles, scratch))
+    found.uses.extend(after)
+    return found
+
+
+def _use(made: Primitive, roles: dict[str, int], scratch: Callable[[int], int]) -> Use:
+    needed = made.scratchpad
+    if needed is not None:
+        roles = {**roles, "scratchpad": scratch(needed.size)}
+    return Use(made, roles)

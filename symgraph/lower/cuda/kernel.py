@@ -1,0 +1,452 @@
+"""Prints a scheduled nest as one CUDA kernel: `name(buffers..., sizes..., tasks)`.
+
+What a schedule gives to lanes of vectors on a CPU goes to the threads of a block here: a block
+takes tasks one after another, its threads walk the vector axis together, and a reduction with lanes
+is one of the block. What happens outside such loops happens in all threads alike, and one of them
+stores. Where nothing has lanes, every thread takes tasks of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from symgraph.dims import Dim, Size, ceil_div
+from symgraph.errors import LoweringError
+from symgraph.graph.dtypes import is_float
+from symgraph.graph.index import Axis
+from symgraph.graph.scalar import Scalar, operands_of
+from symgraph.lower.cuda.operations import written
+from symgraph.lower.cuda.types import MEMORY, REGISTER, Reg, literal
+from symgraph.lower.linear import Linear, linear
+from symgraph.lower.loops import (
+    Accumulate,
+    Fetch,
+    For,
+    Keep,
+    Let,
+    Put,
+    Reduce,
+    Statement,
+    Tasks,
+    loops,
+)
+from symgraph.lower.monoids import combine, neutral
+from symgraph.lower.nest import Buffer, Nest, free_axes
+from symgraph.lower.program import number
+from symgraph.lower.schedule import Schedule
+from symgraph.lower.stage import Staged
+
+WARP, MOST_THREADS = 32, 256
+LAZY = ("add", "sub", "neg", "mul", "axis", "const", "size")
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A printed kernel: its text, what its arguments are, and how it is launched.
+
+    `threads` is the size of a block. With `alone` each thread takes tasks of its own, else a block.
+    """
+
+    name: str
+    text: str
+    buffers: tuple[Buffer, ...]
+    sizes: tuple[Size, ...]
+    tasks: Size
+    threads: int
+    alone: bool
+
+    def blocks(self, tasks: int, most: int) -> int:
+        """Give the number of blocks for so many tasks."""
+        wanted = -(-tasks // self.threads) if self.alone else tasks
+        return max(1, min(wanted, most))
+
+
+@dataclass
+class Frame:
+    """What is known at a place in the text; `vector` is the axis that threads walk together."""
+
+    values: dict[Scalar, Reg] = field(default_factory=dict)
+    parts: dict[Scalar, tuple[Reg, ...]] = field(default_factory=dict)
+    places: dict[Axis, str] = field(default_factory=dict)
+    vector: Axis | None = None
+
+    def inner(self) -> Frame:
+        """Give a copy for a nested block."""
+        return Frame(dict(self.values), dict(self.parts), dict(self.places), self.vector)
+
+
+def print_kernel(nest: Nest, schedule: Schedule, name: str, nominal: Mapping[Dim, int]) -> Kernel:
+    """Print a flattened nest."""
+    return _Printer(nest, schedule, name, nominal).kernel()
+
+
+class _Printer:
+    def __init__(
+        self, nest: Nest, schedule: Schedule, name: str, nominal: Mapping[Dim, int]
+    ) -> None:
+        self.nest, self.schedule, self.name, self.nominal = nest, schedule, name, nominal
+        self.free = free_axes(nest.order())
+        self.buffers = tuple(dict.fromkeys([*nest.reads(), *nest.writes()]))
+        self.names = {each: f"b{number}" for number, each in enumerate(self.buffers)}
+        self.sizes: dict[Size, str] = {}
+        self.forms: dict[Scalar, Linear] = {}
+        self.accumulators: dict[Scalar, list[Reg]] = {}
+        self.kept: dict[Staged, str] = {}
+        self.shared: list[str] = []
+        self.lines: list[str] = []
+        self.depth = 1
+        self._serial = 0
+        self.alone = False
+        self.threads = MOST_THREADS
+
+    def kernel(self) -> Kernel:
+        """Print everything."""
+        body = loops(self.nest, self.schedule)
+        walked = list(_walked(body))
+        self.alone = not walked and bool(self.schedule.tasks)
+        if walked:
+            widest = max(number(size, self.nominal) for size in map(self._extent, walked))
+            while self.threads > WARP and self.threads // 2 >= widest:
+                self.threads //= 2
+        if self.schedule.tasks:
+            self.statements(body, Frame())
+        else:  # one block has everything to do
+            with self.block("if (blockIdx.x == 0)"):
+                self.statements(body, Frame())
+        writes = set(self.nest.writes())
+        arguments = [
+            f"{'' if one in writes else 'const '}{MEMORY[one.dtype]}* {name}"
+            for one, name in self.names.items()
+        ]
+        arguments += [f"long long {name}" for name in self.sizes.values()]
+        head = f'extern "C" __global__ void __launch_bounds__({self.threads}) {self.name}('
+        lines = [
+            f"{head}", f"    {', '.join([*arguments, 'long long tasks'])}) {{",
+            *(f"  {line}" for line in self.shared), *self.lines, "}",
+        ]  # fmt: skip
+        return Kernel(
+            self.name, "\n".join(lines) + "\n", self.buffers, tuple(self.sizes),
+            self.schedule.task_count(), self.threads, self.alone,
+        )  # fmt: skip
+
+    def _extent(self, loop: For) -> Size:
+        if self.schedule.block and loop.axis is self.schedule.vector:
+            return self.schedule.block
+        return loop.axis.extent
+
+    # -- text --------------------------------------------------------------------------------------
+
+    def line(self, text: str) -> None:
+        """Write a line."""
+        self.lines.append("  " * self.depth + text)
+
+    def fresh(self, hint: str = "v") -> str:
+        """Give a new name."""
+        self._serial += 1
+        return f"{hint}{self._serial}"
+
+    def new(self, text: str, dtype: str) -> Reg:
+        """Name an expression."""
+        name = self.fresh()
+        self.line(f"const {REGISTER[dtype]} {name} = {text};")
+        return Reg(name, dtype)
+
+    @contextmanager
+    def block(self, head: str) -> Iterator[None]:
+        """Write a block in braces."""
+        self.line(f"{head} {{")
+        self.depth += 1
+        yield
+        self.depth -= 1
+        self.line("}")
+
+    # -- statements --------------------------------------------------------------------------------
+
+    def statements(self, body: Iterable[Statement], frame: Frame) -> None:
+        """Print statements in order."""
+        for one in body:
+            if isinstance(one, Let):
+                if not (one.value.dtype == "int64" and one.value.op in LAZY):
+                    self.value(one.value, frame)
+            elif isinstance(one, Put):
+                self.put(one, frame)
+            elif isinstance(one, Keep):
+                place = frame.places[one.staged.over]
+                self.line(f"{self._room(one.staged)}[{place}] = "
+                          f"{self.value(one.staged.made, frame)};")  # fmt: skip
+            elif isinstance(one, Fetch):
+                place = frame.places[one.staged.along]
+                text = f"{self._room(one.staged)}[{place}]"
+                frame.values[one.staged.used] = self.new(text, one.staged.used.dtype)
+            elif isinstance(one, Tasks):
+                self.tasks(one, frame)
+            elif isinstance(one, For):
+                self.walk(one, frame, "0", self.stop(one, frame))
+            elif isinstance(one, Reduce):
+                self.reduce(one, frame)
+            else:
+                self.accumulate(one, frame)
+
+    def _room(self, staged: Staged) -> str:
+        if staged not in self.kept:
+            self.kept[staged] = name = self.fresh("kept")
+            kind = REGISTER[staged.made.dtype]
+            self.shared.append(f"__shared__ {kind} {name}[{staged.over.extent}];")
+        return self.kept[staged]
+
+    def tasks(self, tasks: Tasks, frame: Frame) -> None:
+        """Walk tasks: each is taken apart into the positions of its axes."""
+        task = self.fresh("task")
+        start, step = "blockIdx.x", "gridDim.x"
+        if self.alone:
+            start = "(long long)blockIdx.x * blockDim.x + threadIdx.x"
+            step = "(long long)gridDim.x * blockDim.x"
+        with self.block(f"for (long long {task} = {start}; {task} < tasks; {task} += {step})"):
+            inner, rest, block = frame.inner(), task, self.schedule.block
+            for axis in reversed(tasks.axes):
+                count = axis.extent
+                if block and axis is self.schedule.vector:
+                    count = ceil_div(axis.extent, block)
+                if axis is tasks.axes[0]:
+                    inner.places[axis] = rest
+                else:
+                    inner.places[axis] = self.new(f"{rest} % {self.size(count)}", "int64").text
+                    rest = self.new(f"{rest} / {self.size(count)}", "int64").text
+            self.blocked(tasks.body, inner) if block else self.statements(tasks.body, inner)
+            if self.kept:  # before the next task writes there
+                self.line("__syncthreads();")
+
+    def blocked(self, body: Iterable[Statement], frame: Frame) -> None:
+        """Walk the part of the vector axis that a task has."""
+        vector, block = self.schedule.vector, self.schedule.block
+        assert vector is not None  # a block is of the vector axis
+        start = self.new(f"{frame.places.pop(vector)} * {block}", "int64").text
+        for one in body:
+            if isinstance(one, For) and one.axis is vector:
+                stop = f"least({start} + {block}LL, (long long){self.size(vector.extent)})"
+                self.walk(one, frame, start, stop)
+            else:
+                self.statements([one], frame)
+
+    def stop(self, loop: For, frame: Frame) -> str:
+        """Give where a loop ends."""
+        extent = self.size(loop.axis.extent)
+        if loop.stop is None:
+            return extent
+        return f"least({self.value(loop.stop, frame)}, (long long){extent})"
+
+    def walk(self, loop: For, frame: Frame, start: str, stop: str) -> None:
+        """Print a loop; one with lanes is walked by the threads of the block together."""
+        place, together = self.fresh("i"), loop.lanes > 1 and frame.vector is None
+        inner = frame.inner()
+        inner.places[loop.axis] = place
+        step = "1"
+        if together:
+            inner.vector, step = loop.axis, "blockDim.x"
+            start = "threadIdx.x" if start == "0" else f"{start} + threadIdx.x"
+        with self.block(f"for (long long {place} = {start}; {place} < {stop}; {place} += {step})"):
+            self.statements(loop.body, inner)
+
+    def put(self, put: Put, frame: Frame) -> None:
+        """Print a store: of every thread inside its loop, else of one."""
+        store = put.store
+        value = self.value(store.value, frame)
+        place = self.offset(self.form(store.index[0]), frame)
+        text = f"{self.names[store.buffer]}[{place}] = {_memory(value)};"
+        if self.alone or frame.vector is not None:
+            self.line(text)
+            return
+        if store.buffer in self.nest.reads():  # in place: all threads have read it by then
+            self.line("__syncthreads();")
+        self.line(f"if (threadIdx.x == 0) {text}")
+
+    # -- reductions --------------------------------------------------------------------------------
+
+    def reduce(self, statement: Reduce, frame: Frame) -> None:
+        """Start accumulators, run the loops, and give the results."""
+        together = frame.vector is None and any(True for _ in _walked([statement.loop]))
+        for node in statement.reduces:
+            self.accumulators[node] = []
+            for start in neutral(node.attr.monoid, tuple(one.dtype for one in node.args)):
+                name = self.fresh("sum")
+                first = literal(start.attr, start.dtype)
+                self.line(f"{REGISTER[start.dtype]} {name} = {first};")
+                self.accumulators[node].append(Reg(name, start.dtype))
+        self.statements([statement.loop], frame)
+        for node in statement.reduces:
+            found = self.accumulators[node]
+            if together:
+                self.across(node, found)
+            frame.parts[node] = tuple(found)
+            frame.values[node] = found[0]
+
+    def across(self, node: Scalar, parts: Sequence[Reg]) -> None:
+        """Combine the accumulators of a block in a fixed tree; every thread gets the result."""
+        rooms = []
+        for part in parts:
+            rooms.append(self.fresh("room"))
+            self.shared.append(f"__shared__ {REGISTER[part.dtype]} {rooms[-1]}[{self.threads}];")
+            self.line(f"{rooms[-1]}[threadIdx.x] = {part};")
+        half = self.fresh("half")
+        self.line("__syncthreads();")
+        with self.block(f"for (int {half} = {self.threads // 2}; {half} > 0; {half} /= 2)"):
+            with self.block(f"if (threadIdx.x < {half})"):
+                other = [
+                    self.new(f"{room}[threadIdx.x + {half}]", part.dtype)
+                    for room, part in zip(rooms, parts)
+                ]
+                for room, part, made in zip(rooms, parts, self.combined(node, parts, other)):
+                    self.line(f"{part} = {made};")
+                    self.line(f"{room}[threadIdx.x] = {part};")
+            self.line("__syncthreads();")
+        for room, part in zip(rooms, parts):
+            self.line(f"{part} = {room}[0];")
+        self.line("__syncthreads();")  # before anybody writes there again
+
+    def combined(self, node: Scalar, first: Sequence[Reg], second: Sequence[Reg]) -> list[Reg]:
+        """Print how two partial results combine."""
+        names = operands_of([reg.dtype for reg in (*first, *second)])
+        frame = Frame(dict(zip(names, (*first, *second))))
+        count = len(first)
+        made = combine(node.attr.monoid, tuple(names[:count]), tuple(names[count:]))
+        return [self.value(one, frame) for one in made]
+
+    def accumulate(self, statement: Accumulate, frame: Frame) -> None:
+        """Print one step of reductions."""
+        for node in statement.reduces:
+            slots = self.accumulators[node]
+            for slot, after in zip(slots, self.step(node, slots, frame)):
+                self.line(f"{slot} = {after};")
+
+    def step(self, node: Scalar, old: Sequence[Reg], frame: Frame) -> list[Reg]:
+        """Give the accumulators with one more element; a product is added with one rounding."""
+        (first, *_) = node.args
+        fused = node.attr.monoid.name == "sum" and first.op == "mul"
+        if fused and is_float(first.dtype) and first.dtype in ("float32", "float64"):
+            factors = [self.value(one, frame) for one in first.args]
+            return [self.new(written("fma", [*factors, old[0]], first.dtype), first.dtype)]
+        return self.combined(node, old, [self.value(one, frame) for one in node.args])
+
+    # -- values ------------------------------------------------------------------------------------
+
+    def value(self, wanted: Scalar, frame: Frame) -> Reg:
+        """Give the register of a value, printing what is not there yet."""
+        found = frame.values.get(wanted)
+        if found is not None:
+            return found
+        for node in _until(wanted, frame.values):
+            frame.values[node] = self.one(node, frame)
+        return frame.values[wanted]
+
+    def one(self, node: Scalar, frame: Frame) -> Reg:
+        """Print one scalar whose arguments are there."""
+        if node.op == "const":
+            return literal(node.attr, node.dtype)
+        if node.op == "size":
+            return Reg(self.size(node.attr), "int64")
+        if node.op == "axis":
+            return Reg(frame.places[node.attr], "int64")
+        if node.op == "load":
+            return self.load(node, frame)
+        if node.op == "take":
+            part: Reg = frame.parts[node.args[0]][node.attr]
+            return part
+        if node.op in ("reduce", "operand"):
+            raise LoweringError(f"cuda: `{node.op}` is used before its loop in {self.nest.name}.")
+        args = [frame.values[argument] for argument in node.args]
+        if node.op == "philox":
+            words = self.fresh("words")
+            self.line(f"const Words {words} = philox({', '.join(map(str, args))});")
+            parts = tuple(Reg(f"{words}.word[{k}]", "uint32") for k in range(4))
+            frame.parts[node] = parts
+            return parts[0]
+        return self.new(written(node.op, args, node.dtype), node.dtype)
+
+    def load(self, node: Scalar, frame: Frame) -> Reg:
+        """Print a load; where its guard is false memory is not touched."""
+        source, guarded = node.attr.buffer, node.attr.guarded
+        form = self.form(node.args[0])
+        if not guarded:
+            place = self.offset(form, frame)
+            return self.new(_register(f"{self.names[source]}[{place}]", source), source.dtype)
+        guard = self.value(node.args[-1], frame)
+        place = self.offset(form, frame)
+        loaded = _register(f"{self.names[source]}[{place}]", source)
+        fill = literal(node.attr.fill, source.dtype)
+        return self.new(f"{guard} ? {loaded} : {fill}", source.dtype)
+
+    # -- addresses ---------------------------------------------------------------------------------
+
+    def form(self, offset: Scalar) -> Linear:
+        """Give the affine form of an offset."""
+        if offset not in self.forms:
+            self.forms[offset] = linear(offset)
+        return self.forms[offset]
+
+    def offset(self, form: Linear, frame: Frame) -> str:
+        """Print an offset."""
+        terms = []
+        for atom, factor in form.terms.items():
+            if atom.op == "axis":
+                place = frame.places[atom.attr]
+            else:
+                place = self.value(atom, frame).text
+            one = not isinstance(factor, Dim) and factor == 1
+            terms.append(place if one else f"{place} * {self.size(factor)}")
+        if not terms or isinstance(form.constant, Dim) or form.constant != 0:
+            terms.append(self.size(form.constant))
+        return " + ".join(terms)
+
+    def size(self, size: Size) -> str:
+        """Give a size: a literal, or an argument of the kernel."""
+        if not isinstance(size, Dim):
+            return literal(int(size), "int64").text
+        return self.sizes.setdefault(size, f"s{len(self.sizes)}")
+
+
+def _register(text: str, source: Buffer) -> str:
+    """Give the register of what stands in memory."""
+    if source.dtype in ("float16", "bfloat16"):
+        return f"{source.dtype}_of({text})"
+    return f"{text} != 0" if source.dtype == "bool" else text
+
+
+def _memory(value: Reg) -> str:
+    """Give what stands in memory for a register."""
+    if value.dtype in ("float16", "bfloat16"):
+        return f"{value.dtype}_bits({value})"
+    return f"{value} ? 1 : 0" if value.dtype == "bool" else value.text
+
+
+def _walked(body: Iterable[Statement]) -> Iterator[For]:
+    """Give the loops that threads walk together."""
+    for one in body:
+        if isinstance(one, For):
+            if one.lanes > 1:
+                yield one
+            yield from _walked(one.body)
+        elif isinstance(one, Tasks):
+            yield from _walked(one.body)
+        elif isinstance(one, Reduce):
+            yield from _walked([one.loop])
+
+
+def _until(wanted: Scalar, known: Mapping[Scalar, Reg]) -> list[Scalar]:
+    """List what a value needs beyond what is known, arguments first; addresses are not values."""
+    order: list[Scalar] = []
+    seen: set[Scalar] = set()
+    stack = [(wanted, False)]
+    while stack:
+        node, entered = stack.pop()
+        if entered:
+            order.append(node)
+        elif node not in seen and node not in known:
+            seen.add(node)
+            stack.append((node, True))
+            if node.op != "load":
+                stack.extend((argument, False) for argument in reversed(node.args))
+            elif node.attr.guarded:
+                stack.append((node.args[-1], False))
+    return order

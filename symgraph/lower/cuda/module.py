@@ -1,0 +1,28 @@
+"""Kernels together as one source: options of the compiler, what they call, then each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+from symgraph.graph.philox import MULTIPLIERS, ROUNDS, WEYL
+from symgraph.lower.cuda.kernel import Kernel
+
+# Products are added with one rounding where a kernel says so and nowhere else.
+OPTIONS = ("-std=c++17", "--fmad=false", "--ftz=false", "--prec-div=true", "--prec-sqrt=true")
+
+
+@cache
+def prelude() -> str:
+    """Give what kernels call."""
+    numbers = [("ROUNDS", f"{ROUNDS}")]
+    for kind, pair in (("FACTOR", MULTIPLIERS), ("STEP", WEYL)):
+        numbers += [(f"{kind}_{k}", f"{value:#x}u") for k, value in enumerate(pair)]
+    defined = "".join(f"#define PHILOX_{name} {value}\n" for name, value in numbers)
+    return defined + Path(__file__).with_name("prelude.cuh").read_text(encoding="utf-8")
+
+
+def module(kernels: Iterable[Kernel]) -> str:
+    """Give the source of kernels, each under its own name."""
+    return "\n".join([prelude(), *(kernel.text for kernel in kernels)])

@@ -1,0 +1,129 @@
+"""Runs plans of CUDA kernels on this CPU: the same source, compiled by g++ with a small header."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from symgraph.dims import Dim
+from symgraph.graph.dtypes import numpy_dtype
+from symgraph.graph.graph import Graph
+from symgraph.graph.node import Value
+from symgraph.lower.cuda.kernel import Kernel, print_kernel
+from symgraph.lower.cuda.module import module
+from symgraph.lower.cuda.types import MEMORY
+from symgraph.lower.nest import Buffer, Nest
+from symgraph.lower.plan import CheckStep, KernelStep, Plan, Target, make_plan
+from symgraph.lower.program import number
+from symgraph.lower.schedule import Schedule
+
+SHIM = Path(__file__).with_name("cuda_shim.h")
+COMPILER = shutil.which("g++")
+FLAGS = ("-std=c++17", "-O1", "-march=native", "-ffp-contract=off", "-w", "-shared", "-fPIC")
+MOST_BLOCKS = 7  # few, so that a block has several tasks
+Env = Mapping[Dim, int]
+
+
+def planned(graph: Graph, env: Env) -> Plan:
+    """Plan a graph without a library: everything is kernels."""
+
+    def printed(nest: Nest, schedule: Schedule, name: str) -> Kernel:
+        return print_kernel(nest, schedule, name, env)
+
+    return make_plan(graph, env, Target(printer=printed))
+
+
+def renamed(kernel: Kernel, name: str) -> Kernel:
+    """Give a kernel another name."""
+    text = kernel.text.replace(f" {kernel.name}(", f" {name}(", 1)
+    return Kernel(
+        name, text, kernel.buffers, kernel.sizes, kernel.tasks, kernel.threads, kernel.alone
+    )
+
+
+class Host:
+    """Kernels compiled for the CPU."""
+
+    def __init__(self, kernels: Sequence[Kernel], folder: Path, *flags: str) -> None:
+        assert COMPILER is not None
+        named = [renamed(kernel, f"k{place}") for place, kernel in enumerate(kernels)]
+        self.source = module(named)
+        text = "\n".join([SHIM.read_text(), self.source, *map(self._launcher, named)])
+        name = hashlib.sha256(text.encode()).hexdigest()[:16]
+        source, target = folder / f"{name}.cpp", folder / f"{name}.so"
+        source.write_text(text)
+        command = [COMPILER, *FLAGS, *flags, "-o", str(target), str(source)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[:4000]
+        self.library = ctypes.CDLL(str(target))
+
+    def _launcher(self, kernel: Kernel) -> str:
+        arguments = [f"({MEMORY[one.dtype]}*)buffers[{k}]" for k, one in enumerate(kernel.buffers)]
+        arguments += [f"sizes[{k}]" for k in range(len(kernel.sizes))]
+        barriers = "true" if "__syncthreads" in kernel.text else "false"
+        return (
+            f'extern "C" void run_{kernel.name}(void** buffers, long long* sizes,\n'
+            f"    long long tasks, unsigned blocks, unsigned seed) {{\n"
+            f"  shim::launch(blocks, {kernel.threads}, {barriers}, seed, [&] {{\n"
+            f"    {kernel.name}({', '.join([*arguments, 'tasks'])});\n  }});\n}}\n"
+        )
+
+    def launch(
+        self, place: int, kernel: Kernel, arrays: Sequence[Any], sizes: Sequence[int], tasks: int,
+        seed: int,
+    ) -> None:  # fmt: skip
+        """Run one kernel on arrays."""
+        pointers = (ctypes.c_void_p * len(arrays))(*(one.ctypes.data for one in arrays))
+        numbers = (ctypes.c_longlong * max(1, len(sizes)))(*sizes)
+        run = getattr(self.library, f"run_k{place}")
+        blocks = kernel.blocks(tasks, MOST_BLOCKS)
+        run(pointers, numbers, ctypes.c_longlong(tasks), blocks, seed)
+
+
+def run(
+    plan: Plan, host: Host, feeds: Mapping[Value, Any], env: Env, seed: int = 0, first: int = 0
+) -> list[Any]:
+    """Compute the outputs of a plan; its kernels are those of `host` from `first` on."""
+    memory: dict[Buffer, Any] = dict(plan.program.constants)
+    for value, one in plan.program.inputs.items():
+        memory[one] = np.ascontiguousarray(feeds[value])
+    for shared, one in plan.program.shared.items():
+        memory[one] = np.array(shared.storage.array)
+    for shared, one in plan.in_place.items():
+        memory[one] = memory[plan.program.shared[shared]]
+    size = partial(number, env=env)
+
+    def array(one: Buffer) -> Any:
+        if one not in memory:
+            count = 1 + sum((size(n) - 1) * size(s) for n, s in zip(one.shape, one.strides))
+            empty = any(size(n) == 0 for n in one.shape)
+            made = np.empty(0 if empty else count, numpy_dtype(one.dtype))
+            made.view(np.uint8)[...] = 0xCD
+            memory[one] = made
+        return memory[one]
+
+    for step in plan.steps:
+        if isinstance(step, CheckStep):
+            assert array(step.condition).all(), "a check of the step failed"
+            continue
+        assert isinstance(step, KernelStep)
+        kernel = plan.kernels[step.kernel]
+        arrays = [array(one) for one in step.buffers]
+        sizes = [size(one) for one in step.sizes]
+        host.launch(first + step.kernel, kernel, arrays, sizes, size(step.tasks), seed)
+    return [shaped(array(one), one, env) for one in plan.program.outputs]
+
+
+def shaped(flat: Any, one: Buffer, env: Env) -> Any:
+    """Give an array of a buffer's shape."""
+    shape = [number(n, env) for n in one.shape]
+    strides = [number(s, env) * flat.itemsize for s in one.strides]
+    return np.array(np.lib.stride_tricks.as_strided(flat, shape, strides))

@@ -1,0 +1,77 @@
+"""Every sample of the registry as CUDA kernels, compiled for this CPU, against the reference.
+
+Blocks run in random order, and so do the threads between two barriers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from symgraph.graph.graph import Graph
+from symgraph.graph.interpret import interpret
+from tests.backends.test_native_registry import (
+    DIFFERENTIABLE,
+    Sheet,
+    cases_of,
+    differences,
+    groups,
+    pulled_back,
+    together,
+)
+from tests.lower.cuda_host import COMPILER, Host, planned, run
+from tests.ops.registry_cases import FLOATS, NAMES, build
+
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="g++ is not installed")
+
+
+def require(sheets: Sequence[Sheet], folder: Path) -> None:
+    """Run samples together, and say what differs."""
+    problems = []
+    for whole, _ in together(sheets):
+        plan = planned(Graph(whole.inputs, whole.outputs), whole.env)
+        found = run(plan, Host(plan.kernels, folder), whole.feeds, whole.env, seed=len(sheets))
+        expected = interpret(whole.outputs, whole.feeds, whole.env)
+        problems += differences(found, expected, whole.labels)
+    assert not problems, "\n".join(problems)
+
+
+def check_values(names: Sequence[str], dtype: str, folder: Path) -> None:
+    sheets = []
+    for case, kind in cases_of(names, dtype):
+        built, sheet = build(case, kind), Sheet()
+        sheet.add(built, built.outputs, built.feeds)
+        sheets.append(sheet)
+    require(sheets, folder)
+
+
+def check_gradients(names: Sequence[str], dtype: str, folder: Path) -> None:
+    cases = [pair for pair in cases_of(names, dtype) if pair[0].checked]
+    sheets = [pulled_back(case, kind) for case, kind in cases]
+    require([sheet for sheet in sheets if sheet is not None], folder)
+
+
+@pytest.mark.parametrize("names", groups(list(NAMES)))
+def test_every_sample_is_what_the_reference_gives(names: Sequence[str], tmp_path: Path) -> None:
+    check_values(names, "float32", tmp_path)
+
+
+@pytest.mark.parametrize("names", groups(DIFFERENTIABLE))
+def test_derivatives_are_what_the_reference_gives(names: Sequence[str], tmp_path: Path) -> None:
+    check_gradients(names, "float32", tmp_path)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("dtype", [each for each in FLOATS if each != "float32"])
+@pytest.mark.parametrize("names", groups(list(NAMES)))
+def test_every_sample_in_other_dtypes(names: Sequence[str], dtype: str, tmp_path: Path) -> None:
+    check_values(names, dtype, tmp_path)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("dtype", [each for each in FLOATS if each != "float32"])
+@pytest.mark.parametrize("names", groups(DIFFERENTIABLE))
+def test_derivatives_in_other_dtypes(names: Sequence[str], dtype: str, tmp_path: Path) -> None:
+    check_gradients(names, dtype, tmp_path)
