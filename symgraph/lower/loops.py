@@ -6,7 +6,7 @@ ready at the same place and run over the same axes share a loop.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 
 from symgraph.graph.index import Axis
@@ -181,3 +181,22 @@ class _Builder:
             body.append(Accumulate(group))
         lanes = 1 if rest else fold.lanes
         return For(first, tuple(body), lanes, self.nest.limits.get(first))
+
+
+def unprinted(wanted: Scalar, known: Container[Scalar]) -> list[Scalar]:
+    """List what a value needs beyond what is known, arguments first; addresses are not values."""
+    order: list[Scalar] = []
+    seen: set[Scalar] = set()
+    stack = [(wanted, False)]
+    while stack:
+        node, entered = stack.pop()
+        if entered:
+            order.append(node)
+        elif node not in seen and node not in known:
+            seen.add(node)
+            stack.append((node, True))
+            if node.op != "load":
+                stack.extend((argument, False) for argument in reversed(node.args))
+            elif node.attr.guarded:
+                stack.append((node.args[-1], False))
+    return order

@@ -13,6 +13,7 @@ from symgraph.lower.llvm.access import Access
 from symgraph.lower.llvm.operations import philox, write
 from symgraph.lower.llvm.types import Reg, literal, wide
 from symgraph.lower.llvm.writer import Writer
+from symgraph.lower.loops import unprinted
 from symgraph.lower.nest import Nest, free_axes
 
 
@@ -54,7 +55,7 @@ class Values:
         found = frame.values.get(wanted)
         if found is not None:
             return found
-        for node in scalar_order_until(wanted, frame.values):
+        for node in unprinted(wanted, frame.values):
             frame.values[node] = self.one(node, frame)
         return frame.values[wanted]
 
@@ -149,25 +150,6 @@ class Values:
             self.head.append(f"  {found}_at = getelementptr i64, ptr %arguments, i64 {number}")
             self.head.append(f"  {found} = load i64, ptr {found}_at, !invariant.load !0")
         return found
-
-
-def scalar_order_until(wanted: Scalar, known: dict[Scalar, Reg]) -> list[Scalar]:
-    """List what a value needs beyond what is known, arguments first; addresses are not values."""
-    order: list[Scalar] = []
-    seen: set[Scalar] = set()
-    stack = [(wanted, False)]
-    while stack:
-        node, entered = stack.pop()
-        if entered:
-            order.append(node)
-        elif node not in seen and node not in known:
-            seen.add(node)
-            stack.append((node, True))
-            if node.op != "load":
-                stack.extend((argument, False) for argument in reversed(node.args))
-            elif node.attr.guarded:
-                stack.append((node.args[-1], False))
-    return order
 
 
 def iota(lanes: int) -> str:

@@ -1,0 +1,154 @@
+"""Values of a kernel: its lines, the names of scalars, loads, offsets and sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from symgraph.dims import Dim, Size
+from symgraph.errors import LoweringError
+from symgraph.graph.index import Axis
+from symgraph.graph.scalar import Scalar
+from symgraph.lower.cuda.operations import written
+from symgraph.lower.cuda.types import REGISTER, Reg, literal
+from symgraph.lower.linear import Linear, linear
+from symgraph.lower.loops import unprinted
+from symgraph.lower.nest import Buffer, Nest
+
+
+@dataclass
+class Frame:
+    """What is known at a place in the text; `vector` is the axis that threads walk together."""
+
+    values: dict[Scalar, Reg] = field(default_factory=dict)
+    parts: dict[Scalar, tuple[Reg, ...]] = field(default_factory=dict)
+    places: dict[Axis, str] = field(default_factory=dict)
+    vector: Axis | None = None
+
+    def inner(self) -> Frame:
+        """Give a copy for a nested block."""
+        return Frame(dict(self.values), dict(self.parts), dict(self.places), self.vector)
+
+
+class Values:
+    """Prints what is asked for, where it is asked for, once a frame."""
+
+    def __init__(self, nest: Nest) -> None:
+        self.nest = nest
+        self.buffers = tuple(dict.fromkeys([*nest.reads(), *nest.writes()]))
+        self.names = {each: f"b{number}" for number, each in enumerate(self.buffers)}
+        self.sizes: dict[Size, str] = {}
+        self.forms: dict[Scalar, Linear] = {}
+        self.lines: list[str] = []
+        self.depth = 1
+        self._serial = 0
+
+    # -- text --------------------------------------------------------------------------------------
+
+    def line(self, text: str) -> None:
+        """Write a line."""
+        self.lines.append("  " * self.depth + text)
+
+    def fresh(self, hint: str = "v") -> str:
+        """Give a new name."""
+        self._serial += 1
+        return f"{hint}{self._serial}"
+
+    def new(self, text: str, dtype: str) -> Reg:
+        """Name an expression."""
+        name = self.fresh()
+        self.line(f"const {REGISTER[dtype]} {name} = {text};")
+        return Reg(name, dtype)
+
+    @contextmanager
+    def block(self, head: str) -> Iterator[None]:
+        """Write a block in braces."""
+        self.line(f"{head} {{")
+        self.depth += 1
+        yield
+        self.depth -= 1
+        self.line("}")
+
+    # -- values ------------------------------------------------------------------------------------
+
+    def value(self, wanted: Scalar, frame: Frame) -> Reg:
+        """Give the register of a value, printing what is not there yet."""
+        found = frame.values.get(wanted)
+        if found is not None:
+            return found
+        for node in unprinted(wanted, frame.values):
+            frame.values[node] = self.one(node, frame)
+        return frame.values[wanted]
+
+    def one(self, node: Scalar, frame: Frame) -> Reg:
+        """Print one scalar whose arguments are there."""
+        if node.op == "const":
+            return literal(node.attr, node.dtype)
+        if node.op == "size":
+            return Reg(self.size(node.attr), "int64")
+        if node.op == "axis":
+            return Reg(frame.places[node.attr], "int64")
+        if node.op == "load":
+            return self.load(node, frame)
+        if node.op == "take":
+            part: Reg = frame.parts[node.args[0]][node.attr]
+            return part
+        if node.op in ("reduce", "operand"):
+            raise LoweringError(f"cuda: `{node.op}` is used before its loop in {self.nest.name}.")
+        args = [frame.values[argument] for argument in node.args]
+        if node.op == "philox":
+            words = self.fresh("words")
+            self.line(f"const Words {words} = philox({', '.join(map(str, args))});")
+            parts = tuple(Reg(f"{words}.word[{k}]", "uint32") for k in range(4))
+            frame.parts[node] = parts
+            return parts[0]
+        return self.new(written(node.op, args, node.dtype), node.dtype)
+
+    def load(self, node: Scalar, frame: Frame) -> Reg:
+        """Print a load; where its guard is false memory is not touched."""
+        source, guarded = node.attr.buffer, node.attr.guarded
+        form = self.form(node.args[0])
+        if not guarded:
+            place = self.offset(form, frame)
+            return self.new(_register(f"{self.names[source]}[{place}]", source), source.dtype)
+        guard = self.value(node.args[-1], frame)
+        place = self.offset(form, frame)
+        loaded = _register(f"{self.names[source]}[{place}]", source)
+        fill = literal(node.attr.fill, source.dtype)
+        return self.new(f"{guard} ? {loaded} : {fill}", source.dtype)
+
+    # -- addresses ---------------------------------------------------------------------------------
+
+    def form(self, offset: Scalar) -> Linear:
+        """Give the affine form of an offset."""
+        if offset not in self.forms:
+            self.forms[offset] = linear(offset)
+        return self.forms[offset]
+
+    def offset(self, form: Linear, frame: Frame) -> str:
+        """Print an offset."""
+        terms = []
+        for atom, factor in form.terms.items():
+            if atom.op == "axis":
+                place = frame.places[atom.attr]
+            else:
+                place = self.value(atom, frame).text
+            one = not isinstance(factor, Dim) and factor == 1
+            terms.append(place if one else f"{place} * {self.size(factor)}")
+        if not terms or isinstance(form.constant, Dim) or form.constant != 0:
+            terms.append(self.size(form.constant))
+        return " + ".join(terms)
+
+    def size(self, size: Size) -> str:
+        """Give a size: a literal, or an argument of the kernel."""
+        if not isinstance(size, Dim):
+            return literal(int(size), "int64").text
+        return self.sizes.setdefault(size, f"s{len(self.sizes)}")
+
+
+def _register(text: str, source: Buffer) -> str:
+    """Give the register of what stands in memory."""
+    if source.dtype in ("float16", "bfloat16"):
+        return f"{source.dtype}_of({text})"
+    return f"{text} != 0" if source.dtype == "bool" else text
