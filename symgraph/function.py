@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 
 import symgraph.passes.standard  # noqa: F401 - registers the standard passes
 from symgraph.backends.cpu.compiler import unavailable
+from symgraph.backends.cuda.device import device
 from symgraph.config import config
 from symgraph.dims import Dim, is_symbol
 from symgraph.errors import (
@@ -35,6 +37,7 @@ from symgraph.passes.precision import bf16
 from symgraph.passes.rules import Rule
 from symgraph.runtime.binding import Binder
 from symgraph.runtime.bound import Bound, bound
+from symgraph.runtime.device import DeviceExecutor
 from symgraph.runtime.feeds import Feeds, convert, merge_named
 from symgraph.runtime.guard import NanGuard
 from symgraph.runtime.interpreted import InterpretedExecutor
@@ -76,11 +79,13 @@ class Function:
         self._structure = structure
         self._feeds = Feeds(name, graph.inputs)
         self._binder = Binder(name, graph, built.guards())
-        self._executor: NativeExecutor | InterpretedExecutor
+        self._executor: NativeExecutor | DeviceExecutor | InterpretedExecutor
+        guard = name if nan_guard else ""
         if backend == "cpu":
-            guard = name if nan_guard else ""
             narrow = bf16 in self.passes
             self._executor = NativeExecutor(graph, narrow, guard, threads)
+        elif backend.startswith("cuda"):
+            self._executor = DeviceExecutor(graph, device(_number(backend)), guard)
         else:
             self._executor = InterpretedExecutor(graph)
         self._shared = graph.shared
@@ -95,7 +100,7 @@ class Function:
 
     @property
     def backend(self) -> str:
-        """What this function runs on: "cpu" (compiled) or "reference"."""
+        """What this function runs on: "cpu" (compiled), "cuda" or "reference"."""
         return self._executor.name
 
     @property
@@ -140,6 +145,11 @@ class Function:
         Arguments are those of a call. Each step runs `repeat` times after once that does not count.
         """
         self._check_process()
+        if isinstance(self._executor, DeviceExecutor):
+            raise DeviceError(
+                f"{self.name}: the steps of a function on a device cannot be timed yet.",
+                fix='compile it with backend="cpu"',
+            )
         feeds = self._feeds.take(args, named)
         with self._lock:
             env = self._binder.bind(feeds, {})
@@ -161,6 +171,8 @@ class Function:
                 if not given:
                     arrays = [feeds[one] for one in self.inputs]
                     self._last = _Last.of(arrays, self._executor, settings)
+            elif isinstance(self._executor, DeviceExecutor):
+                outputs = self._executor.run(feeds, env)
             else:
                 watch = NanGuard(self.name) if self.nan_guard else None
                 outputs = self._executor.run(feeds, env, watch)
@@ -291,13 +303,15 @@ def _precision(name: str, wanted: str | None) -> list[Pass]:
 
 
 def _backend(name: str, wanted: str | None) -> str:
-    """Give "cpu" or "reference"; raises where compiled code is asked for and cannot be made."""
-    if wanted is not None and wanted not in ("auto", "cpu", "reference"):
+    """Give the backend; raises where compiled code is asked for and cannot be made."""
+    known = ("auto", "cpu", "cuda", "reference")
+    if wanted is not None and wanted not in known and _number(wanted) < 0:
         raise ArgumentTypeError(
-            f"{name}: there is no backend {wanted!r:.60}.", fix='"cpu", "reference" or "auto"'
+            f"{name}: there is no backend {wanted!r:.60}.",
+            fix='"cpu", "cuda", "cuda:1", "reference" or "auto"',
         )
     chosen = config.backend if wanted is None else wanted
-    if chosen == "reference":
+    if chosen == "reference" or chosen.startswith("cuda"):
         return chosen
     problem = unavailable()
     if problem and chosen == "cpu":
@@ -306,6 +320,12 @@ def _backend(name: str, wanted: str | None) -> str:
             fix="pip install 'symgraph[cpu]', or backend=\"reference\"",
         )
     return "reference" if problem else "cpu"
+
+
+def _number(backend: str) -> int:
+    """Give the number of a CUDA device, 0 unless one is said; -1 for another backend."""
+    found = re.fullmatch(r"cuda(?::(\d{1,3}))?", backend) if isinstance(backend, str) else None
+    return -1 if found is None else int(found[1] or 0)
 
 
 def _inputs(inputs: Sequence[Value], name: str) -> list[Value]:

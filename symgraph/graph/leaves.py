@@ -5,7 +5,8 @@ operations: an item of a tuple-valued node, and updates attached to a value.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
@@ -152,13 +153,31 @@ class Attach(Op):
 
 
 class Storage:
-    """The numbers of a shared variable; `version` counts the writes."""
+    """The numbers of a shared variable; `version` counts the writes.
 
-    __slots__ = ("array", "version")
+    They may lie on a device: then `array` is there as soon as somebody asks for it.
+    """
+
+    __slots__ = ("__weakref__", "_fetch", "array", "version")
+
+    array: np.ndarray[Any, Any]
 
     def __init__(self, array: np.ndarray[Any, Any]) -> None:
         self.array = array
         self.version = 0
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "array":
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        self.array = self._fetch()
+        return self.array
+
+    def postpone(self, fetch: Callable[[], np.ndarray[Any, Any]]) -> None:
+        """Say that there are other numbers now, and who gives them."""
+        self._fetch = fetch
+        with suppress(AttributeError):  # where it was postponed already
+            del self.array
+        self.version += 1
 
     def replace(self, array: np.ndarray[Any, Any]) -> None:
         """Put another array in place (not copied)."""

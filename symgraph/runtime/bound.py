@@ -13,6 +13,7 @@ from symgraph.graph.dtypes import itemsize
 from symgraph.graph.graph import Graph
 from symgraph.graph.node import Value
 from symgraph.lower.program import number
+from symgraph.runtime.device import DeviceExecutor
 from symgraph.runtime.interpreted import InterpretedExecutor
 from symgraph.runtime.native import NativeExecutor
 
@@ -26,7 +27,8 @@ class Bound:
     for the next as nothing of it changes, such as weights in the order that a library wants;
     `arena` is the memory of everything between, which calls at several sizes share. Code does not
     count, nor do the few MB that oneDNN and BLAS take for each thread. On the reference `peak` is
-    that of `sg.cost`, a lower bound, and `arena` is 0.
+    that of `sg.cost`, a lower bound, and `arena` is 0. On a device `shared` and `arena` are its
+    memory, and inputs, constants and outputs lie in the arena.
     """
 
     name: str
@@ -52,7 +54,10 @@ class Bound:
 
 
 def bound(
-    name: str, executor: NativeExecutor | InterpretedExecutor, graph: Graph, env: Mapping[Dim, int]
+    name: str,
+    executor: NativeExecutor | DeviceExecutor | InterpretedExecutor,
+    graph: Graph,
+    env: Mapping[Dim, int],
 ) -> Bound:
     """Give what a call of an executor holds at sizes; its plan is made, nothing runs."""
     inputs, outputs = _bytes(graph.inputs, env), _bytes(graph.outputs, env)
@@ -62,8 +67,11 @@ def bound(
         fixed = sum(one.op.array.nbytes for one in graph.values if hasattr(one.op, "array"))
         peak = peak_bytes(graph, env)
         return Bound(name, executor.name, inputs, held, fixed, outputs, 0, peak, env=sizes)
-    plan = executor.bound(env)
     shared = sum(one.storage.array.nbytes for one in executor.graph.shared)
+    if isinstance(executor, DeviceExecutor):
+        arena = executor.bound(env).memory.total  # with inputs, constants and outputs in it
+        return Bound(name, executor.name, 0, shared, 0, 0, arena, shared + arena, env=sizes)
+    plan = executor.bound(env)
     constants = sum(array.nbytes for _, array in plan.held)
     arena, kept = plan.memory.total, plan.held_bytes()
     peak = inputs + shared + constants + outputs + arena + kept

@@ -20,7 +20,6 @@ from symgraph.backends.cpu.driver import CALL, CHECK, CLEAR, COPY, KERNEL, WORDS
 from symgraph.backends.cpu.interface import Array as ArrayAt
 from symgraph.backends.cpu.interface import Call, Prepared
 from symgraph.backends.cpu.threads import library_default, library_threads, thread_count
-from symgraph.backends.reference import ReferenceExecutor
 from symgraph.dims import Dim, Size
 from symgraph.errors import BackendError
 from symgraph.graph.dtypes import itemsize, numpy_dtype
@@ -38,8 +37,7 @@ from symgraph.lower.plan import CallStep, KernelStep, Plan, Target, make_plan
 from symgraph.lower.program import Operand, nbytes, number, operand
 from symgraph.runtime.arena import HUGE, Arena, aligned, room, trim, unfilled
 from symgraph.runtime.cache import default_cache, key
-from symgraph.runtime.guard import NanGuard
-from symgraph.runtime.interpreted import InterpretedExecutor
+from symgraph.runtime.explain import explained
 
 GRAIN = 1 << 16  # scalar operations that are worth a thread
 SMALL_STEP = 250e-6  # seconds; a shorter step runs on the calling thread alone
@@ -390,7 +388,12 @@ class BoundPlan:
         else:
             failed = self._walk()
         if failed:
-            return self._explained(failed - 1, arrays)
+            if self.records[failed - 1, 0] != CHECK:
+                raise BackendError(
+                    f"native: the library failed in record {failed - 1} of the step."
+                )
+            feeds = dict(zip(self.plan.graph.inputs, arrays))
+            return explained(self.plan.graph, feeds, self.env, self.guard)
         for storage in self.updated:
             storage.version += 1
         return outputs
@@ -410,20 +413,6 @@ class BoundPlan:
         if not failed:
             self.seen = now
         return int(failed)
-
-    def _explained(self, record: int, arrays: Sequence[Array]) -> list[Array]:
-        """Raise what the reference raises where a check has failed: nothing was written yet.
-
-        Infinities that were there on purpose are no reason to raise: then its results are given.
-        """
-        if self.records[record, 0] != CHECK:
-            raise BackendError(f"native: record {record} of the step failed in the library.")
-        feeds = dict(zip(self.plan.graph.inputs, arrays))
-        if self.guard:
-            watch = NanGuard(self.guard)
-            return InterpretedExecutor(self.plan.graph).run(feeds, self.env, watch)
-        ReferenceExecutor(self.plan.graph).run(feeds, self.env)
-        raise BackendError("native: a check of the step failed that the reference accepts.")
 
 
 class Port:

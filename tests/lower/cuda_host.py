@@ -41,39 +41,37 @@ def planned(graph: Graph, env: Env) -> Plan:
     return make_plan(graph, env, Target(printer=printed))
 
 
-def renamed(kernel: Kernel, name: str) -> Kernel:
-    """Give a kernel another name."""
-    text = kernel.text.replace(f" {kernel.name}(", f" {name}(", 1)
-    return Kernel(
-        name, text, kernel.buffers, kernel.sizes, kernel.tasks, kernel.threads, kernel.alone
-    )
+def compiled(source: str, launchers: Sequence[str], folder: Path, *flags: str) -> ctypes.CDLL:
+    """Compile the source of kernels, unchanged, with functions that launch them."""
+    assert COMPILER is not None
+    text = "\n".join([SHIM.read_text(), source, *launchers])
+    name = hashlib.sha256(text.encode()).hexdigest()[:16]
+    file, target = folder / f"{name}.cpp", folder / f"{name}.so"
+    file.write_text(text)
+    command = [COMPILER, *FLAGS, *flags, "-o", str(target), str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[:4000]
+    return ctypes.CDLL(str(target))
 
 
 class Host:
     """Kernels compiled for the CPU."""
 
     def __init__(self, kernels: Sequence[Kernel], folder: Path, *flags: str) -> None:
-        assert COMPILER is not None
-        named = [renamed(kernel, f"k{place}") for place, kernel in enumerate(kernels)]
-        self.source = module(named)
-        text = "\n".join([SHIM.read_text(), self.source, *map(self._launcher, named)])
-        name = hashlib.sha256(text.encode()).hexdigest()[:16]
-        source, target = folder / f"{name}.cpp", folder / f"{name}.so"
-        source.write_text(text)
-        command = [COMPILER, *FLAGS, *flags, "-o", str(target), str(source)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr[:4000]
-        self.library = ctypes.CDLL(str(target))
+        names = [f"k{place}" for place in range(len(kernels))]
+        self.source = module(kernels, names)
+        launchers = [self._launcher(one, name) for one, name in zip(kernels, names)]
+        self.library = compiled(self.source, launchers, folder, *flags)
 
-    def _launcher(self, kernel: Kernel) -> str:
+    def _launcher(self, kernel: Kernel, name: str) -> str:
         arguments = [f"({MEMORY[one.dtype]}*)buffers[{k}]" for k, one in enumerate(kernel.buffers)]
         arguments += [f"sizes[{k}]" for k in range(len(kernel.sizes))]
         barriers = "true" if "__syncthreads" in kernel.text else "false"
         return (
-            f'extern "C" void run_{kernel.name}(void** buffers, long long* sizes,\n'
+            f'extern "C" void run_{name}(void** buffers, long long* sizes,\n'
             f"    long long tasks, unsigned blocks, unsigned seed) {{\n"
             f"  shim::launch(blocks, {kernel.threads}, {barriers}, seed, [&] {{\n"
-            f"    {kernel.name}({', '.join([*arguments, 'tasks'])});\n  }});\n}}\n"
+            f"    {name}({', '.join([*arguments, 'tasks'])});\n  }});\n}}\n"
         )
 
     def launch(

@@ -22,7 +22,7 @@ from symgraph.graph.node import Value
 from symgraph.lower.cuda.kernel import Kernel
 from symgraph.lower.cuda.module import OPTIONS, module
 from symgraph.lower.plan import Plan
-from tests.lower.cuda_host import COMPILER, Host, planned, renamed, run
+from tests.lower.cuda_host import COMPILER, Host, planned, run
 from tests.tolerances import assert_close
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -142,7 +142,7 @@ def test_the_same_source_compiles_for_devices(architecture: str, tmp_path: Path)
     graph, env = alexnet_step()
     plan = planned(graph, env)
     host = Host(plan.kernels, tmp_path)
-    source = module([renamed(kernel, f"k{n}") for n, kernel in enumerate(plan.kernels)])
+    source = module(plan.kernels, [f"k{n}" for n in range(len(plan.kernels))])
     assert source == host.source
     file = tmp_path / "kernels.cu"
     file.write_text(source)

@@ -23,6 +23,10 @@ def prelude() -> str:
     return defined + Path(__file__).with_name("prelude.cuh").read_text(encoding="utf-8")
 
 
-def module(kernels: Iterable[Kernel]) -> str:
-    """Give the source of kernels, each under its own name."""
-    return "\n".join([prelude(), *(kernel.text for kernel in kernels)])
+def module(kernels: Iterable[Kernel], names: Iterable[str]) -> str:
+    """Give the source of a module in which kernels have names of their own."""
+    texts = [
+        kernel.text.replace(f" {kernel.name}(", f" {name}(", 1)
+        for kernel, name in zip(kernels, names, strict=True)
+    ]
+    return "\n".join([prelude(), *texts])

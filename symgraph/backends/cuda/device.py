@@ -1,0 +1,154 @@
+"""What an executor asks of a device, and how CuPy answers.
+
+Addresses are whole numbers: the executor keeps its own books about what lies where.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, Protocol
+
+import numpy as np
+
+from symgraph.errors import BackendError, DeviceError
+from symgraph.graph.op import Array
+from symgraph.lower.cuda.module import OPTIONS
+
+TO_DEVICE, TO_HOST, WITHIN = 1, 2, 3  # cudaMemcpyKind
+
+
+class Memory(Protocol):
+    """Memory of a device, given back with its last reference."""
+
+    @property
+    def address(self) -> int:
+        """Where it begins."""
+
+
+class Device(Protocol):
+    """A device: memory, kernels, and one stream in which everything happens in order."""
+
+    @property
+    def name(self) -> str:
+        """What users call it: "cuda:0"."""
+
+    @property
+    def most_blocks(self) -> int:
+        """How many blocks a launch may have: enough for all processors several times over."""
+
+    def reserve(self, size: int) -> Memory:
+        """Give memory."""
+
+    def functions(self, source: str, names: Sequence[str]) -> list[Any]:
+        """Compile a source and give its functions."""
+
+    def launch(self, function: Any, blocks: int, threads: int, words: Sequence[int]) -> None:
+        """Start a function on 64-bit words."""
+
+    def upload(self, address: int, array: Array) -> None:
+        """Copy a contiguous array to the device."""
+
+    def download(self, array: Array, address: int) -> None:
+        """Copy into a contiguous array, when everything before is done."""
+
+    def copy(self, target: int, source: int, size: int) -> None:
+        """Copy bytes on the device."""
+
+
+def unavailable() -> str:
+    """Tell why there is no CUDA device here; empty where there is one."""
+    if importlib.util.find_spec("cupy") is None:
+        return "CuPy is not installed"
+    try:
+        cupy = importlib.import_module("cupy")
+    except ImportError as problem:
+        return f"CuPy is installed but cannot be loaded ({problem})"
+    if not cupy.cuda.is_available():
+        return "the NVIDIA driver is missing, too old for this CuPy, or finds no GPU"
+    return ""
+
+
+@cache
+def device(number: int = 0) -> Device:
+    """Open a device. Raises `DeviceError` where it is not there."""
+    problem = unavailable()
+    if problem:
+        raise DeviceError(
+            f"cuda:{number}: {problem}.",
+            fix='"python -m symgraph doctor" says what is missing; backend="cpu" needs none',
+        )
+    cupy = importlib.import_module("cupy")
+    count = int(cupy.cuda.runtime.getDeviceCount())
+    if not 0 <= number < count:
+        raise DeviceError(
+            f"cuda:{number}: this machine has {count} CUDA device{'s' if count > 1 else ''}.",
+            fix=f"use a number from 0 to {count - 1}",
+        )
+    return CupyDevice(cupy, number)
+
+
+class _CupyMemory:
+    def __init__(self, held: Any) -> None:
+        self._held = held
+
+    @property
+    def address(self) -> int:
+        return int(self._held.ptr)
+
+
+class CupyDevice:
+    """A device through CuPy. Not yet run on a GPU."""
+
+    def __init__(self, cupy: Any, number: int) -> None:
+        self._cupy, self._device = cupy, cupy.cuda.Device(number)
+        self.name = f"cuda:{number}"
+        with self._device:
+            self._stream = cupy.cuda.Stream(non_blocking=True)
+            processors = int(self._device.attributes["MultiProcessorCount"])
+        self.most_blocks = 16 * processors
+
+    def reserve(self, size: int) -> Memory:
+        """Give memory."""
+        with self._device:
+            try:
+                return _CupyMemory(self._cupy.cuda.Memory(max(size, 1)))
+            except self._cupy.cuda.runtime.CUDARuntimeError as problem:
+                raise BackendError(
+                    f"{self.name}: {size:,} bytes of memory are not to be had.",
+                    details=[str(problem)],
+                    fix="a smaller batch; sg.cost(f).max_dim tells the largest that fits",
+                ) from problem
+
+    def functions(self, source: str, names: Sequence[str]) -> list[Any]:
+        """Compile a source and give its functions."""
+        with self._device:
+            module = self._cupy.RawModule(code=source, options=OPTIONS, backend="nvrtc")
+            return [module.get_function(name) for name in names]
+
+    def launch(self, function: Any, blocks: int, threads: int, words: Sequence[int]) -> None:
+        """Start a function on 64-bit words."""
+        with self._device, self._stream:
+            function((blocks,), (threads,), tuple(np.int64(word) for word in words))
+
+    def upload(self, address: int, array: Array) -> None:
+        """Copy a contiguous array to the device; it may be changed as soon as this returns."""
+        self._move(address, array.ctypes.data, array.nbytes, TO_DEVICE)
+        self._stream.synchronize()
+
+    def download(self, array: Array, address: int) -> None:
+        """Copy into a contiguous array, when everything before is done."""
+        self._move(array.ctypes.data, address, array.nbytes, TO_HOST)
+        self._stream.synchronize()
+
+    def copy(self, target: int, source: int, size: int) -> None:
+        """Copy bytes on the device."""
+        self._move(target, source, size, WITHIN)
+
+    def _move(self, target: int, source: int, size: int, kind: int) -> None:
+        if size:
+            with self._device:
+                runtime = self._cupy.cuda.runtime
+                runtime.memcpyAsync(target, source, size, kind, self._stream.ptr)

@@ -1,0 +1,167 @@
+"""The executor of devices, on a device that is this CPU: everything but CuPy itself."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import symgraph as sg
+from symgraph.backends.cuda.device import unavailable
+from symgraph.errors import ArgumentTypeError, DeviceError
+from symgraph.runtime.device import resident
+from tests.backends.host_device import HostDevice
+from tests.lower.cuda_host import COMPILER
+
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="g++ is not installed")
+module = importlib.import_module("symgraph.function")
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HostDevice:
+    made = HostDevice(tmp_path, f"cuda of {tmp_path}")
+    monkeypatch.setattr(module, "device", lambda number: made)
+    return made
+
+
+def perceptron(seed: int = 0) -> tuple[list[Any], Any, list[Any]]:
+    rng = np.random.default_rng(seed)
+    batch = sg.dim("device_batch")
+    x, y = sg.tensor("x", (batch, 20)), sg.tensor("y", (batch,), "int32")
+    weights = [rng.standard_normal(s).astype(np.float32) * 0.3 for s in ((20, 16), (16, 5))]
+    v, w = sg.shared(weights[0], "v"), sg.shared(weights[1], "w")
+    loss = sg.nn.cross_entropy(sg.relu(x @ v) @ w, y).mean()
+    return [x, y], loss, [v, w]
+
+
+def batch_of(count: int, seed: int = 1) -> tuple[Any, Any]:
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((count, 20)).astype(np.float32)
+    return x, rng.integers(0, 5, count).astype(np.int32)
+
+
+def training(backend: str) -> tuple[Any, list[Any], Any]:
+    inputs, loss, weights = perceptron()
+    step = sg.optim.SGD(weights, lr=0.1, momentum=0.9, weight_decay=1e-3)
+    updates = step.updates(loss)
+    return sg.function(inputs, loss, updates=updates, backend=backend), weights, (inputs, loss)
+
+
+def test_training_is_that_of_the_reference(host: HostDevice) -> None:
+    there, own, _ = training("cuda")
+    here, wanted, _ = training("reference")
+    assert there.backend == "cuda"
+    for count in (32, 32, 7, 32):
+        arrays = batch_of(count, count)
+        np.testing.assert_allclose(there(*arrays), here(*arrays), rtol=1e-5)
+    for one, other in zip(own, wanted):
+        np.testing.assert_allclose(one.value, other.value, rtol=1e-5, atol=1e-6)
+    assert host.modules == 1, "one source serves every size"
+
+
+def test_variables_stay_on_the_device_until_somebody_asks(host: HostDevice) -> None:
+    train, weights, (inputs, loss) = training("cuda")
+    evaluate = sg.function(inputs, loss, backend="cuda")
+    arrays = batch_of(16)
+    train(*arrays)
+    evaluate(*arrays)
+    before, fetched = host.uploads, host.downloads
+    train(*arrays)
+    first = evaluate(*arrays)
+    assert host.uploads - before == 4, "two inputs of two calls"
+    changed = weights[0].value
+    assert host.downloads - fetched >= 3
+    train(*arrays)
+    assert evaluate(*arrays) != first
+    assert not np.array_equal(weights[0].value, changed)
+    weights[0].value = changed
+    weights[1].value = np.zeros_like(weights[1].value)
+    np.testing.assert_allclose(evaluate(*arrays), np.log(5), rtol=1e-6)
+
+
+def test_the_host_and_the_device_take_turns(host: HostDevice) -> None:
+    train, weights, (inputs, loss) = training("cuda")
+    reference, wanted, _ = training("reference")
+    other = sg.function(inputs, loss, updates={weights[0]: weights[0] * 0.5}, backend="reference")
+    arrays = batch_of(8)
+    for _ in range(2):
+        train(*arrays)
+        other(*arrays)
+        reference(*arrays)
+        wanted[0].value = wanted[0].value * np.float32(0.5)
+    np.testing.assert_allclose(weights[0].value, wanted[0].value, rtol=1e-5, atol=1e-6)
+
+
+def test_outputs_are_nobody_elses_and_inputs_are_not_written(host: HostDevice) -> None:
+    x = sg.tensor("x", (sg.dim("device_batch"), 3))
+    f = sg.function([x], [sg.exp(x), x], backend="cuda")
+    array = np.ones((2, 3), np.float32)
+    first, same = f(array)
+    second, _ = f(array * 2)
+    np.testing.assert_allclose(first, np.e, rtol=1e-6)
+    np.testing.assert_allclose(second, np.e**2, rtol=1e-6)
+    assert not np.shares_memory(same, array)
+    assert (array == 1).all()
+
+
+def test_nothing_is_written_where_a_check_fails(host: HostDevice) -> None:
+    train, weights, _ = training("cuda")
+    before = [one.value for one in weights]
+    x, y = batch_of(4)
+    with pytest.raises(sg.errors.SymgraphError, match="5"):
+        train(x, y + 5)
+    for one, old in zip(weights, before):
+        np.testing.assert_array_equal(one.value, old)
+
+
+def test_the_guard_against_nan_works_there(host: HostDevice) -> None:
+    x = sg.tensor("x", (3,))
+    w = sg.shared(np.ones(3, np.float32), "w")
+    f = sg.function([x], (w * x).sum(), {w: w + sg.log(x)}, nan_guard=True, backend="cuda")
+    with pytest.raises(sg.errors.SymgraphError, match="log"):
+        f(np.array([1, -1, 2], np.float32))
+    np.testing.assert_array_equal(w.value, 1)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_empty_batches(count: int, host: HostDevice) -> None:
+    x = sg.tensor("x", (sg.dim("device_any", min=0), 3))
+    f = sg.function([x], [x.sum(axis=0), sg.exp(x)], backend="cuda")
+    total, rows = f(np.ones((count, 3), np.float32))
+    np.testing.assert_array_equal(total, np.full(3, count, np.float32))
+    assert rows.shape == (count, 3)
+
+
+def test_memory_is_known_before(host: HostDevice) -> None:
+    inputs, loss, weights = perceptron()
+    f = sg.function(inputs, loss, backend="cuda")
+    held = sum(one.value.nbytes for one in weights)
+    bound = f.bind(device_batch=64)
+    assert bound.shared == held
+    assert bound.peak == held + bound.arena
+    assert bound.arena >= 64 * 20 * 4
+
+
+def test_two_functions_share_the_copies_of_a_device(host: HostDevice) -> None:
+    assert resident(host) is resident(host)
+
+
+# -- without a device ------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not unavailable(), reason="there is a CUDA device")
+def test_no_device_is_one_sentence() -> None:
+    x = sg.tensor("x", (3,))
+    with pytest.raises(DeviceError, match=r"^cuda:1: .*\.\n  fix: .*doctor") as caught:
+        sg.function([x], sg.exp(x), backend="cuda:1")
+    assert len(str(caught.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "CUDA", "cuda:-1"])
+def test_other_names_are_refused(name: str) -> None:
+    x = sg.tensor("x", (3,))
+    with pytest.raises(ArgumentTypeError, match="there is no backend"):
+        sg.function([x], sg.exp(x), backend=name)
