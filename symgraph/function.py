@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 import symgraph.passes.standard  # noqa: F401 - registers the standard passes
-from symgraph.backends.cpu.compiler import unavailable
+from symgraph.backends.choice import chosen_backend, device_number
 from symgraph.backends.cuda.device import device
 from symgraph.config import config
 from symgraph.dims import Dim, is_symbol
@@ -85,7 +84,7 @@ class Function:
             narrow = bf16 in self.passes
             self._executor = NativeExecutor(graph, narrow, guard, threads)
         elif backend.startswith("cuda"):
-            self._executor = DeviceExecutor(graph, device(_number(backend)), guard)
+            self._executor = DeviceExecutor(graph, device(device_number(backend)), guard)
         else:
             self._executor = InterpretedExecutor(graph)
         self._shared = graph.shared
@@ -248,7 +247,7 @@ def function(
     besides the standard ones. With `nan_guard` a call raises `NotFiniteError`, which names the
     first value that is not finite, and updates nothing (compiled functions look at outputs and
     updates, and for the first value only where one of these is not finite). `backend` is
-    "cpu", "reference" or "auto" (`config.backend`). With `precision="bf16"` products and
+    "cpu", "cuda", "reference" or "auto" (`config.backend`). With `precision="bf16"` products and
     convolutions of float32 are computed in bfloat16 and added up in float32 (`config.precision`).
     `threads` is how many a compiled function uses, else `config.threads` at each call.
     Raises `GraphError` for an input that is missing or not an input, `ShapeError` or `DTypeError`
@@ -289,7 +288,7 @@ def function(
     planned = pipeline([*passes, *lowered] if several else passes)
     graph = run_passes(built, planned)
     _check_passes(graph, name)
-    chosen = _backend(name, backend)
+    chosen = chosen_backend(name, backend)
     return Function(name, graph, built, structure, planned, nan_guard, chosen, threads)
 
 
@@ -300,32 +299,6 @@ def _precision(name: str, wanted: str | None) -> list[Pass]:
             f"{name}: there is no precision {wanted!r:.60}.", fix='"fp32" or "bf16"'
         )
     return [bf16] if (wanted or config.precision) == "bf16" else []
-
-
-def _backend(name: str, wanted: str | None) -> str:
-    """Give the backend; raises where compiled code is asked for and cannot be made."""
-    known = ("auto", "cpu", "cuda", "reference")
-    if wanted is not None and wanted not in known and _number(wanted) < 0:
-        raise ArgumentTypeError(
-            f"{name}: there is no backend {wanted!r:.60}.",
-            fix='"cpu", "cuda", "cuda:1", "reference" or "auto"',
-        )
-    chosen = config.backend if wanted is None else wanted
-    if chosen == "reference" or chosen.startswith("cuda"):
-        return chosen
-    problem = unavailable()
-    if problem and chosen == "cpu":
-        raise DeviceError(
-            f"{name}: the backend cpu cannot be used: {problem}.",
-            fix="pip install 'symgraph[cpu]', or backend=\"reference\"",
-        )
-    return "reference" if problem else "cpu"
-
-
-def _number(backend: str) -> int:
-    """Give the number of a CUDA device, 0 unless one is said; -1 for another backend."""
-    found = re.fullmatch(r"cuda(?::(\d{1,3}))?", backend) if isinstance(backend, str) else None
-    return -1 if found is None else int(found[1] or 0)
 
 
 def _inputs(inputs: Sequence[Value], name: str) -> list[Value]:
