@@ -217,8 +217,10 @@ class Benchmark:
         )
 
     def add(self, row: Row) -> Row:
-        """Keep a row and give it back."""
+        """Keep a row and give it back; it is said at once, since a run takes minutes."""
         self.rows.append(row)
+        told = f"{row.case}: {row.ours:.4g} {row.unit}, ratio {row.ratio:.2f}"
+        print(told, file=sys.stderr, flush=True)
         return row
 
     def finish(self) -> int:

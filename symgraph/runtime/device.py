@@ -16,6 +16,7 @@ import numpy as np
 
 from symgraph.backends.cuda.device import Device, Memory
 from symgraph.dims import Dim
+from symgraph.errors import DeviceError
 from symgraph.graph.dtypes import numpy_dtype
 from symgraph.graph.graph import Graph
 from symgraph.graph.leaves import Shared, Storage
@@ -82,6 +83,7 @@ class DeviceExecutor:
     def __init__(self, graph: Graph, device: Device, guard: str = "") -> None:
         self.graph, self.device, self.guard = graph, device, guard
         self.plan: Plan | None = None
+        self.broken = ""  # why no further call can be right
         self._functions: list[Any] = []
         self._bound: dict[frozenset[tuple[Dim, int]], DevicePlan] = {}
 
@@ -109,11 +111,25 @@ class DeviceExecutor:
         return self._bound[key]
 
     def run(self, feeds: Mapping[Value, Array], env: Env) -> list[Array]:
-        """Compute the outputs, fresh arrays, and write the updates."""
+        """Compute the outputs, fresh arrays, and write the updates.
+
+        Raises `DeviceError` from then on where a step ended between two of its writes.
+        """
+        if self.broken:
+            raise DeviceError(
+                f"{self.device.name}: an earlier step ended in the middle of its updates.",
+                details=[self.broken],
+                fix="compile the function anew and load the variables from a checkpoint",
+            )
         bound = self.bound(env)
         arrays = [np.ascontiguousarray(feeds[one]) for one in self.graph.inputs]
         with held_interrupt():
-            outputs = bound.run(arrays)
+            try:
+                outputs = bound.run(arrays)
+            except BaseException as problem:
+                if bound.writing:
+                    self.broken = f"{type(problem).__name__}: {problem}"
+                raise
         if outputs is None:
             return explained(self.graph, feeds, env, self.guard)
         return outputs
@@ -125,6 +141,8 @@ class DevicePlan:
     def __init__(self, plan: Plan, functions: Sequence[Any], env: Env, device: Device) -> None:
         self.plan, self.functions, self.env, self.device = plan, functions, dict(env), device
         self.resident = resident(device)
+        self.targets = frozenset(plan.in_place.values())
+        self.writing = False  # whether a step is between its first write and its last
         program, count = plan.program, len(plan.steps)
         own = list(dict.fromkeys([*program.inputs.values(), *program.constants, *program.outputs]))
         written = {one for step in plan.steps for one in step.writes}
@@ -146,6 +164,7 @@ class DevicePlan:
     def run(self, arrays: Sequence[Array]) -> list[Array] | None:
         """Run once; None where a check has failed, before anything was written."""
         plan, program, device = self.plan, self.plan.program, self.device
+        self.writing = False
         places = dict(self.places)
         for shared, one in program.shared.items():
             places[one] = self.resident.address(shared.storage)
@@ -162,18 +181,21 @@ class DevicePlan:
                     return None
             else:
                 assert isinstance(step, KernelStep)  # no library is asked
+                self.writing = self.writing or not self.targets.isdisjoint(step.writes)
                 self._launch(step, places)
         outputs = []
         for one in program.outputs:
             shape = tuple(number(size, self.env) for size in one.shape)
             outputs.append(np.empty(shape, numpy_dtype(one.dtype)))
             device.download(outputs[-1], places[one])
+        self.writing = bool(program.updates)
         for shared, new in program.updates.items():
             if shared not in plan.in_place:
                 target = self.resident.address(shared.storage)
                 device.copy(target, places[new], number(nbytes(new), self.env))
         for shared in program.updates:
             self.resident.updated(shared)
+        self.writing = False
         return outputs
 
     def _launch(self, step: KernelStep, places: Mapping[Buffer, int]) -> None:

@@ -29,6 +29,7 @@ class HostDevice:
     def __init__(self, folder: Path, name: str) -> None:
         self.folder, self.name = folder, name
         self.uploads = self.downloads = self.launches = self.modules = 0
+        self.last = 1 << 30  # the launch after which the device is lost
 
     def reserve(self, size: int) -> HostMemory:
         return HostMemory(size)
@@ -52,6 +53,8 @@ class HostDevice:
 
     def launch(self, function: Any, blocks: int, threads: int, words: Sequence[int]) -> None:
         self.launches += 1
+        if self.launches > self.last:
+            raise OSError("the device is lost")
         function((ctypes.c_longlong * len(words))(*words), blocks, threads)
 
     def upload(self, address: int, array: Any) -> None:

@@ -117,6 +117,25 @@ def test_nothing_is_written_where_a_check_fails(host: HostDevice) -> None:
         np.testing.assert_array_equal(one.value, old)
 
 
+def test_a_step_that_ends_between_two_writes_is_the_last(host: HostDevice) -> None:
+    train, weights, _ = training("cuda")
+    arrays = batch_of(4)
+    train(*arrays)
+    each = host.launches
+    host.last = each
+    with pytest.raises(OSError, match="lost"):
+        train(*arrays)  # nothing was written yet
+    host.last = 1 << 30
+    train(*arrays)
+    host.last = host.launches + each - 1
+    with pytest.raises(OSError, match="lost"):
+        train(*arrays)
+    host.last = 1 << 30
+    with pytest.raises(DeviceError, match=r"ended in the middle of its updates\.\n  OSError"):
+        train(*arrays)
+    assert weights
+
+
 def test_the_guard_against_nan_works_there(host: HostDevice) -> None:
     x = sg.tensor("x", (3,))
     w = sg.shared(np.ones(3, np.float32), "w")
