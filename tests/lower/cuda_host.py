@@ -27,7 +27,7 @@ from symgraph.lower.schedule import Schedule
 
 SHIM = Path(__file__).with_name("cuda_shim.h")
 COMPILER = shutil.which("g++")
-FLAGS = ("-std=c++17", "-O1", "-march=native", "-ffp-contract=off", "-w", "-shared", "-fPIC")
+FLAGS = ("-std=c++17", "-O0", "-march=native", "-ffp-contract=off", "-w", "-shared", "-fPIC")
 MOST_BLOCKS = 7  # few, so that a block has several tasks
 Env = Mapping[Dim, int]
 

@@ -137,7 +137,10 @@ def alexnet_step() -> tuple[Graph, dict[Any, int]]:
 
 
 @pytest.mark.skipif(NVCC is None, reason="nvcc is not installed")
-@pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100"])
+@pytest.mark.parametrize(
+    "architecture",
+    ["sm_90", *(pytest.param(each, marks=pytest.mark.full) for each in ("sm_80", "sm_100"))],
+)
 def test_the_same_source_compiles_for_devices(architecture: str, tmp_path: Path) -> None:
     graph, env = alexnet_step()
     plan = planned(graph, env)

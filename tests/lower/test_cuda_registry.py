@@ -29,10 +29,13 @@ pytestmark = pytest.mark.skipif(COMPILER is None, reason="g++ is not installed")
 
 def require(sheets: Sequence[Sheet], folder: Path) -> None:
     """Run samples together, and say what differs."""
-    problems = []
-    for whole, _ in together(sheets):
-        plan = planned(Graph(whole.inputs, whole.outputs), whole.env)
-        found = run(plan, Host(plan.kernels, folder), whole.feeds, whole.env, seed=len(sheets))
+    problems, first = [], 0
+    joined = [whole for whole, _ in together(sheets)]
+    plans = [planned(Graph(whole.inputs, whole.outputs), whole.env) for whole in joined]
+    host = Host([kernel for plan in plans for kernel in plan.kernels], folder)
+    for whole, plan in zip(joined, plans):
+        found = run(plan, host, whole.feeds, whole.env, len(sheets), first)
+        first += len(plan.kernels)
         expected = interpret(whole.outputs, whole.feeds, whole.env)
         problems += differences(found, expected, whole.labels)
     assert not problems, "\n".join(problems)
