@@ -82,7 +82,7 @@ class Softmax(Op):
 
     def expand(self, F: Functions, *xs: Value) -> Compute:
         out, low, total = _rows(xs[0], self.axis)
-        return Compute(out, m.cast(m.exp(low) * (1.0 / total), xs[0].dtype))
+        return Compute(out, m.cast(m.exp(low) / total, xs[0].dtype))
 
 
 @op

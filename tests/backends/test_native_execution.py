@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import symgraph as sg
+from symgraph.backends import choice
 from symgraph.backends.cpu.compiler import unavailable
 from symgraph.errors import (
     ArgumentError,
@@ -387,8 +388,7 @@ def test_unknown_backends_are_refused(name: str) -> None:
 
 
 def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    compiler = sys.modules["symgraph.function"]  # `symgraph.function` is the function
-    monkeypatch.setattr(compiler, "unavailable", lambda: "llvmlite is not installed")
+    monkeypatch.setattr(choice, "unavailable", lambda: "llvmlite is not installed")
     with pytest.raises(DeviceError, match=r"step: the backend cpu .* llvmlite is not"):
         sg.function(*_x(), name="step", backend="cpu")
     with sg.config(backend="cpu"), pytest.raises(DeviceError):

@@ -14,7 +14,7 @@ from models.alexnet import SIDE, AlexNet, optimizer
 from models.common.classifier import train_step
 from symgraph.cost.limit import peak_bytes
 from symgraph.dims import Dim, evaluate
-from symgraph.errors import GuardError
+from symgraph.errors import GuardError, IndexRangeError
 from symgraph.graph.interpret import interpret
 from symgraph.graph.node import Value
 from tests.cost.counting import Run
@@ -115,7 +115,10 @@ def _runs(program: Program) -> list[int]:
         env = {named(name): number for name, number in sizes.items()}
         if _admitted(graph, env):
             arrays = [leaf.array(sizes) for leaf in program.leaves if leaf.kind == "input"]
-            copies.append(assert_counts(graph, dict(zip(inputs, arrays)), env).copies)
+            try:
+                copies.append(assert_counts(graph, dict(zip(inputs, arrays)), env).copies)
+            except IndexRangeError:  # a number of the program lies beyond an axis of these sizes
+                assert turn > 0
     return copies
 
 
