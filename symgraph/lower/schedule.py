@@ -14,6 +14,7 @@ from symgraph.graph.dtypes import itemsize
 from symgraph.graph.index import Axis, Reduction, axis, m, position, take
 from symgraph.graph.scalar import Scalar, scalar, scalar_order
 from symgraph.lower.linear import Linear, linear, replaced
+from symgraph.lower.memory import ALIGN
 from symgraph.lower.nest import Buffer, Element, Nest, Store, buffer, free_axes, place
 from symgraph.lower.program import nbytes, number
 from symgraph.lower.stage import Staged, staged
@@ -24,7 +25,6 @@ BLOCK = 2048  # positions of the vector axis that a task takes where that axis i
 ENOUGH = 64  # tasks: more than threads, so that none waits for the last
 LONG = 32768  # elements of a reduction from which on it is split
 STREAMED = 1 << 25  # bytes from which on what is written goes past the caches
-LINE = 64  # bytes of a line of the cache
 
 
 @dataclass(frozen=True)
@@ -223,12 +223,12 @@ def _neighbours(form: Linear, one: Axis) -> bool:
 def _whole_lines(store: Store, vector: Axis, lanes: int) -> bool:
     """Tell whether vectors along an axis are neighbours that begin and end with lines."""
     form, size = linear(store.index[0]), itemsize(store.buffer.dtype)
-    if not _neighbours(form, vector) or lanes * size % LINE:
+    if not _neighbours(form, vector) or lanes * size % ALIGN:
         return False
     if isinstance(vector.extent, int) and vector.extent < lanes:  # then vectors are shorter
         return False
     steps = [s for atom, s in form.terms.items() if atom.op != "axis" or atom.attr is not vector]
-    return all(isinstance(s, int) and s * size % LINE == 0 for s in (*steps, form.constant))
+    return all(isinstance(s, int) and s * size % ALIGN == 0 for s in (*steps, form.constant))
 
 
 # -- long reductions -------------------------------------------------------------------------------

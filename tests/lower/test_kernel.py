@@ -13,8 +13,9 @@ from symgraph.backends.cpu.compiler import unavailable
 from symgraph.graph.node import Value
 from symgraph.lower import schedule, stage
 from symgraph.lower.loops import Fetch, Keep
+from symgraph.lower.memory import ALIGN
 from symgraph.lower.plan import approximated
-from symgraph.lower.schedule import LINE, choose
+from symgraph.lower.schedule import choose
 from symgraph.runtime.native import NativeExecutor
 from tests.backends.test_native_execution import compiled
 from tests.lower.nests import A, N, flat, only, statements, walk
@@ -136,7 +137,7 @@ def test_streamed_results_are_the_same(
     for one, other in zip(found, wanted, strict=True):
         assert one.tobytes() == other.tobytes()
     for one, buffer in zip(found, executor.plan.program.outputs, strict=True):
-        assert buffer not in executor.plan.streamed or one.ctypes.data % LINE == 0
+        assert buffer not in executor.plan.streamed or one.ctypes.data % ALIGN == 0
 
 
 @needs_compiler
