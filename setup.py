@@ -23,7 +23,7 @@ CPU = [
 ]
 MODELS = ["pillow>=10", "scikit-learn>=1.4", "matplotlib>=3.8", "rich>=13", *CHECKPOINTS, *CPU]
 LATEX = ["sympy>=1.12"]
-TEST = ["pytest>=8.2", "pytest-timeout>=2.3", "hypothesis>=6.100"]
+TEST = ["pytest>=8.2", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100"]
 ORACLES = ["scipy>=1.13", "mpmath>=1.3", *LATEX]
 DOCS = ["sphinx>=7.3", "myst-parser>=3", "matplotlib>=3.8", *LATEX]
 TOOLS = ["ruff>=0.6", "mypy>=1.11", "tox>=4.11", "threadpoolctl>=3.1", "selenium>=4.15"]

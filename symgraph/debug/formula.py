@@ -37,7 +37,9 @@ _LEVELS: dict[str, tuple[int, ...]] = {
     "expm1": (SUM, RELATION),
     "where": (TIGHT, RELATION, RELATION, RELATION),
     "matmul": (PRODUCT, PRODUCT, PRODUCT),
+    "matmul_bias": (SUM, PRODUCT, PRODUCT, SUM),
     "conv": (PRODUCT, TIGHT, TIGHT),
+    "conv_bias": (SUM, TIGHT, TIGHT, SUM),
     "cross_entropy": (SUM, RELATION, RELATION),
     "cross_entropy_grad": (PRODUCT, PREFIX, RELATION, RELATION),
     **dict.fromkeys(
@@ -48,7 +50,9 @@ _LEVELS: dict[str, tuple[int, ...]] = {
 # structured operations that mathematics has signs for; elementwise ones bring their own templates
 _TEMPLATES = {
     "matmul": r"{0} \, {1}",
+    "matmul_bias": r"{0} \, {1} + {2}",
     "conv": r"{1} \ast {0}",
+    "conv_bias": r"{1} \ast {0} + {2}",
     "cross_entropy": r"-\ln \operatorname{{softmax}}\left({0}\right)_{{{1}}}",
     "cross_entropy_grad": (
         r"\left(\operatorname{{softmax}}\left({1}\right) - \mathbf{{1}}_{{{2}}}\right) \cdot {0}"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from symgraph.errors import DTypeError
-from symgraph.graph.dtypes import is_float
+from symgraph.dims import Size, require_equal
+from symgraph.errors import DTypeError, ShapeError
+from symgraph.graph.dtypes import DType, is_float
 from symgraph.graph.index import load, m
 from symgraph.graph.leaves import cast_to
 from symgraph.graph.node import Value
@@ -29,6 +30,15 @@ def check_same_dtype(types: dict[str, TensorType]) -> None:
                 f"{{{name}}} must have the dtype of {{{first}}}: "
                 f"{type.dtype} is not {types[first].dtype}."
             )
+
+
+def check_bias(b: TensorType, dtype: DType, count: Size, of: str) -> None:
+    """Raise unless {b} is a vector of `count` numbers, of `dtype` or as sums of it are added up."""
+    if b.ndim != 1:
+        raise ShapeError(f"{{b}} must have one axis, it has {b.ndim}.")
+    if b.dtype not in (dtype, compute_dtype(dtype)):
+        raise DTypeError(f"{{b}} must be {compute_dtype(dtype)}, not {b.dtype}.")
+    require_equal(b.shape[0], count, f"{{b}} must have one number for each {of}")
 
 
 def wide(value: Value) -> Value:

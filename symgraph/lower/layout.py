@@ -97,8 +97,8 @@ def _preferences(program: Program, nominal: Mapping[Dim, int]) -> nx.DiGraph:
 def _activations(call: LibraryCall) -> Iterable[Buffer]:
     """Give the tensors of a convolution that have a batch and channels."""
     name = call.value.op.name
-    first, second = (one.buffer for one in call.sources)
-    if name in ("conv", "conv_input"):
+    first, second = (one.buffer for one in call.sources[:2])
+    if name in ("conv", "conv_bias", "conv_input"):
         return (first, *call.writes)
     if name == "conv_weight":
         return (first, second)

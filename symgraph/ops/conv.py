@@ -10,16 +10,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 from symgraph.dims import Size, collect_guards, require_divides, require_equal, window
 from symgraph.errors import ArgumentError, DimError, DTypeError, ShapeError
-from symgraph.graph.index import SUM, Compute, axes, axis, m, position, reduce
+from symgraph.graph.index import SUM, Axis, Compute, axes, axis, m, position, reduce
+from symgraph.graph.leaves import cast_to
 from symgraph.graph.node import Value, make
 from symgraph.graph.op import Array, Cotangent, Op, op
-from symgraph.graph.precision import check_same_dtype, wide_load
+from symgraph.graph.precision import check_bias, check_same_dtype, wide_load
 from symgraph.graph.registry import F, Functions
-from symgraph.graph.samples import arg, bad, sample
+from symgraph.graph.samples import Bad, Sample, arg, bad, sample
 from symgraph.graph.scalar import Scalar, widen
 from symgraph.graph.sliding import Pads, places_seen, windows_over
 from symgraph.graph.types import Shape, TensorType
@@ -88,7 +89,7 @@ class Conv(Sliding):
     With groups, filters o of group i see the channels of group i only.
     """
 
-    samples = (
+    samples: ClassVar[tuple[Sample, ...]] = (
         sample(lambda x, w: F.conv2d(x, w), arg(("B", 2, "H", "W")), arg((3, 2, 2, 3))),
         sample(
             lambda x, w: F.conv2d(x, w, stride=(2, 3), padding=1),
@@ -146,7 +147,7 @@ class Conv(Sliding):
             label="strided operand",
         ),
     )
-    bad = (
+    bad: ClassVar[tuple[Bad, ...]] = (
         bad(lambda x, w: F.conv2d(x, w), arg((1, 3, 4, 4)), arg((2, 4, 3, 3)),
             match="channels .axis 1. of `x0` must equal .* 3 != 4"),
         bad(lambda x, w: F.conv2d(x, w, groups=2), arg((1, 4, 4, 4)), arg((2, 4, 3, 3)),
@@ -196,8 +197,11 @@ class Conv(Sliding):
         return _by_input(self, g, w, x.shape[2:]), _by_filters(self, x, g, w.shape[2:])
 
     def expand(self, F: Functions, *xs: Value) -> Compute:
-        x, w = xs
-        out = axes(self.shape_of(x, w), "noyx")
+        out = axes(self.shape_of(*xs), "noyx")
+        return Compute(out, m.cast(self.sum_at(out, *xs), xs[0].dtype))
+
+    def sum_at(self, out: Sequence[Axis], x: Value, w: Value) -> Scalar:
+        """Give the sum of one place of the result, in the dtype in which it is added up."""
         image, filter, *positions = out
         channel, taps = axis(w.shape[1], "c"), axes(w.shape[2:], "ij")
         places, guard = places_seen(
@@ -206,8 +210,67 @@ class Conv(Sliding):
         group = self.own_group(filter, w.shape[0])
         seen = channel if group is None else group * position(w.shape[1]) + channel
         one = wide_load(0, x, image, seen, *places, guard=guard)
-        value = reduce(SUM, (channel, *taps), one * wide_load(1, w, filter, channel, *taps))
-        return Compute(out, m.cast(value, x.dtype))
+        return reduce(SUM, (channel, *taps), one * wide_load(1, w, filter, channel, *taps))
+
+
+@op
+class ConvBias(Conv):
+    """y[n, o, p] = conv(x, w)[n, o, p] + b[o], rounded once.
+
+    For half precisions, where the result of a convolution is rounded before a bias is added; b may
+    be float32 there.
+    """
+
+    samples = (
+        sample(
+            lambda x, w, b: make(ConvBias((1, 2), ((1, 0), (0, 1)), (1, 1), 2), x, w, b),
+            arg(("B", 2, "H", 3)),
+            arg((4, 1, 2, 2)),
+            arg((4,)),
+            sizes={"H": 3},
+        ),
+        sample(
+            lambda x, w, b: make(ConvBias((1,), ((0, 0),), (1,), 1), x, w, b),
+            arg(("B", 3, 5), "bfloat16"),
+            arg((2, 3, 2), "bfloat16"),
+            arg((2,)),
+            label="bfloat16",
+        ),
+        sample(
+            lambda x, w, b: make(ConvBias((1,), ((0, 0),), (1,), 1), x, w, b),
+            arg((2, "C", 5)),
+            arg((2, "C", 2)),
+            arg((2,)),
+            sizes={"C": 0},
+        ),
+    )
+    bad = (
+        bad(lambda x, w, b: make(ConvBias((1,), ((0, 0),), (1,), 1), x, w, b),
+            arg((2, 3, 5)), arg((2, 3, 2)), arg((3,)), match="one number for each filter.* 3 != 2"),
+        bad(lambda x, w, b: make(ConvBias((1,), ((0, 0),), (1,), 1), x, w, b),
+            arg((2, 3, 5)), arg((2, 3, 2)), arg((2,), "float64"),
+            error=DTypeError, match="`x2` must be float32"),
+    )  # fmt: skip
+
+    def infer(self, x: TensorType, w: TensorType, b: TensorType) -> TensorType:  # type: ignore[override]
+        found = super().infer(x, w)
+        check_bias(b, x.dtype, w.shape[0], "filter (axis 0) of {w}")
+        return found
+
+    def ref(self, xp: ModuleType, *arrays: Array) -> Array:
+        x, w, b = map(widen, arrays)
+        y = conv_ref.conv(xp, x, w, self.geometry(w.shape[2:]))
+        y = y + b.reshape(-1, *[1] * len(self.stride))
+        return y.astype(arrays[0].dtype, copy=False)
+
+    def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
+        over = (0, *range(2, g.ndim))
+        return *super().vjp(F, g, y, *xs[:2]), F.sum(cast_to(g, xs[2].dtype), axis=over)
+
+    def expand(self, F: Functions, *xs: Value) -> Compute:
+        x, w, b = xs
+        out = axes(self.shape_of(*xs), "noyx")
+        return Compute(out, m.cast(self.sum_at(out, x, w) + wide_load(2, b, out[1]), x.dtype))
 
 
 @op

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -15,13 +15,13 @@ from symgraph.graph.arguments import distinct_axes, normal_axis, plain_int
 from symgraph.graph.dtypes import is_float
 from symgraph.graph.elementwise import fit
 from symgraph.graph.index import SUM, Axis, Compute, axes, axis, m, reduce
-from symgraph.graph.leaves import common
+from symgraph.graph.leaves import cast_to, common
 from symgraph.graph.node import Value, make, operand_lines
 from symgraph.graph.op import Array, Cotangent, Op, op
-from symgraph.graph.precision import wide_load
+from symgraph.graph.precision import check_bias, wide_load
 from symgraph.graph.registry import F, Functions, composite, function_of
-from symgraph.graph.samples import arg, bad, sample
-from symgraph.graph.scalar import widen
+from symgraph.graph.samples import Bad, Sample, arg, bad, sample
+from symgraph.graph.scalar import Scalar, widen
 from symgraph.graph.types import TensorType, same_size
 
 
@@ -29,7 +29,7 @@ from symgraph.graph.types import TensorType, same_size
 class Matmul(Op):
     """y[..., i, j] = sum over k of x[..., i, k] y[..., k, j], with NumPy's rules for vectors."""
 
-    samples = (
+    samples: ClassVar[tuple[Sample, ...]] = (
         sample(lambda x, y: F.matmul(x, y), arg(("B", 4)), arg((4, 3))),
         sample(lambda x, y: F.matmul(x, y), arg((17, 33)), arg((33, "N")), sizes={"N": 1}),
         sample(lambda x, y: F.matmul(x, y), arg(("K",)), arg(("K",)), sizes={"K": 1025}),
@@ -47,7 +47,7 @@ class Matmul(Op):
         sample(lambda x, y: F.matmul(x, y), arg((2, "B", 0)), arg((0, 2))),
         sample(lambda x, y: F.matmul(x, y), arg((2, 3), "int32"), arg((3, 2), "int8")),
     )
-    bad = (
+    bad: ClassVar[tuple[Bad, ...]] = (
         bad(lambda x, y: F.matmul(x, y), arg((2, 4)), arg((3, 2)),
             match=r"last dim of `x0` must equal first dim of `x1`: 4 != 3"),
         bad(lambda x, y: F.matmul(x, y), arg((2, 3)), arg((5, 4, 3)), match="second to last dim"),
@@ -88,14 +88,16 @@ class Matmul(Op):
             raise ShapeError(problem.message, fix=fix) from None
 
     def ref(self, xp: ModuleType, *arrays: Array) -> Array:
+        return self.sums(xp, *arrays).astype(arrays[0].dtype, copy=False)
+
+    def sums(self, xp: ModuleType, *arrays: Array) -> Array:
+        """Give the result in the dtype in which it is added up."""
         x, y = map(widen, arrays)
         with np.errstate(all="ignore"):
             if x.ndim > 2 and y.ndim == 2:  # one large product instead of many small ones
                 rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
-                found = xp.matmul(rows, y).reshape(*x.shape[:-1], y.shape[1])
-            else:
-                found = xp.matmul(x, y)
-            return xp.asarray(found).astype(arrays[0].dtype, copy=False)
+                return xp.matmul(rows, y).reshape(*x.shape[:-1], y.shape[1])
+            return xp.asarray(xp.matmul(x, y))
 
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
         first, second = xs
@@ -120,15 +122,80 @@ class Matmul(Op):
         )
 
     def expand(self, F: Functions, *xs: Value) -> Compute:
-        x, y = xs
         with collect_guards():  # they belong to the node, not to its expansion
-            out = axes(self.infer(x.tensor, y.tensor).shape)
+            out = axes(self.infer(*(x.tensor for x in xs)).shape)
+        return Compute(out, m.cast(self.sum_at(out, *xs), xs[0].dtype))
+
+    def sum_at(self, out: Sequence[Axis], x: Value, y: Value) -> Scalar:
+        """Give the sum of one place of the result, in the dtype in which it is added up."""
         inner = axis(x.shape[-1], "k")
         kept = len(out) - (x.ndim > 1) - (y.ndim > 1)
         row, column = out[kept : kept + (x.ndim > 1)], out[len(out) - (y.ndim > 1) :]
         left = wide_load(0, x, *_stack(x, out[:kept]), *row, inner)
         right = wide_load(1, y, *_stack(y, out[:kept]), inner, *column)
-        return Compute(out, m.cast(reduce(SUM, [inner], left * right), x.dtype))
+        return reduce(SUM, [inner], left * right)
+
+
+@op
+class MatmulBias(Matmul):
+    """z[..., i, j] = matmul(x, y)[..., i, j] + b[j], rounded once.
+
+    For half precisions, where a product is rounded before a bias is added; b may be float32 there.
+    """
+
+    samples = (
+        sample(lambda x, y, b: make(MatmulBias(), x, y, b), arg(("B", 4)), arg((4, 3)), arg((3,))),
+        sample(
+            lambda x, y, b: make(MatmulBias(), x, y, b),
+            arg(("B", 33), "bfloat16"),
+            arg((33, 3), "bfloat16"),
+            arg((3,)),
+            label="bfloat16",
+        ),
+        sample(
+            lambda x, y, b: make(MatmulBias(), x, y, b),
+            arg(("B", 2, 4)),
+            arg((4, "N")),
+            arg(("N",)),
+        ),
+        sample(
+            lambda x, y, b: make(MatmulBias(), x, y, b),
+            arg((2, "K")),
+            arg(("K", 3)),
+            arg((3,)),
+            sizes={"K": 0},
+        ),
+    )
+    bad = (
+        bad(lambda x, y, b: make(MatmulBias(), x, y, b), arg((2, 3)), arg((3, 4)), arg((3,)),
+            match="one number for each column .* 3 != 4"),
+        bad(lambda x, y, b: make(MatmulBias(), x, y, b), arg((2, 3)), arg((3,)), arg((3,)),
+            match="`x1` must have columns"),
+        bad(lambda x, y, b: make(MatmulBias(), x, y, b),
+            arg((2, 3)), arg((3, 4)), arg((4,), "float64"),
+            error=DTypeError, match="`x2` must be float32"),
+    )  # fmt: skip
+
+    def infer(self, x: TensorType, y: TensorType, b: TensorType) -> TensorType:  # type: ignore[override]
+        found = super().infer(x, y)
+        if y.ndim < 2:
+            raise ShapeError("{y} must have columns.", fix="make it a matrix with expand_dims")
+        check_bias(b, x.dtype, y.shape[-1], "column (last axis) of {y}")
+        return found
+
+    def ref(self, xp: ModuleType, *arrays: Array) -> Array:
+        found = self.sums(xp, *arrays[:2]) + widen(arrays[2])
+        return found.astype(arrays[0].dtype, copy=False)
+
+    def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
+        own = F.sum(cast_to(g, xs[2].dtype), axis=tuple(range(g.ndim - 1)))
+        return *super().vjp(F, g, y, *xs[:2]), own if is_float(xs[0].dtype) else None
+
+    def expand(self, F: Functions, *xs: Value) -> Compute:
+        x, y, b = xs
+        with collect_guards():
+            out = axes(self.infer(x.tensor, y.tensor, b.tensor).shape)
+        return Compute(out, m.cast(self.sum_at(out, x, y) + wide_load(2, b, out[-1]), x.dtype))
 
 
 def _stack(x: Value, batch: Sequence[Axis]) -> list[Any]:

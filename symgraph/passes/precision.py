@@ -1,8 +1,8 @@
 """Mixed precision: products and convolutions of bfloat16, everything else of float32.
 
 Weights, their updates, sums and statistics stay in float32; what goes into a product is rounded to
-bfloat16, and so is its result, which a library adds up in float32 before. Whoever else reads a
-rounded operand reads the rounded one, so that it is kept in memory once.
+bfloat16, and so is its result, which a library adds up in float32 before, with a bias if there is
+one. Whoever else reads a rounded operand reads the rounded one, so that it is kept in memory once.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from __future__ import annotations
 from symgraph.graph.graph import Graph
 from symgraph.graph.leaves import cast_to
 from symgraph.graph.node import Value, add_origins, make
-from symgraph.graph.types import TupleType
+from symgraph.graph.registry import OPS, F
+from symgraph.graph.types import TupleType, same_size
 from symgraph.passes.manager import Replacements, graph_pass
 
-PRODUCTS = frozenset({"conv", "conv_input", "conv_weight", "matmul"})
+PRODUCTS = frozenset({"conv", "conv_bias", "conv_input", "conv_weight", "matmul", "matmul_bias"})
+WITH_BIAS = {"conv": (1, "conv_bias"), "matmul": (-1, "matmul_bias")}  # the axis of a bias
 
 VIEWS = frozenset({"permute_dims", "reshape", "expand_dims", "squeeze", "specify_shape"})
 
@@ -29,6 +31,7 @@ class _Rounding:
         self.graph = graph
         products = [node for node in graph.values if _is_product(node)]
         self.rounded = {x for node in products for x in node.inputs if x.inputs}
+        self.roots = frozenset(graph.roots)
         self.new: dict[Value, Value] = {}
         self.low: dict[Value, Value] = {}  # what a value of float32 is as bfloat16
 
@@ -45,6 +48,10 @@ class _Rounding:
             product = make(node.op, *(self.narrow(x) for x in operands))
             add_origins(product, node.origins)
             return self.widen(product, node)
+        if node.op.name == "add":
+            for first, second in (node.inputs, node.inputs[::-1]):
+                if self._adds_bias(first, second):
+                    return self._with_bias(node, first, second)
         same = all(a is b for a, b in zip(operands, node.inputs))
         made = node if same else make(node.op, *operands)
         if made is not node:
@@ -52,6 +59,28 @@ class _Rounding:
         if node in self.rounded and not isinstance(node.type, TupleType):
             return self.widen(self.narrow(made), node)
         return made
+
+    def _adds_bias(self, product: Value, bias: Value) -> bool:
+        """Tell whether one operand is a product that nobody else reads, the other its bias."""
+        if not _is_product(product) or product.op.name not in WITH_BIAS:
+            return False
+        axis, _ = WITH_BIAS[product.op.name]
+        shape = [1] * (product.ndim - bias.ndim) + list(bias.shape)
+        own = shape.pop(axis) if len(shape) == product.ndim else None
+        if own is None or not same_size(own, product.shape[axis]):
+            return False
+        alone = self.graph.out_degree(product.node) == 1 and product not in self.roots
+        return alone and all(same_size(size, 1) for size in shape)
+
+    def _with_bias(self, node: Value, product: Value, bias: Value) -> Value:
+        """Give a product that adds its bias before it is rounded."""
+        axis, name = WITH_BIAS[product.op.name]
+        op = OPS[name](**product.op.attributes())
+        flat = F.reshape(self.new[bias], (product.shape[axis],))
+        made = make(op, *(self.narrow(self.new[x]) for x in product.inputs), flat)
+        add_origins(made, product.origins)
+        add_origins(made, node.origins)
+        return self.widen(made, node)
 
     def narrow(self, value: Value) -> Value:
         """Give a value of float32 as bfloat16."""

@@ -71,10 +71,10 @@ def perceptron(x: Value) -> tuple[sg.nn.Module, Value]:
     return net, net(x, train=True)
 
 
-CONVOLUTIONS = {"conv", "conv_input", "conv_weight", "matmul"}
+CONVOLUTIONS = {"conv_bias", "conv_input", "conv_weight", "matmul", "matmul_bias"}
 NETS = {
     "convolutional": (convolutional, (32, 16, 16), CONVOLUTIONS),
-    "perceptron": (perceptron, (256,), {"matmul"}),
+    "perceptron": (perceptron, (256,), {"matmul", "matmul_bias"}),
 }
 
 

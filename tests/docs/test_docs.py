@@ -187,7 +187,7 @@ def test_the_readme_has_one_example_and_two_commands() -> None:
     commands = [block.body.splitlines() for block in every if block.kind == "sh"]
     assert [len(lines) for lines in commands] == [2]
     assert "models/alexnet.py" in commands[0][0]
-    assert commands[0][1].endswith("pytest")
+    assert "&& pytest -n auto" in commands[0][1]
     extras = set(re.findall(r"\[([\w,]+)\]", " ".join(commands[0])))
     assert extras <= set(re.findall(r'^    "(\w+)":', (ROOT / "setup.py").read_text(), re.M))
 

@@ -6,6 +6,7 @@ import pytest
 
 import symgraph as sg
 from symgraph.errors import ShapeError
+from symgraph.graph.origin import LIMIT
 from symgraph.graph.walk import topological
 
 
@@ -52,7 +53,9 @@ def test_every_node_of_a_compiled_function_has_a_line_of_this_file() -> None:
     step = sg.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
     f = sg.function([x], loss, updates=step.updates(loss))
     for node in f.graph.values:
-        if node.label != "random_state":  # whoever draws first in a process makes it
+        if node.label == "random_state":  # whoever draws first in a process makes it
+            continue
+        if len(node.origins) < LIMIT or node.op.name != "constant":  # others use a 2 as well
             assert any(origin.file == __file__ for origin in node.origins), node
 
 

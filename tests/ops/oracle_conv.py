@@ -61,6 +61,7 @@ def conv_weight(op: Any, x: Array, g: Array) -> Array:
 
 ORACLES: dict[str, Callable[..., Any]] = {
     "conv": conv,
+    "conv_bias": lambda op, x, w, b: conv(op, x, w) + b[:, *[None] * (x.ndim - 2)],
     "conv_input": conv_input,
     "conv_weight": conv_weight,
 }

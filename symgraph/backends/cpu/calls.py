@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from symgraph.backends.cpu.blas import operations as blas
 from symgraph.backends.cpu.interface import Array, Library, Prepared
 from symgraph.backends.cpu.onednn import operations as onednn
-from symgraph.dims import Dim
+from symgraph.dims import Dim, less_equal
 from symgraph.errors import BackendError
 from symgraph.graph.node import Value
 from symgraph.graph.op import Op
@@ -19,10 +19,13 @@ from symgraph.lower.program import Operand
 
 TABLE: Mapping[str, tuple[Library, ...]] = {
     "conv": (onednn,),
+    "conv_bias": (onednn,),
     "conv_input": (onednn,),
     "conv_weight": (onednn,),
     "matmul": (onednn, blas),
+    "matmul_bias": (onednn,),
 }
+SUMMED = {"conv_bias": slice(1, None), "matmul_bias": slice(-2, -1)}  # axes of the second factor
 
 
 def prepare(
@@ -76,6 +79,10 @@ def reads(value: Value, view: Operand) -> bool:
 def _libraries(value: Value) -> Iterator[Library]:
     """Give the libraries that are there for an operation; scalars and vectors are for loops."""
     types = [one.tensor for one in (*value.inputs, value)] if value.op.name in TABLE else []
-    if any(one.ndim < 2 for one in types):
+    if any(one.ndim < 2 for one in (*types[:2], *types[-1:])):
         return iter(())
+    if value.op.name in SUMMED:  # where nothing may be summed, loops still give the bias
+        summed = types[1].shape[SUMMED[value.op.name]]
+        if any(less_equal(1, size) is not True for size in summed):
+            return iter(())
     return _asked(value.op.name, [one.dtype for one in types])

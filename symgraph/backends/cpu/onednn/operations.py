@@ -24,6 +24,7 @@ from symgraph.lower.program import number
 
 DTYPES = ("float32", "bfloat16")
 SMALL_BATCH = 64
+FACTORS = ("src", "weights", "bias")
 
 
 def offers(dtypes: Sequence[str]) -> bool:
@@ -62,7 +63,7 @@ def reads(op: str, shape: Sequence[Size], strides: Sequence[Size]) -> bool:
     if any(less_equal(0, step) is not True for step in strides):
         return False
     known = [step for step in strides[-2:] if isinstance(step, int)]
-    return op != "matmul" or (1 in known and 0 not in known)
+    return not op.startswith("matmul") or (1 in known and 0 not in known)
 
 
 @lru_cache(512)
@@ -103,12 +104,18 @@ def _grouped(one: Array, groups: int) -> Array:
 
 
 def _conv(op: Any, arrays: Arrays, result: Array, fixed: Fixed) -> Prepared:
-    x, w = arrays
+    x, w, *bias = arrays
     w = _grouped(w, op.groups)
+    added = _described(bias[0]) if bias else None
     made = _fastest(
-        lambda src, dst: primitives.convolution(src, _any(w), None, dst, _window(op)), x, result
+        lambda src, dst: primitives.convolution(src, _any(w), added, dst, _window(op)), x, result
     )
-    return _with_reorders(made, {"src": (0, x), "weights": (1, w)}, {"dst": (2, result)})
+    return _with_reorders(made, _given(x, w, *bias), {"dst": (len(arrays), result)})
+
+
+def _given(*arrays: Array) -> dict[str, tuple[int, Array]]:
+    """Give two factors, and a bias if there is one, by their roles."""
+    return {role: (which, one) for which, (role, one) in enumerate(zip(FACTORS, arrays))}
 
 
 def _conv_input(op: Any, arrays: Arrays, result: Array, fixed: Fixed) -> Prepared:
@@ -156,14 +163,15 @@ def _fastest(make: Callable[[Descriptor, Descriptor], Primitive], a: Array, b: A
 
 
 def _matmul(op: Any, arrays: Arrays, result: Array, fixed: Fixed) -> Prepared:
-    x, y = arrays
-    if _is_outer(x, y, result):
+    x, y, *bias = arrays
+    if not bias and _is_outer(x, y, result):
         return _outer(x, y, result)
-    rank = max(len(x.dims), len(y.dims))
-    x, y, result = (_ranked(one, rank) for one in (x, y, result))
+    rank = len(result.dims)
+    x, y, result, *bias = (_ranked(one, rank) for one in (x, y, result, *bias))
     weights = _any(y) if fixed[1] else _described(y)
-    made = primitives.matmul(_described(x), weights, None, _described(result))
-    return _with_reorders(made, {"src": (0, x), "weights": (1, y)}, {"dst": (2, result)})
+    added = _described(bias[0]) if bias else None
+    made = primitives.matmul(_described(x), weights, added, _described(result))
+    return _with_reorders(made, _given(x, y, *bias), {"dst": (len(arrays), result)})
 
 
 def _is_outer(x: Array, y: Array, result: Array) -> bool:
@@ -199,9 +207,11 @@ def _ranked(one: Array, rank: int) -> Array:
 
 TABLE: dict[str, Callable[[Any, Arrays, Array, Fixed], Prepared]] = {
     "conv": _conv,
+    "conv_bias": _conv,
     "conv_input": _conv_input,
     "conv_weight": _conv_weight,
     "matmul": _matmul,
+    "matmul_bias": _matmul,
 }
 
 
