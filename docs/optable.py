@@ -7,6 +7,10 @@ from collections.abc import Iterable, Iterator
 
 from docstrings import escaped, first_sentence
 
+from symgraph.backends.cpu.blas import operations as blas
+from symgraph.backends.cpu.calls import TABLE
+from symgraph.backends.cpu.onednn import operations as onednn
+from symgraph.backends.cuda.calls import CONVOLUTIONS, PRODUCTS
 from symgraph.errors import GradError
 from symgraph.graph.dtypes import is_float, is_integer
 from symgraph.graph.elementwise import KINDS, Elementwise
@@ -22,14 +26,17 @@ INTRODUCTION = """\
 The nodes that a graph is made of, from the registry. *Dtypes* are the kinds that the operation's
 samples use, which are those it is tested with; floats are tested as float16, bfloat16, float32 and
 float64. *Gradient* tells what its rule gives for its float operands: `0` is a gradient that is zero
-almost everywhere, a dash is none.
+almost everywhere, a dash is none. *CPU* and *CUDA* tell what computes it there: a library, where it
+is installed and takes the operands, else a generated kernel; there is no operation without one.
 """
+LIBRARIES = {onednn: "oneDNN", blas: "BLAS"}
 
 
 def operations() -> str:
     """Write the table of all operations and of the functions made of them."""
     rows = [
         f"| `{name}` | {formula(kind)} | {dtypes(kind)} | {gradient(kind)} |"
+        f" {by_cpu(kind)} | {by_cuda(kind)} |"
         for name, kind in sorted(OPS.items())
     ]
     made = [
@@ -40,7 +47,7 @@ def operations() -> str:
     parts = [
         "# Operations",
         INTRODUCTION,
-        _table(("operation", "formula or meaning", "dtypes", "gradient"), rows),
+        _table(("operation", "formula or meaning", "dtypes", "gradient", "CPU", "CUDA"), rows),
         "## Functions made of operations",
         _table(("function", "what it does"), made),
     ]
@@ -81,6 +88,24 @@ def gradient(kind: type[Op]) -> str:
         for answer in cotangents(node)
     }
     return "yes" if "yes" in found else "0" if found else "–"
+
+
+def by_cpu(kind: type[Op]) -> str:
+    """Tell what computes an operation on the CPU."""
+    libraries = [LIBRARIES[one] for one in TABLE.get(kind.name, ())]
+    return _by(kind, libraries)
+
+
+def by_cuda(kind: type[Op]) -> str:
+    """Tell what computes an operation on a CUDA device."""
+    libraries = ["cuDNN"] if kind.name in CONVOLUTIONS else []
+    return _by(kind, libraries + (["cuBLASLt"] if kind.name in PRODUCTS else []))
+
+
+def _by(kind: type[Op], libraries: list[str]) -> str:
+    if kind.leaf:
+        return "–"
+    return ", ".join([*libraries, "kernel"])
 
 
 def nodes(kind: type[Op], sample: Sample) -> list[Value]:

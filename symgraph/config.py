@@ -244,13 +244,19 @@ class Config:
     )
     precision = Setting(
         "fp32",
-        "how products of float32 are computed; bf16: from operands rounded to bfloat16",
-        _one_of("fp32", "bf16"),
+        "how products of float32 are computed; bf16, fp16: from operands rounded to a half"
+        " precision; tf32: from operands rounded to 11 bits, by CUDA devices",
+        _one_of("fp32", "tf32", "bf16", "fp16"),
     )
     threads = Setting[int | None](
         None,
         "how many threads a compiled function and oneDNN use; None: one for each usable core",
         _threads,
+    )
+    capture = Setting(
+        True,
+        "whether a step on a CUDA device is recorded as a CUDA graph and launched as one",
+        _flag,
     )
     seed = Setting[int | None](None, "the seed of all randomness; None draws a fresh one", _seed)
     onednn = Setting(

@@ -29,6 +29,9 @@ from symgraph.backends.cpu.blas.library import find as find_blas
 from symgraph.backends.cpu.compiler import unavailable
 from symgraph.backends.cpu.onednn import library
 from symgraph.backends.cpu.threads import thread_count
+from symgraph.backends.cuda.cublaslt import library as cublaslt
+from symgraph.backends.cuda.cudnn import library as cudnn
+from symgraph.backends.cuda.status import status, version
 from symgraph.config import config, usable_cores
 from symgraph.cost.units import number_text
 from symgraph.runtime.cache import READY, default_cache
@@ -366,20 +369,30 @@ def _device() -> Iterable[Finding]:
             faster="pip install 'symgraph[cuda]'" if driver.ok else "",
         )
         return
-    try:
-        cupy = importlib.import_module("cupy")
-    except ImportError as error:
+    found = status()
+    if found.cupy is None:
         yield Finding(
-            "device",
-            "CuPy",
-            "does not import",
-            ok=False,
-            note=_one_line(error),
-            fix="pip install --force-reinstall 'symgraph[cuda]'",
+            "device", "CuPy", "does not import", ok=False, note=found.problem, fix=found.fix
         )
         return
-    yield Finding("device", "CuPy", str(cupy.__version__))
-    yield from _graphics_processors(cupy)
+    yield Finding("device", "CuPy", str(found.cupy.__version__))
+    if found.problem:
+        yield Finding("device", "GPUs", "none usable", ok=False, note=found.problem, fix=found.fix)
+        return
+    yield from _graphics_processors(found.cupy, found.devices)
+    for name, held, install in (
+        ("cuBLASLt", cublaslt.found(), cublaslt.INSTALL),
+        ("cuDNN", cudnn.found(), cudnn.INSTALL),
+    ):
+        library, problem = held
+        yield Finding(
+            "device",
+            name,
+            "missing" if library is None else "found",
+            ok=library is not None,
+            note=problem,
+            faster="" if library is not None else install,
+        )
 
 
 def _driver() -> Finding:
@@ -397,23 +410,10 @@ def _driver() -> Finding:
     return Finding("device", "NVIDIA driver", "found", note="libcuda.so.1")
 
 
-def _graphics_processors(cupy: ModuleType) -> Iterable[Finding]:
+def _graphics_processors(cupy: ModuleType, count: int) -> Iterable[Finding]:
     runtime = cupy.cuda.runtime
-    try:
-        count = runtime.getDeviceCount()
-        version = runtime.runtimeGetVersion()
-        names = [runtime.getDeviceProperties(number) for number in range(count)]
-    except runtime.CUDARuntimeError as error:
-        yield Finding(
-            "device",
-            "GPUs",
-            "none usable",
-            ok=False,
-            note=_one_line(error),
-            fix="check that the driver runs: nvidia-smi",
-        )
-        return
-    yield Finding("device", "CUDA runtime", f"{version // 1000}.{version % 1000 // 10}")
+    names = [runtime.getDeviceProperties(number) for number in range(count)]
+    yield Finding("device", "CUDA runtime", version(runtime.runtimeGetVersion()))
     for number, found in enumerate(names):
         name = found["name"].decode()
         memory = found["totalGlobalMem"] / 2**30

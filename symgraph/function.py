@@ -32,7 +32,7 @@ from symgraph.graph.op import Array
 from symgraph.graph.registry import apply, function_of
 from symgraph.graph.walk import leaves, rebuild
 from symgraph.passes.manager import Pass, pipeline, run_passes
-from symgraph.passes.precision import bf16
+from symgraph.passes.precision import PASSES
 from symgraph.passes.rules import Rule
 from symgraph.runtime.binding import Binder
 from symgraph.runtime.bound import Bound, bound
@@ -69,6 +69,7 @@ class Function:
         nan_guard: bool = False,
         backend: str = "reference",
         threads: int | None = None,
+        precision: str = "fp32",
     ) -> None:
         self.name = name
         self.graph = graph
@@ -81,10 +82,10 @@ class Function:
         self._executor: NativeExecutor | DeviceExecutor | InterpretedExecutor
         guard = name if nan_guard else ""
         if backend == "cpu":
-            narrow = bf16 in self.passes
-            self._executor = NativeExecutor(graph, narrow, guard, threads)
+            self._executor = NativeExecutor(graph, precision == "bf16", guard, threads)
         elif backend.startswith("cuda"):
-            self._executor = DeviceExecutor(graph, device(device_number(backend)), guard)
+            found = device(device_number(backend))
+            self._executor = DeviceExecutor(graph, found, precision, guard)
         else:
             self._executor = InterpretedExecutor(graph)
         self._shared = graph.shared
@@ -248,7 +249,8 @@ def function(
     first value that is not finite, and updates nothing (compiled functions look at outputs and
     updates, and for the first value only where one of these is not finite). `backend` is
     "cpu", "cuda", "reference" or "auto" (`config.backend`). With `precision="bf16"` products and
-    convolutions of float32 are computed in bfloat16 and added up in float32 (`config.precision`).
+    convolutions of float32 are computed in bfloat16 and added up in float32, with "fp16" in float16
+    (`sg.optim.LossScaling`), with "tf32", on CUDA devices, rounded to 11 bits (`config.precision`).
     `threads` is how many a compiled function uses, else `config.threads` at each call.
     Raises `GraphError` for an input that is missing or not an input, `ShapeError` or `DTypeError`
     for updates and givens of another type, and `ConfigError` for more threads than usable cores.
@@ -283,22 +285,28 @@ def function(
     new_values = [*roots[len(values) :], *list(wanted.values())[len(roots) - len(values) :]]
     built = Graph(declared, roots[: len(values)], dict(zip(wanted, new_values)))
     _check_inputs(built, name)
-    lowered = _precision(name, precision)
+    lowered, precision = _precision(name, precision)
     several = isinstance(passes, Iterable) and not isinstance(passes, Pass | Rule)
     planned = pipeline([*passes, *lowered] if several else passes)
     graph = run_passes(built, planned)
     _check_passes(graph, name)
     chosen = chosen_backend(name, backend)
-    return Function(name, graph, built, structure, planned, nan_guard, chosen, threads)
-
-
-def _precision(name: str, wanted: str | None) -> list[Pass]:
-    """Give the pass that lowers the precision of products, if one is asked for."""
-    if wanted not in (None, "fp32", "bf16"):
+    if precision == "tf32" and not chosen.startswith("cuda"):
         raise ArgumentTypeError(
-            f"{name}: there is no precision {wanted!r:.60}.", fix='"fp32" or "bf16"'
+            f"{name}: the precision tf32 is one of NVIDIA GPUs, not of the backend {chosen}.",
+            fix='precision="fp32", or backend="cuda"',
         )
-    return [bf16] if (wanted or config.precision) == "bf16" else []
+    return Function(name, graph, built, structure, planned, nan_guard, chosen, threads, precision)
+
+
+def _precision(name: str, wanted: str | None) -> tuple[list[Pass], str]:
+    """Give the passes that lower the precision of products, and the precision."""
+    if wanted is not None and wanted not in PASSES:
+        raise ArgumentTypeError(
+            f"{name}: there is no precision {wanted!r:.60}.", fix=f"one of {', '.join(PASSES)}"
+        )
+    chosen = config.precision if wanted is None else wanted
+    return list(PASSES[chosen]), chosen
 
 
 def _inputs(inputs: Sequence[Value], name: str) -> list[Value]:

@@ -269,6 +269,7 @@ def getDeviceProperties(number):
     return dict(name=b"Imaginary GPU", totalGlobalMem=80 * 2**30, major=9, minor=0)
 cuda = types.SimpleNamespace(runtime=types.SimpleNamespace(
     CUDARuntimeError=CUDARuntimeError, getDeviceCount=getDeviceCount,
+    driverGetVersion=lambda: 12060,
     getDeviceProperties=getDeviceProperties, runtimeGetVersion=lambda: 12040))
 """
 
@@ -287,13 +288,13 @@ cuda = types.SimpleNamespace(runtime=types.SimpleNamespace(
             CUPY.format(count="raise CUDARuntimeError('cudaErrorInsufficientDriver: too old')"),
             "GPUs",
             "none usable",
-            "cudaErrorInsufficientDriver: too old",
+            "the NVIDIA driver finds no usable GPU (cudaErrorInsufficientDriver: too old)",
         ),
         (
             "raise ImportError('\\nlibcudart.so.12: cannot open\\nmore')",
             "CuPy",
             "does not import",
-            "libcudart.so.12: cannot open",
+            "CuPy is installed but cannot be loaded (libcudart.so.12: cannot open)",
         ),
     ],
 )

@@ -53,6 +53,7 @@ def test_defaults() -> None:
         "backend": "auto",
         "precision": "fp32",
         "threads": None,
+        "capture": True,
         "onednn": "",
         "cache": "",
     }
@@ -203,7 +204,7 @@ def test_a_wrong_environment_is_an_error_at_every_read(
         (
             {"zzz": True},
             "there are: float_dtype, verify, rewrites, origins, memory_limit, "
-            "backend, precision, threads, seed, onednn, cache",
+            "backend, precision, threads, capture, seed, onednn, cache",
         ),
     ],
 )

@@ -16,14 +16,13 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-import importlib.util
 import math
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from models.common.runs import LATEST
+from symgraph.backends.cuda.status import status
 from symgraph.errors import DeviceError, SymgraphError
 
 COMMANDS = ("train", "evaluate", "predict")
@@ -145,26 +144,11 @@ def check_device(device: str) -> None:
     """
     if device == "cpu":
         return
-    fix = "run with --device cpu"
-    if importlib.util.find_spec("cupy") is None:
+    found = status()
+    if found.problem:
         raise DeviceError(
-            "--device cuda: CuPy is not installed.",
-            fix=f"pip install cupy-cuda12x (with an NVIDIA driver), or {fix}",
+            f"--device cuda: {found.problem}.", fix=f"{found.fix}; or run with --device cpu"
         )
-    try:
-        cupy: Any = importlib.import_module("cupy")
-    except ImportError as error:  # installed for another CUDA, or a library of it is missing
-        raise DeviceError(
-            "--device cuda: CuPy is installed but cannot be loaded.", details=[str(error)], fix=fix
-        ) from error
-    try:
-        found = int(cupy.cuda.runtime.getDeviceCount())
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise DeviceError(
-            "--device cuda: the CUDA driver finds no usable GPU.", details=[str(error)], fix=fix
-        ) from error
-    if found == 0:
-        raise DeviceError("--device cuda: this machine has no CUDA GPU.", fix=fix)
 
 
 def exit_with(main: Callable[[], int]) -> NoReturn:

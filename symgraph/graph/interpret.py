@@ -52,7 +52,9 @@ def interpret(
                 details=[node.describe()],
             )
         else:
-            result = node.op.at(sizes).ref(xp, *(values[operand] for operand in node.inputs))
+            operands = [values[operand] for operand in node.inputs]
+            with np.errstate(all="ignore"):  # an infinity or a NaN is a result like others
+                result = node.op.at(sizes).ref(xp, *operands)
         if watch is not None:
             watch(node, result)
         values[node] = result

@@ -1,13 +1,13 @@
-"""Products of bfloat16 where a machine has none: computed as float32, rounded to bfloat16.
+"""Products of half precisions where a machine has none: computed as float32, rounded afterwards.
 
-Both give the same but for the order of sums: a product of two bfloat16 is exact in float32, and a
+Both give the same but for the order of sums: a product of two halves is exact in float32, and a
 library adds up in float32. What is asked of memory differs, so that it is done only where the
 library has nothing for the one and something for the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from symgraph.dims import Size
 from symgraph.graph.graph import Graph
@@ -16,31 +16,41 @@ from symgraph.graph.node import Value, make
 from symgraph.graph.registry import OPS, F
 from symgraph.passes.precision import PRODUCTS, WITH_BIAS
 
+HALVES = ("bfloat16", "float16")
 WITHOUT_BIAS = {name: (product, axis) for product, (axis, name) in WITH_BIAS.items()}
 
 
 def widen(graph: Graph, chosen: Callable[[Value], bool]) -> Graph:
-    """Give the graph without products of bfloat16 that a library only has of float32.
+    """Give the graph without products of halves that a library only has otherwise.
 
-    A bias that no library adds is added afterwards, before the rounding.
+    It may have them with a bias of its own dtype only; in float32; or in float32 without a bias,
+    which is added afterwards, before the rounding.
     """
     found = {}
     for node in graph.values:
-        if not _is_narrow(node) or chosen(node):
-            continue
-        operands = [cast_to(x, "float32") for x in node.inputs]
-        whole = make(node.op, *operands)
-        if chosen(whole):
-            found[node] = cast_to(whole, node.tensor.dtype)
-        elif node.op.name in WITHOUT_BIAS:
-            name, axis = WITHOUT_BIAS[node.op.name]
-            product = make(OPS[name](**node.op.attributes()), *operands[:2])
-            if chosen(product):
-                shape: list[Size] = [1] * product.ndim
-                shape[axis] = product.shape[axis]
-                found[node] = cast_to(product + F.reshape(operands[2], shape), node.tensor.dtype)
+        if _is_narrow(node) and not chosen(node):
+            for product, finish in _others(node):
+                if chosen(product):
+                    found[node] = cast_to(finish(product), node.tensor.dtype)
+                    break
     return graph.rewrite(found, "widen")
 
 
+def _others(node: Value) -> Iterator[tuple[Value, Callable[[Value], Value]]]:
+    """Give what a product may be computed as, the best first, and what is left to do."""
+    x, y, *bias = node.inputs
+    if bias:
+        narrow = make(node.op, x, y, cast_to(bias[0], node.tensor.dtype))
+        yield narrow, lambda value: value
+    wide = [cast_to(one, "float32") for one in node.inputs]
+    yield make(node.op, *wide), lambda value: value
+    if bias:
+        name, axis = WITHOUT_BIAS[node.op.name]
+        shape: list[Size] = [1] * node.ndim
+        shape[axis] = node.shape[axis]
+        added = F.reshape(wide[2], shape)
+        yield make(OPS[name](**node.op.attributes()), *wide[:2]), lambda value: value + added
+
+
 def _is_narrow(node: Value) -> bool:
-    return node.op.name in PRODUCTS and all(x.tensor.dtype == "bfloat16" for x in node.inputs[:2])
+    return node.op.name in PRODUCTS and all(x.tensor.dtype in HALVES for x in node.inputs[:2])

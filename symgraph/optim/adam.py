@@ -11,6 +11,7 @@ from symgraph.graph.leaves import Shared, cast_to, shared
 from symgraph.graph.node import Value
 from symgraph.graph.registry import F
 from symgraph.optim.optimizer import Group, Optimizer
+from symgraph.optim.scaling import LossScaling
 
 
 class Adam(Optimizer):
@@ -32,6 +33,7 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
         clip_norm: float | None = None,
         clip_value: float | None = None,
+        scaling: LossScaling | None = None,
     ) -> None:
         name = type(self).__name__
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
@@ -42,7 +44,12 @@ class Adam(Optimizer):
         self.epsilon = epsilon
         self.count = shared(np.int64(0), "adam.count")
         super().__init__(
-            parameters, lr, weight_decay=weight_decay, clip_norm=clip_norm, clip_value=clip_value
+            parameters,
+            lr,
+            weight_decay=weight_decay,
+            clip_norm=clip_norm,
+            clip_value=clip_value,
+            scaling=scaling,
         )
 
     def slot_names(self) -> Sequence[str]:
@@ -91,6 +98,7 @@ class AdamW(Adam):
         weight_decay: float = 1e-2,
         clip_norm: float | None = None,
         clip_value: float | None = None,
+        scaling: LossScaling | None = None,
     ) -> None:
         super().__init__(
             parameters,
@@ -100,4 +108,5 @@ class AdamW(Adam):
             weight_decay=weight_decay,
             clip_norm=clip_norm,
             clip_value=clip_value,
+            scaling=scaling,
         )

@@ -14,6 +14,7 @@ from symgraph.graph.leaves import Shared, cast_to, shared
 from symgraph.graph.node import Value
 from symgraph.graph.precision import wide
 from symgraph.graph.registry import F
+from symgraph.optim.scaling import LossScaling
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class Optimizer(ABC):
     The learning rate is itself a shared variable, `optimizer.lr` (float64, rounded to the dtype of
     each parameter), so a schedule changes it without compiling again. `clip_norm` scales all
     gradients together so that their joint Euclidean norm is at most this; `clip_value` limits each
-    element first.
+    element first. With `scaling`, for float16, gradients come from a scaled loss, and a step in
+    which one is not finite writes nothing.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Optimizer(ABC):
         weight_decay: float = 0.0,
         clip_norm: float | None = None,
         clip_value: float | None = None,
+        scaling: LossScaling | None = None,
     ) -> None:
         name = type(self).__name__
         _at_least(name, "lr", lr, 0)
@@ -63,6 +66,7 @@ class Optimizer(ABC):
         self.weight_decay = weight_decay
         self.clip_norm = clip_norm
         self.clip_value = clip_value
+        self.scaling = scaling
         self.lr = shared(np.float64(lr), "lr")
         self.slots: dict[Shared, dict[str, Shared]] = {
             parameter: {
@@ -98,10 +102,16 @@ class Optimizer(ABC):
     def updates(self, loss: Value, gradients: Sequence[Value] | None = None) -> dict[Shared, Value]:
         """Give the updates of one step on a scalar loss, for `sg.function(..., updates=...)`.
 
-        `gradients` are computed with `sg.grad` unless given (one for each parameter).
+        `gradients` are computed with `sg.grad` unless given (one for each parameter); given ones
+        are not scaled, only checked.
         """
         parameters = self.parameters
-        found = grad(loss, parameters) if gradients is None else list(gradients)
+        if gradients is not None:
+            found = list(gradients)
+        elif self.scaling is None:
+            found = grad(loss, parameters)
+        else:
+            found = self.scaling.gradients(loss, parameters)
         if len(found) != len(parameters):
             raise ArgumentError(
                 f"{type(self).__name__}: {len(parameters)} parameters but {len(found)} gradients."
@@ -115,7 +125,7 @@ class Optimizer(ABC):
                 if group.rate != 1:
                     rate = rate * group.rate
                 result.update(self.step(parameter, clipped[parameter], rate, decay))
-        return result
+        return result if self.scaling is None else self.scaling.guarded(loss, found, result)
 
     def _clipped(self, gradients: list[Value]) -> list[Value]:
         if self.clip_value is not None:
@@ -139,6 +149,8 @@ class Optimizer(ABC):
         """
         by_parameter = {variable: name for name, variable in (names or {}).items()}
         result = self.common_state()
+        if self.scaling is not None:
+            result.update(self.scaling.state())
         for index, (parameter, slots) in enumerate(self.slots.items()):
             prefix = by_parameter.get(parameter, str(index))
             for slot, variable in slots.items():

@@ -8,6 +8,7 @@ from symgraph.errors import ArgumentError
 from symgraph.graph.leaves import Shared
 from symgraph.graph.node import Value
 from symgraph.optim.optimizer import Group, Optimizer
+from symgraph.optim.scaling import LossScaling
 
 
 class SGD(Optimizer):
@@ -33,6 +34,7 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
         clip_norm: float | None = None,
         clip_value: float | None = None,
+        scaling: LossScaling | None = None,
     ) -> None:
         if not 0 <= momentum < 1:
             raise ArgumentError(f"SGD: momentum must be in [0, 1), got {momentum}.")
@@ -41,7 +43,12 @@ class SGD(Optimizer):
         self.momentum = momentum
         self.nesterov = nesterov
         super().__init__(
-            parameters, lr, weight_decay=weight_decay, clip_norm=clip_norm, clip_value=clip_value
+            parameters,
+            lr,
+            weight_decay=weight_decay,
+            clip_norm=clip_norm,
+            clip_value=clip_value,
+            scaling=scaling,
         )
 
     def slot_names(self) -> Sequence[str]:

@@ -1,12 +1,14 @@
-"""Mixed precision: products and convolutions of bfloat16, everything else of float32.
+"""Mixed precision: products and convolutions of a half precision, everything else of float32.
 
 Weights, their updates, sums and statistics stay in float32; what goes into a product is rounded to
-bfloat16, and so is its result, which a library adds up in float32 before, with a bias if there is
-one. Whoever else reads a rounded operand reads the rounded one, so that it is kept in memory once.
+bfloat16 or float16, and so is its result, which a library adds up in float32 before, with a bias if
+there is one. Whoever else reads a rounded operand reads the rounded one, so that it is kept in
+memory once.
 """
 
 from __future__ import annotations
 
+from symgraph.graph.dtypes import DType
 from symgraph.graph.graph import Graph
 from symgraph.graph.leaves import cast_to
 from symgraph.graph.node import Value, add_origins, make
@@ -23,17 +25,26 @@ VIEWS = frozenset({"permute_dims", "reshape", "expand_dims", "squeeze", "specify
 @graph_pass(stage="precision", default=False)
 def bf16(graph: Graph) -> Replacements:
     """Compute products and convolutions of float32 in bfloat16."""
-    return _Rounding(graph).changed()
+    return _Rounding(graph, "bfloat16").changed()
+
+
+@graph_pass(stage="precision", default=False)
+def fp16(graph: Graph) -> Replacements:
+    """Compute products and convolutions of float32 in float16."""
+    return _Rounding(graph, "float16").changed()
+
+
+PASSES = {"fp32": (), "tf32": (), "bf16": (bf16,), "fp16": (fp16,)}
 
 
 class _Rounding:
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, dtype: DType) -> None:
+        self.graph, self.dtype = graph, dtype
         products = [node for node in graph.values if _is_product(node)]
         self.rounded = {x for node in products for x in node.inputs if x.inputs}
         self.roots = frozenset(graph.roots)
         self.new: dict[Value, Value] = {}
-        self.low: dict[Value, Value] = {}  # what a value of float32 is as bfloat16
+        self.low: dict[Value, Value] = {}  # what a value of float32 is, rounded
 
     def changed(self) -> dict[Value, Value]:
         """Give what every value becomes, where it is another."""
@@ -83,18 +94,18 @@ class _Rounding:
         return self.widen(made, node)
 
     def narrow(self, value: Value) -> Value:
-        """Give a value of float32 as bfloat16."""
+        """Give a value of float32, rounded."""
         chain = [value]  # what only looks at another value otherwise looks at its rounded one
         while chain[-1] not in self.low and chain[-1].op.name in VIEWS:
             chain.append(chain[-1].inputs[0])
         for one in reversed(chain):
             if one not in self.low:
                 inner = self.low.get(one.inputs[0]) if one.op.name in VIEWS else None
-                self.low[one] = cast_to(one, "bfloat16") if inner is None else make(one.op, inner)
+                self.low[one] = cast_to(one, self.dtype) if inner is None else make(one.op, inner)
         return self.low[value]
 
     def widen(self, value: Value, like: Value) -> Value:
-        """Give a bfloat16 as float32, and remember where it came from."""
+        """Give a rounded value as float32, and remember where it came from."""
         wide = cast_to(value, "float32")
         add_origins(wide, like.origins)
         self.low[wide] = value

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from symgraph.backends.arrays import Array as ArrayAt
 from symgraph.backends.cpu.calls import prepare, reads, takes
 from symgraph.backends.cpu.compiler import Library, compile_text, fingerprint, has_masks
 from symgraph.backends.cpu.driver import CALL, CHECK, CLEAR, COPY, KERNEL, WORDS, driver
-from symgraph.backends.cpu.interface import Array as ArrayAt
 from symgraph.backends.cpu.interface import Call, Prepared
 from symgraph.backends.cpu.threads import library_default, library_threads, thread_count
 from symgraph.dims import Dim, Size

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from symgraph.backends.cuda.calls import Libraries
+from symgraph.backends.cuda.interface import Routine
 from tests.lower.cuda_host import compiled
 
 
@@ -30,6 +32,9 @@ class HostDevice:
         self.folder, self.name = folder, name
         self.uploads = self.downloads = self.launches = self.modules = 0
         self.last = 1 << 30  # the launch after which the device is lost
+        self.libraries = Libraries({})
+        self.calls = self.replays = 0
+        self.recorded: list[Any] | None = None  # what is started while a step is captured
 
     def reserve(self, size: int) -> HostMemory:
         return HostMemory(size)
@@ -52,17 +57,42 @@ class HostDevice:
         return [getattr(library, f"run_{name}") for name in names]
 
     def launch(self, function: Any, blocks: int, threads: int, words: Sequence[int]) -> None:
+        if self.recorded is not None:
+            self.recorded.append((self.launch, function, blocks, threads, list(words)))
+            return
         self.launches += 1
         if self.launches > self.last:
             raise OSError("the device is lost")
         function((ctypes.c_longlong * len(words))(*words), blocks, threads)
 
+    def call(self, routine: Routine, addresses: Sequence[int], workspace: int) -> None:
+        if self.recorded is not None:
+            self.recorded.append((self.call, routine, list(addresses), workspace))
+            return
+        self.calls += 1
+        routine.run(addresses, workspace)
+
+    def capture(self, work: Callable[[], None]) -> Any:
+        self.recorded = []
+        try:
+            work()
+            return self.recorded
+        finally:
+            self.recorded = None
+
+    def replay(self, captured: Any) -> None:
+        self.replays += 1
+        for function, *arguments in captured:
+            function(*arguments)
+
     def upload(self, address: int, array: Any) -> None:
+        assert self.recorded is None, "the host does not wait while a step is captured"
         self.uploads += 1
         assert array.flags.c_contiguous
         ctypes.memmove(address, array.ctypes.data, array.nbytes)
 
     def download(self, array: Any, address: int) -> None:
+        assert self.recorded is None
         self.downloads += 1
         assert array.flags.c_contiguous
         ctypes.memmove(array.ctypes.data, address, array.nbytes)

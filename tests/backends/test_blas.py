@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import symgraph as sg
+from symgraph.backends.arrays import Array
 from symgraph.backends.cpu import calls
 from symgraph.backends.cpu.blas import library, operations
 from symgraph.backends.cpu.blas.library import Blas
@@ -19,7 +20,6 @@ from symgraph.backends.cpu.blas.operations import GRAIN, Product
 from symgraph.backends.cpu.blas.wrapper import WORDS
 from symgraph.backends.cpu.compiler import unavailable
 from symgraph.backends.cpu.driver import CALL, driver
-from symgraph.backends.cpu.interface import Array
 from symgraph.backends.cpu.onednn import library as onednn
 from symgraph.config import config
 from symgraph.errors import BackendError

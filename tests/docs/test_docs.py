@@ -243,6 +243,8 @@ def test_the_table_of_operations_is_whole(reference: Path) -> None:
         if row.startswith("| `")
     }
     assert set(rows) == {*OPS, *COMPOSITES}
-    assert rows["tanh"] == ["`tanh`", r"$\tanh x$", "floats", "yes"]
-    assert rows["floor"][2:] == ["floats", "0"]
+    assert rows["tanh"] == ["`tanh`", r"$\tanh x$", "floats", "yes", "kernel", "kernel"]
+    assert rows["floor"][2:4] == ["floats", "0"]
+    assert rows["conv"][4:] == ["oneDNN, kernel", "cuDNN, kernel"]
+    assert rows["matmul"][4:] == ["oneDNN, BLAS, kernel", "cuBLASLt, kernel"]
     assert rows["argmax"][3].strip("| ") == "–"

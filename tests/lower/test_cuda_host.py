@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 import symgraph as sg
-from models.alexnet import AlexNet
 from symgraph.graph.graph import Graph
 from symgraph.graph.interpret import interpret
 from symgraph.graph.node import Value
@@ -23,6 +22,7 @@ from symgraph.lower.cuda.kernel import Kernel
 from symgraph.lower.cuda.module import OPTIONS, module
 from symgraph.lower.plan import Plan
 from tests.lower.cuda_host import COMPILER, Host, planned, run
+from tests.lower.cuda_steps import B, step
 from tests.tolerances import assert_close
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,26 +124,13 @@ def test_an_index_one_too_far_is_found(tmp_path: Path) -> None:
 # -- models ----------------------------------------------------------------------------------------
 
 
-def alexnet_step() -> tuple[Graph, dict[Any, int]]:
-    """Give a training step of AlexNet for a batch of any size."""
-    batch = sg.dim("cuda_batch")
-    x, y = sg.tensor("x", (batch, 3, 227, 227)), sg.tensor("y", (batch,), "int32")
-    sg.seed(0)
-    net = AlexNet(classes=10)
-    loss = sg.nn.cross_entropy(net(x, train=True), y).mean()
-    step = sg.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
-    f = sg.function([x, y], loss, updates=step.updates(loss))
-    return f.graph, {batch: 4}
-
-
 @pytest.mark.skipif(NVCC is None, reason="nvcc is not installed")
 @pytest.mark.parametrize(
     "architecture",
     ["sm_90", *(pytest.param(each, marks=pytest.mark.full) for each in ("sm_80", "sm_100"))],
 )
 def test_the_same_source_compiles_for_devices(architecture: str, tmp_path: Path) -> None:
-    graph, env = alexnet_step()
-    plan = planned(graph, env)
+    plan = planned(step("alexnet"), {B: 4})
     host = Host(plan.kernels, tmp_path)
     source = module(plan.kernels, [f"k{n}" for n in range(len(plan.kernels))])
     assert source == host.source

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from models.common import commandline
 from models.common.commandline import (
     COMMANDS,
     ModelParser,
@@ -171,7 +170,10 @@ def fake_cupy(monkeypatch: pytest.MonkeyPatch, count: Any) -> None:
             raise CUDARuntimeError(count)
         return count
 
-    runtime = types.SimpleNamespace(getDeviceCount=devices, CUDARuntimeError=CUDARuntimeError)
+    runtime = types.SimpleNamespace(
+        getDeviceCount=devices, CUDARuntimeError=CUDARuntimeError,
+        runtimeGetVersion=lambda: 13000, driverGetVersion=lambda: 13000,
+    )  # fmt: skip
     cupy = types.ModuleType("cupy")
     cupy.__dict__["cuda"] = types.SimpleNamespace(runtime=runtime)
     monkeypatch.setitem(sys.modules, "cupy", cupy)
@@ -186,21 +188,8 @@ def test_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_cupy(monkeypatch, 1)
     check_device("cuda")
     fake_cupy(monkeypatch, 0)
-    with pytest.raises(DeviceError, match="this machine has no CUDA GPU") as caught:
+    with pytest.raises(DeviceError, match="the NVIDIA driver finds no GPU"):
         check_device("cuda")
-    assert caught.value.fix == "run with --device cpu"
-    fake_cupy(monkeypatch, "no driver")
-    with pytest.raises(DeviceError, match="the CUDA driver finds no usable GPU") as caught:
-        check_device("cuda")
-    assert caught.value.details == ("no driver",)
-
-    def broken(name: str) -> None:
-        raise ImportError("libcudart.so.12 is missing")
-
-    monkeypatch.setattr(commandline.importlib, "import_module", broken)
-    with pytest.raises(DeviceError, match="installed but cannot be loaded") as caught:
-        check_device("cuda")
-    assert caught.value.details == ("libcudart.so.12 is missing",)
 
 
 def ended(error: BaseException | None, status: int = 0) -> int:

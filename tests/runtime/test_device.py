@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import symgraph as sg
-from symgraph.backends.cuda.device import unavailable
+from symgraph.backends.cuda.status import status
 from symgraph.errors import ArgumentTypeError, DeviceError
-from symgraph.runtime.device import resident
+from symgraph.runtime.resident import resident
 from tests.backends.host_device import HostDevice
 from tests.lower.cuda_host import COMPILER
 
@@ -164,6 +164,37 @@ def test_memory_is_known_before(host: HostDevice) -> None:
     assert bound.arena >= 64 * 20 * 4
 
 
+def test_a_step_is_recorded_once_and_launched_as_one(host: HostDevice) -> None:
+    train, weights, _ = training("cuda")
+    reference, wanted, _ = training("reference")
+    replays = []
+    for count in (8, 8, 8, 5, 5, 8, 8):
+        arrays = batch_of(count, count)
+        np.testing.assert_allclose(train(*arrays), reference(*arrays), rtol=1e-5)
+        replays.append(host.replays)
+        host.replays = 0
+    # labels are checked before anything is written: two segments
+    assert replays == [0, 2, 2, 0, 2, 2, 2]
+    weights[0].value = wanted[0].value * 2
+    wanted[0].value = wanted[0].value * 2
+    np.testing.assert_allclose(train(*arrays), reference(*arrays), rtol=1e-5)
+    for one, other in zip(weights, wanted):
+        np.testing.assert_allclose(one.value, other.value, rtol=1e-5, atol=1e-6)
+
+
+def test_capture_can_be_switched_off_and_changes_no_bit(host: HostDevice) -> None:
+    found = []
+    for capture in (True, False):
+        train, weights, _ = training("cuda")
+        with sg.config(capture=capture):
+            for _ in range(4):
+                train(*batch_of(6))
+        found.append([one.value.tobytes() for one in weights])
+        assert (host.replays > 0) == capture
+        host.replays = 0
+    assert found[0] == found[1]
+
+
 def test_two_functions_share_the_copies_of_a_device(host: HostDevice) -> None:
     assert resident(host) is resident(host)
 
@@ -171,7 +202,7 @@ def test_two_functions_share_the_copies_of_a_device(host: HostDevice) -> None:
 # -- without a device ------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not unavailable(), reason="there is a CUDA device")
+@pytest.mark.skipif(not status().problem, reason="there is a CUDA device")
 def test_no_device_is_one_sentence() -> None:
     x = sg.tensor("x", (3,))
     with pytest.raises(DeviceError, match=r"^cuda:1: .*\.\n  fix: .*doctor") as caught:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from symgraph.backends.arrays import Array
 from symgraph.backends.cpu.blas import operations as blas
-from symgraph.backends.cpu.interface import Array, Library, Prepared
+from symgraph.backends.cpu.interface import Library, Prepared
 from symgraph.backends.cpu.onednn import operations as onednn
-from symgraph.dims import Dim, less_equal
+from symgraph.backends.matrices import always_sums
+from symgraph.dims import Dim
 from symgraph.errors import BackendError
 from symgraph.graph.node import Value
 from symgraph.graph.op import Op
@@ -25,7 +27,7 @@ TABLE: Mapping[str, tuple[Library, ...]] = {
     "matmul": (onednn, blas),
     "matmul_bias": (onednn,),
 }
-SUMMED = {"conv_bias": slice(1, None), "matmul_bias": slice(-2, -1)}  # axes of the second factor
+BIASED = ("conv_bias", "matmul_bias")
 
 
 def prepare(
@@ -81,8 +83,6 @@ def _libraries(value: Value) -> Iterator[Library]:
     types = [one.tensor for one in (*value.inputs, value)] if value.op.name in TABLE else []
     if any(one.ndim < 2 for one in (*types[:2], *types[-1:])):
         return iter(())
-    if value.op.name in SUMMED:  # where nothing may be summed, loops still give the bias
-        summed = types[1].shape[SUMMED[value.op.name]]
-        if any(less_equal(1, size) is not True for size in summed):
-            return iter(())
+    if value.op.name in BIASED and not always_sums(value):  # loops still give the bias
+        return iter(())
     return _asked(value.op.name, [one.dtype for one in types])

@@ -7,7 +7,6 @@ addresses is a `Call`, whose `record` the driver runs.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -15,37 +14,11 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from symgraph.backends.arrays import Array, Arrays
 from symgraph.dims import Dim, Size
-from symgraph.graph.dtypes import itemsize
 from symgraph.graph.node import Value
 from symgraph.graph.op import Op
 
-
-@dataclass(frozen=True)
-class Array:
-    """An operand at concrete sizes."""
-
-    dims: tuple[int, ...]
-    dtype: str
-    strides: tuple[int, ...]
-
-    @property
-    def empty(self) -> bool:
-        """Whether it has no elements."""
-        return 0 in self.dims
-
-    @property
-    def size(self) -> int:
-        """The bytes of its elements."""
-        return math.prod(self.dims) * itemsize(self.dtype)
-
-    @property
-    def key(self) -> Array:
-        """What tells arrays apart that lie otherwise."""
-        return self
-
-
-Arrays = tuple[Array, ...]
 Fixed = tuple[bool, ...]  # which operands are the same in every call
 
 

@@ -5,14 +5,15 @@ Addresses are whole numbers: the executor keeps its own books about what lies wh
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
 
+from symgraph.backends.cuda.calls import Libraries, opened
+from symgraph.backends.cuda.interface import Routine
+from symgraph.backends.cuda.status import status
 from symgraph.errors import BackendError, DeviceError
 from symgraph.graph.op import Array
 from symgraph.lower.cuda.module import OPTIONS
@@ -39,6 +40,10 @@ class Device(Protocol):
     def most_blocks(self) -> int:
         """How many blocks a launch may have: enough for all processors several times over."""
 
+    @property
+    def libraries(self) -> Libraries:
+        """What computes products and convolutions there."""
+
     def reserve(self, size: int) -> Memory:
         """Give memory."""
 
@@ -47,6 +52,15 @@ class Device(Protocol):
 
     def launch(self, function: Any, blocks: int, threads: int, words: Sequence[int]) -> None:
         """Start a function on 64-bit words."""
+
+    def call(self, routine: Routine, addresses: Sequence[int], workspace: int) -> None:
+        """Start a library's routine on operands, its result and memory to work in."""
+
+    def capture(self, work: Callable[[], None]) -> Any:
+        """Record what `work` starts, without running it."""
+
+    def replay(self, captured: Any) -> None:
+        """Start what was recorded, by one launch."""
 
     def upload(self, address: int, array: Array) -> None:
         """Copy a contiguous array to the device."""
@@ -58,36 +72,22 @@ class Device(Protocol):
         """Copy bytes on the device."""
 
 
-def unavailable() -> str:
-    """Tell why there is no CUDA device here; empty where there is one."""
-    if importlib.util.find_spec("cupy") is None:
-        return "CuPy is not installed"
-    try:
-        cupy = importlib.import_module("cupy")
-    except ImportError as problem:
-        return f"CuPy is installed but cannot be loaded ({problem})"
-    if not cupy.cuda.is_available():
-        return "the NVIDIA driver is missing, too old for this CuPy, or finds no GPU"
-    return ""
-
-
 @cache
 def device(number: int = 0) -> Device:
     """Open a device. Raises `DeviceError` where it is not there."""
-    problem = unavailable()
-    if problem:
+    found = status()
+    if found.problem:
         raise DeviceError(
-            f"cuda:{number}: {problem}.",
-            fix='"python -m symgraph doctor" says what is missing; backend="cpu" needs none',
+            f"cuda:{number}: {found.problem}.",
+            fix=f'{found.fix}; or backend="cpu". "python -m symgraph doctor" shows what there is',
         )
-    cupy = importlib.import_module("cupy")
-    count = int(cupy.cuda.runtime.getDeviceCount())
+    count = found.devices
     if not 0 <= number < count:
         raise DeviceError(
             f"cuda:{number}: this machine has {count} CUDA device{'s' if count > 1 else ''}.",
             fix=f"use a number from 0 to {count - 1}",
         )
-    return CupyDevice(cupy, number)
+    return CupyDevice(found.cupy, number)
 
 
 class _CupyMemory:
@@ -108,6 +108,7 @@ class CupyDevice:
         with self._device:
             self._stream = cupy.cuda.Stream(non_blocking=True)
             processors = int(self._device.attributes["MultiProcessorCount"])
+            self.libraries = opened(self._stream.ptr)
         self.most_blocks = 16 * processors
 
     def reserve(self, size: int) -> Memory:
@@ -132,6 +133,26 @@ class CupyDevice:
         """Start a function on 64-bit words."""
         with self._device, self._stream:
             function((blocks,), (threads,), tuple(np.int64(word) for word in words))
+
+    def call(self, routine: Routine, addresses: Sequence[int], workspace: int) -> None:
+        """Start a library's routine in the stream."""
+        with self._device:
+            routine.run(addresses, workspace)
+
+    def capture(self, work: Callable[[], None]) -> Any:
+        """Record what `work` starts as a CUDA graph."""
+        with self._device, self._stream:
+            self._stream.begin_capture()
+            try:
+                work()
+            finally:
+                graph = self._stream.end_capture()
+            return graph
+
+    def replay(self, captured: Any) -> None:
+        """Launch a CUDA graph in the stream."""
+        with self._device:
+            captured.launch(self._stream)
 
     def upload(self, address: int, array: Array) -> None:
         """Copy a contiguous array to the device; it may be changed as soon as this returns."""

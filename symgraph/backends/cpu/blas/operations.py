@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from symgraph.backends.arrays import Array, Arrays
 from symgraph.backends.cpu.blas.library import GENERAL, PLAIN, ROWS, TURNED, Blas, find
 from symgraph.backends.cpu.blas.wrapper import WORDS, wrapper
-from symgraph.backends.cpu.interface import Array, Arrays, Fixed, Prepared, Use
+from symgraph.backends.cpu.interface import Fixed, Prepared, Use
+from symgraph.backends.matrices import Matrices, fold
 from symgraph.config import usable_cores
 from symgraph.dims import Dim, Size, less_equal
 from symgraph.errors import BackendError
@@ -85,8 +87,8 @@ class Product:
         self.blas = found
         self.arguments: Mapping[str, Array] = dict(zip(ROLES, arrays))
         self.dtype = arrays[-1].dtype
-        x, y, out = (_Matrices(one, arrays[-1].dims[:-2]) for one in arrays)
-        _fold(x, y, out)
+        x, y, out = (Matrices(one, arrays[-1].dims[:-2]) for one in arrays)
+        fold(x, y, out)
         turned, line_out = out.lies("the result")
         turn_x, line_x = x.lies("the first factor")
         turn_y, line_y = y.lies("the second factor")
@@ -142,53 +144,6 @@ class Call:
     def rebind(self, role: str, address: int) -> None:
         """Move an argument to another address."""
         self._addresses[ROLES.index(role)] = address
-
-
-class _Matrices:
-    """An operand as matrices: a batch of them, with the steps from one to the next."""
-
-    def __init__(self, one: Array, batch: tuple[int, ...]) -> None:
-        missing = len(batch) - (len(one.dims) - 2)
-        own = [0 if d == 1 else s for d, s in zip(one.dims[:-2], one.strides)]
-        self.batch, self.steps = list(batch), [0] * missing + own
-        self.rows, self.columns = one.dims[-2:]
-        self.down, self.along = one.strides[-2:]
-
-    def lies(self, what: str) -> tuple[bool, int]:
-        """Tell whether columns, not rows, lie one after another, and how far apart they begin."""
-        rows, columns = self.rows, self.columns
-        if (columns == 1 or self.along == 1) and (rows == 1 or self.down >= columns):
-            return False, columns if rows == 1 else self.down
-        if (rows == 1 or self.down == 1) and (columns == 1 or self.along >= rows):
-            return True, rows if columns == 1 else self.along
-        raise BackendError(
-            f"matmul: BLAS cannot take {what}, {rows} x {columns} with strides"
-            f" {self.down} and {self.along}."
-        )
-
-    def offsets(self) -> npt.NDArray[np.int64]:
-        """Give where each matrix begins."""
-        found = np.zeros(1, np.int64)
-        for size, step in zip(self.batch, self.steps):
-            found = np.add.outer(found, step * np.arange(size, dtype=np.int64)).ravel()
-        return found
-
-
-def _fold(x: _Matrices, y: _Matrices, out: _Matrices) -> None:
-    """Let a batch that is multiplied by one matrix be the rows of one product."""
-    while out.batch:
-        size = out.batch[-1]
-        goes_on = y.steps[-1] == 0 and all(
-            one.rows == 1 or one.steps[-1] == one.rows * one.down for one in (x, out)
-        )
-        if size > 1 and not goes_on:
-            return
-        for one in (x, y, out):
-            step = one.steps.pop()
-            one.batch.pop()
-            if size > 1 and one is not y:
-                one.down = step if one.rows == 1 else one.down
-                one.rows *= size
 
 
 def _part(length: int) -> int:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from symgraph.backends.cpu.interface import Array, Arrays, Fixed, Prepared, Use
+from symgraph.backends.arrays import Array, Arrays
+from symgraph.backends.cpu.interface import Fixed, Prepared, Use
 from symgraph.backends.cpu.onednn import library, primitives
 from symgraph.backends.cpu.onednn.calls import Primitive
 from symgraph.backends.cpu.onednn.descriptors import Descriptor, channels_last

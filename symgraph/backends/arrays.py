@@ -1,0 +1,35 @@
+"""Arrays at concrete sizes, as libraries of operations are told of them, on any device."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from symgraph.graph.dtypes import itemsize
+
+
+@dataclass(frozen=True)
+class Array:
+    """An operand at concrete sizes."""
+
+    dims: tuple[int, ...]
+    dtype: str
+    strides: tuple[int, ...]
+
+    @property
+    def empty(self) -> bool:
+        """Whether it has no elements."""
+        return 0 in self.dims
+
+    @property
+    def size(self) -> int:
+        """The bytes of its elements."""
+        return math.prod(self.dims) * itemsize(self.dtype)
+
+    @property
+    def key(self) -> Array:
+        """What tells arrays apart that lie otherwise."""
+        return self
+
+
+Arrays = tuple[Array, ...]

@@ -1,0 +1,84 @@
+"""Library calls on a device: which library computes an operation there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from symgraph.backends.arrays import Array, Arrays
+from symgraph.backends.cuda.cublaslt import library as cublaslt
+from symgraph.backends.cuda.cublaslt.operations import Products
+from symgraph.backends.cuda.cudnn import library as cudnn
+from symgraph.backends.cuda.cudnn.operations import Convolutions
+from symgraph.backends.cuda.interface import Library, Routine
+from symgraph.dims import Dim
+from symgraph.errors import BackendError
+from symgraph.graph.dtypes import itemsize
+from symgraph.graph.node import Value
+from symgraph.graph.op import Op
+from symgraph.lower.memory import ALIGN
+from symgraph.lower.program import LibraryCall, Operand, number, operand
+
+CONVOLUTIONS = ("conv", "conv_bias", "conv_input", "conv_weight")
+PRODUCTS = ("matmul", "matmul_bias")
+
+
+class Libraries:
+    """The libraries of a device, by the operations that they compute."""
+
+    def __init__(self, table: Mapping[str, Library]) -> None:
+        self._table = dict(table)
+
+    def takes(self, value: Value) -> bool:
+        """Tell whether a library computes an operation, at all sizes."""
+        library = self._table.get(value.op.name)
+        return library is not None and library.takes(value)
+
+    def reads(self, value: Value, view: Operand) -> bool:
+        """Tell whether the library of an operation reads an operand where it lies."""
+        return self._table[value.op.name].reads(value, view)
+
+    def prepare(self, op: Op, arrays: Arrays, result: Array, alignment: int, tf32: bool) -> Routine:
+        """Plan an operation. Raises `BackendError` where its library has no implementation."""
+        library = self._table.get(op.name)
+        if library is None:
+            raise BackendError(f"{op.name}: no library has it.")
+        return library.prepare(op, arrays, result, alignment, tf32)
+
+
+def start(one: Operand, env: Mapping[Dim, int]) -> int:
+    """Give the bytes from where a buffer begins to where a view of it does."""
+    return number(one.offset, env) * itemsize(one.buffer.dtype)
+
+
+def array(one: Operand, env: Mapping[Dim, int]) -> Array:
+    """Give an operand at concrete sizes."""
+    dims, strides = (
+        tuple(number(size, env) for size in sizes) for sizes in (one.shape, one.strides)
+    )
+    return Array(dims, one.buffer.dtype, strides)
+
+
+def empty(call: LibraryCall, env: Mapping[Dim, int]) -> bool:
+    """Tell whether the result of a call has no elements."""
+    return array(operand(call.writes[0]), env).empty
+
+
+def concrete(call: LibraryCall, env: Mapping[Dim, int]) -> tuple[Op, Arrays, Array, int]:
+    """Give an operation, its operands, its result and what addresses are multiples of."""
+    arrays = tuple(array(one, env) for one in call.sources)
+    alignment = math.gcd(ALIGN, *(start(one, env) for one in call.sources))
+    return call.value.op.at(env), arrays, array(operand(call.writes[0]), env), alignment
+
+
+def opened(stream: int) -> Libraries:
+    """Open what is installed on the current device; what is not is left to generated kernels."""
+    table: dict[str, Library] = {}
+    products, _ = cublaslt.found()
+    if products is not None:
+        table |= dict.fromkeys(PRODUCTS, Products(cublaslt.CublasLt(products, stream)))
+    convolutions, _ = cudnn.found()
+    if convolutions is not None:
+        opened = Convolutions(cudnn.on_stream(convolutions, stream))
+        table |= dict.fromkeys(CONVOLUTIONS, opened)
+    return Libraries(table)

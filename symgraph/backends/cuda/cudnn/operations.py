@@ -1,0 +1,149 @@
+"""Convolutions as graphs of cuDNN: forward with or without a bias, by the input, by the filters.
+
+Arrays are told by strides, so that any layout may be asked for; with the channels innermost there
+are the fastest engines. A convolution along one axis is one along two, the first of size one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from symgraph.backends.arrays import Array, Arrays
+from symgraph.backends.cuda.cudnn.library import Cudnn
+from symgraph.backends.matrices import always_sums
+from symgraph.dims import less_equal
+from symgraph.errors import BackendError
+from symgraph.graph.node import Value
+from symgraph.graph.op import Op
+from symgraph.lower.program import Operand
+
+TYPES = {"float32": "FLOAT", "float16": "HALF", "bfloat16": "BFLOAT16"}
+
+
+class Convolutions:
+    """Convolutions on one device, or planned for one."""
+
+    def __init__(self, library: Cudnn, deterministic: bool = False) -> None:
+        self.library, self.deterministic = library, deterministic
+
+    def takes(self, value: Value) -> bool:
+        """Take one to three spatial axes of the floats that cuDNN has."""
+        types = [one.tensor for one in (*value.inputs, value)]
+        if any(one.dtype not in TYPES for one in types) or value.ndim not in (3, 4, 5):
+            return False
+        return types[0].dtype == types[1].dtype == value.dtype and always_sums(value)
+
+    def reads(self, value: Value, view: Operand) -> bool:
+        """Read what lies forwards, nothing repeated."""
+        return all(less_equal(1, step) is True for step in view.strides)
+
+    def prepare(
+        self, op: Op, arrays: Arrays, result: Array, alignment: int, tf32: bool
+    ) -> Convolution:
+        """Plan a convolution. Raises `BackendError` where cuDNN has no engine."""
+        return Convolution(self.library, op, arrays, result, alignment, tf32, self.deterministic)
+
+
+class Convolution:
+    """One convolution with its plan."""
+
+    def __init__(
+        self, library: Cudnn, op: Any, arrays: Arrays, result: Array, alignment: int, tf32: bool,
+        deterministic: bool,
+    ) -> None:  # fmt: skip
+        self._library, self._op = library, op
+        self._alignment, self._cudnn = alignment, library.module
+        self._graph = library.graph()
+        operands = [self._tensor(one, f"x{place}") for place, one in enumerate(arrays)]
+        out = BUILD[op.name](self, *operands)
+        dims, strides = _spatial(result)
+        out.set_output(True).set_dim(dims).set_stride(strides)
+        out.set_data_type(self._type(result.dtype))
+        self._ids = [one.get_uid() for one in operands]
+        exact = arrays[0].dtype == "float32" and not tf32
+        self._plan(exact, deterministic)
+        self._ids.append(out.get_uid())
+        self.workspace = int(self._graph.get_workspace_size())
+        self.implementation = str(self._graph.get_plan_name_at_index(0))
+
+    def _type(self, dtype: str) -> Any:
+        return getattr(self._cudnn.data_type, TYPES[dtype])
+
+    def _tensor(self, one: Array, name: str) -> Any:
+        dims, strides = _spatial(one)
+        return self._graph.tensor(
+            name=name, dim=dims, stride=strides, data_type=self._type(one.dtype)
+        )
+
+    @property
+    def _window(self) -> dict[str, list[int]]:
+        """The attributes of a convolution, under cuDNN's names."""
+        op, more = self._op, max(0, 2 - len(self._op.stride))
+        return {
+            "pre_padding": [0] * more + [low for low, _ in op.padding],
+            "post_padding": [0] * more + [high for _, high in op.padding],
+            "stride": [1] * more + list(op.stride),
+            "dilation": [1] * more + list(op.dilation),
+        }
+
+    def forward(self, x: Any, w: Any) -> Any:
+        """Add the convolution to the graph."""
+        return self._graph.conv_fprop(image=x, weight=w, **self._window)
+
+    def forward_bias(self, x: Any, w: Any, b: Any) -> Any:
+        """Add the convolution and its bias to the graph."""
+        return self._graph.bias(input=self.forward(x, w), bias=b)
+
+    def by_input(self, g: Any, w: Any) -> Any:
+        """Add the gradient by the input to the graph."""
+        return self._graph.conv_dgrad(loss=g, filter=w, **self._window)
+
+    def by_filters(self, x: Any, g: Any) -> Any:
+        """Add the gradient by the filters to the graph."""
+        return self._graph.conv_wgrad(image=x, loss=g, **self._window)
+
+    def _plan(self, exact: bool, deterministic: bool) -> None:
+        """Choose an engine by cuDNN's own opinion of which is fastest."""
+        cudnn, graph = self._cudnn, self._graph
+        try:
+            graph.validate()
+            graph.build_operation_graph()
+            graph.create_execution_plans([cudnn.heur_mode.A, cudnn.heur_mode.FALLBACK])
+            notes = cudnn.numerical_note
+            unwanted = [notes.TENSOR_CORE, notes.DOWN_CONVERT_INPUTS] if exact else []
+            if deterministic:
+                unwanted.append(notes.NONDETERMINISTIC)
+            if unwanted:
+                graph.deselect_numeric_notes(unwanted)
+            graph.check_support()
+            graph.build_plans()
+        except (cudnn.cudnnGraphNotSupportedError, RuntimeError) as problem:
+            raise BackendError(
+                f"{self._op.name}: cuDNN has no engine for this convolution.",
+                details=[str(problem).splitlines()[0]],
+            ) from problem
+
+    def run(self, addresses: Sequence[int], workspace: int) -> None:
+        """Queue it for operands and the result."""
+        given = dict(zip(self._ids, addresses, strict=True))
+        self._graph.execute(given, workspace, handle=self._library.handle)
+
+
+BUILD: dict[str, Callable[..., Any]] = {
+    "conv": Convolution.forward,
+    "conv_bias": Convolution.forward_bias,
+    "conv_input": Convolution.by_input,
+    "conv_weight": Convolution.by_filters,
+}
+
+
+def _spatial(one: Array) -> tuple[list[int], list[int]]:
+    """Give dims and strides with at least two spatial axes; a bias lies along the channels."""
+    dims, strides = list(one.dims), list(one.strides)
+    if len(dims) == 1:
+        return [1, dims[0], 1, 1], [dims[0] * strides[0], strides[0], dims[0], dims[0]]
+    if len(dims) == 3:
+        dims.insert(2, 1)
+        strides.insert(2, dims[3] * strides[2])
+    return dims, strides

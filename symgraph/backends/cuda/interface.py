@@ -1,0 +1,43 @@
+"""What a library of operations is to a device: what it is asked, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from symgraph.backends.arrays import Array, Arrays
+from symgraph.graph.node import Value
+from symgraph.graph.op import Op
+from symgraph.lower.program import Operand
+
+
+class Routine(Protocol):
+    """An operation at concrete sizes, planned for one device."""
+
+    @property
+    def workspace(self) -> int:
+        """The bytes of memory that it needs while it runs."""
+
+    @property
+    def implementation(self) -> str:
+        """The library's name of what it will run."""
+
+    def run(self, addresses: Sequence[int], workspace: int) -> None:
+        """Queue it on the device, for operands and then the result at these addresses."""
+
+
+class Library(Protocol):
+    """A library that is open on a device."""
+
+    def takes(self, value: Value) -> bool:
+        """Tell whether it computes an operation, at all sizes."""
+
+    def reads(self, value: Value, view: Operand) -> bool:
+        """Tell whether it reads an operand of an operation that lies so, at all sizes."""
+
+    def prepare(self, op: Op, arrays: Arrays, result: Array, alignment: int, tf32: bool) -> Routine:
+        """Plan an operation; all addresses will be multiples of `alignment` bytes.
+
+        With `tf32`, products of float32 may be rounded to 11 bits first. Raises `BackendError`
+        where there is no implementation.
+        """

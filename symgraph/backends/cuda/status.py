@@ -1,0 +1,74 @@
+"""Whether CUDA can be used here, and if not, in one sentence why, and what to do."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from dataclasses import dataclass
+from typing import Any
+
+EXTRA = "pip install 'symgraph[cuda]'"
+
+
+@dataclass(frozen=True)
+class Status:
+    """CuPy with its devices, or what is in the way and the fix."""
+
+    cupy: Any = None
+    devices: int = 0
+    problem: str = ""
+    fix: str = ""
+
+
+def status() -> Status:
+    """Look for CuPy, a driver that suits it, and GPUs; nothing is opened."""
+    if importlib.util.find_spec("cupy") is None:
+        return Status(problem="CuPy is not installed", fix=EXTRA)
+    try:
+        cupy = importlib.import_module("cupy")
+    except ImportError as error:
+        return Status(
+            problem=f"CuPy is installed but cannot be loaded ({_one_line(error)})",
+            fix=f"{EXTRA}, or the CuPy for your CUDA: cupy-cuda12x, cupy-cuda13x; only one of them",
+        )
+    runtime = cupy.cuda.runtime
+    try:
+        needed, driver = runtime.runtimeGetVersion(), runtime.driverGetVersion()
+        if driver == 0:
+            return Status(
+                cupy,
+                problem="there is no NVIDIA driver",
+                fix=f"install one for CUDA {version(needed)} or newer; nvidia-smi shows it",
+            )
+        if driver // 1000 < needed // 1000:
+            return Status(
+                cupy,
+                problem=f"the NVIDIA driver is for CUDA {version(driver)},"
+                f" this CuPy for {version(needed)}",
+                fix=f"a newer driver, or pip install cupy-cuda{driver // 1000}x"
+                " instead of this CuPy",
+            )
+        devices = int(runtime.getDeviceCount())
+    except runtime.CUDARuntimeError as error:
+        return Status(
+            cupy,
+            problem=f"the NVIDIA driver finds no usable GPU ({_one_line(error)})",
+            fix="check the driver with nvidia-smi, and CUDA_VISIBLE_DEVICES",
+        )
+    if not devices:
+        return Status(
+            cupy,
+            problem="the NVIDIA driver finds no GPU",
+            fix="check nvidia-smi, and CUDA_VISIBLE_DEVICES",
+        )
+    return Status(cupy, devices)
+
+
+def version(number: int) -> str:
+    """Give a version of CUDA as people write it: 12040 is 12.4."""
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
+def _one_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

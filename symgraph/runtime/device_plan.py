@@ -1,0 +1,166 @@
+"""A plan at concrete sizes on a device: one piece of memory, and its steps as captured graphs.
+
+Steps between two checks are a segment. The first call runs the steps one by one; the second lets
+the device record each segment, and from then on a segment is one launch. What is recorded are
+addresses: where a variable has moved, segments are recorded again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from symgraph.backends.cuda.calls import concrete, empty, start
+from symgraph.backends.cuda.device import Device
+from symgraph.backends.cuda.interface import Routine
+from symgraph.config import config
+from symgraph.dims import Dim
+from symgraph.graph.dtypes import numpy_dtype
+from symgraph.graph.op import Array
+from symgraph.lower.memory import Interval, plan_memory
+from symgraph.lower.nest import Buffer
+from symgraph.lower.plan import CallStep, CheckStep, KernelStep, Plan
+from symgraph.lower.program import nbytes, number
+from symgraph.runtime.resident import resident
+
+Env = Mapping[Dim, int]
+
+
+@dataclass
+class Segment:
+    """Steps that follow each other without a check, by number, and the check after them."""
+
+    steps: list[int] = field(default_factory=list)
+    check: CheckStep | None = None
+    writes: bool = False  # whether they write over variables
+    captured: Any = None
+
+
+class DevicePlan:
+    """A plan at sizes, with its memory."""
+
+    def __init__(
+        self, plan: Plan, functions: Sequence[Any], env: Env, device: Device, tf32: bool
+    ) -> None:
+        self.plan, self.functions, self.env, self.device = plan, functions, dict(env), device
+        self.routines: dict[int, Routine] = {}
+        for place, step in enumerate(plan.steps):
+            if isinstance(step, CallStep) and not empty(step.call, env):
+                asked = concrete(step.call, env)
+                self.routines[place] = device.libraries.prepare(*asked, tf32)
+        self.resident = resident(device)
+        self.writing = False  # whether a step is between its first write and its last
+        self._place()
+        self.segments = self._segments()
+        self._moved: tuple[int, ...] = ()  # where variables lay in the last call
+
+    def _place(self) -> None:
+        """Give every buffer, and what libraries work in, its place in one piece of memory."""
+        plan, program, env = self.plan, self.plan.program, self.env
+        own = list(dict.fromkeys([*program.inputs.values(), *program.constants, *program.outputs]))
+        written = {one for step in plan.steps for one in step.writes}
+        own += sorted(plan.fixed & written, key=lambda one: one.name)
+        leaves = {*program.shared.values(), *plan.in_place.values()}
+        whole = [one for one in dict.fromkeys(own) if one not in leaves]
+        temporaries = plan.temporaries()
+        intervals = plan.intervals(temporaries, env)
+        count = len(plan.steps)
+        intervals += [Interval(number(nbytes(one), env), 0, count) for one in whole]
+        working = [place for place, one in self.routines.items() if one.workspace]
+        intervals += [Interval(self.routines[k].workspace, k, k) for k in working]
+        self.memory = plan_memory(intervals)
+        self.region = self.device.reserve(self.memory.total)
+        at = [self.region.address + offset for offset in self.memory.offsets]
+        self.places = dict(zip([*temporaries, *whole], at))
+        self.workspace = dict(zip(working, at[len(at) - len(working) :]))
+        for one, array in program.constants.items():
+            self.device.upload(self.places[one], np.ascontiguousarray(array))
+
+    def _segments(self) -> list[Segment]:
+        """Cut the steps at checks, which the host waits for."""
+        targets = frozenset(self.plan.in_place.values())
+        found = [Segment()]
+        for place, step in enumerate(self.plan.steps):
+            if isinstance(step, CheckStep):
+                found[-1].check = step
+                found.append(Segment())
+            else:
+                found[-1].steps.append(place)
+                found[-1].writes |= not targets.isdisjoint(step.writes)
+        return found
+
+    def run(self, arrays: Sequence[Array]) -> list[Array] | None:
+        """Run once; None where a check has failed, before anything was written."""
+        plan, program, device = self.plan, self.plan.program, self.device
+        self.writing = False
+        variables = {
+            one: self.resident.address(shared.storage)
+            for shared, one in (*program.shared.items(), *plan.in_place.items())
+        }
+        places = self.places | variables
+        for value, array in zip(plan.graph.inputs, arrays):
+            if value in program.inputs:
+                device.upload(places[program.inputs[value]], array)
+        moved = tuple(variables.values())
+        known, self._moved = moved == self._moved, moved
+        for segment in self.segments:
+            self.writing = self.writing or segment.writes
+            self._advance(segment, places, known)
+            if segment.check is not None:
+                holds = np.empty((), np.bool_)
+                device.download(holds, places[segment.check.condition])
+                if not holds:
+                    return None
+        outputs = []
+        for one in program.outputs:
+            shape = tuple(number(size, self.env) for size in one.shape)
+            outputs.append(np.empty(shape, numpy_dtype(one.dtype)))
+            device.download(outputs[-1], places[one])
+        self.writing = bool(program.updates)
+        for shared, new in program.updates.items():
+            if shared not in plan.in_place:
+                target = self.resident.address(shared.storage)
+                device.copy(target, places[new], number(nbytes(new), self.env))
+        for shared in program.updates:
+            self.resident.updated(shared)
+        self.writing = False
+        return outputs
+
+    def _advance(self, segment: Segment, places: Mapping[Buffer, int], known: bool) -> None:
+        """Run a segment: step by step, or, where nothing has moved, as it was recorded."""
+
+        def work() -> None:
+            for place in segment.steps:
+                self._step(place, places)
+
+        if not segment.steps:
+            return
+        if not known or not config.capture:
+            segment.captured = None
+            work()
+            return
+        if segment.captured is None:
+            segment.captured = self.device.capture(work)
+        self.device.replay(segment.captured)
+
+    def _step(self, place: int, places: Mapping[Buffer, int]) -> None:
+        step = self.plan.steps[place]
+        if isinstance(step, KernelStep):
+            self._launch(step, places)
+        elif isinstance(step, CallStep) and place in self.routines:
+            addresses = [places[one.buffer] + start(one, self.env) for one in step.call.sources]
+            addresses.append(places[step.call.writes[0]])
+            self.device.call(self.routines[place], addresses, self.workspace.get(place, 0))
+
+    def _launch(self, step: KernelStep, places: Mapping[Buffer, int]) -> None:
+        tasks = number(step.tasks, self.env)
+        if tasks:
+            kernel = self.plan.kernels[step.kernel]
+            words = [places[one] for one in step.buffers]
+            words += [number(size, self.env) for size in step.sizes]
+            blocks = kernel.blocks(tasks, self.device.most_blocks)
+            function = self.functions[step.kernel]
+            self.device.launch(function, blocks, kernel.threads, [*words, tasks])

@@ -1,0 +1,57 @@
+"""Variables that stay on a device.
+
+One that was updated there comes back when somebody asks for its numbers, and goes there again only
+when somebody else has changed them.
+"""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from symgraph.backends.cuda.device import Device, Memory
+from symgraph.graph.dtypes import numpy_dtype
+from symgraph.graph.leaves import Shared, Storage
+from symgraph.graph.op import Array
+
+
+class Resident:
+    """Copies of variables on one device, by their storage."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self._held: WeakKeyDictionary[Storage, tuple[Memory, int]] = WeakKeyDictionary()
+
+    def address(self, storage: Storage) -> int:
+        """Give where the newest numbers of a variable lie; they are copied there if need be."""
+        memory, version = self._held.get(storage, (None, -1))
+        if memory is None or version != storage.version:
+            array = np.ascontiguousarray(storage.array)
+            memory = memory or self.device.reserve(array.nbytes)
+            self.device.upload(memory.address, array)
+            self._held[storage] = memory, storage.version
+        return memory.address
+
+    def updated(self, shared: Shared) -> None:
+        """Say that the newest numbers of a variable are those on the device."""
+        memory, _ = self._held[shared.storage]
+        shared.storage.postpone(partial(self._fetched, memory, shared))
+        self._held[shared.storage] = memory, shared.storage.version
+
+    def _fetched(self, memory: Memory, shared: Shared) -> Array:
+        array = np.empty(shared.op.shape, numpy_dtype(shared.dtype))  # type: ignore[attr-defined]
+        self.device.download(array, memory.address)
+        return array
+
+
+_residents: dict[str, Resident] = {}
+_lock = threading.Lock()
+
+
+def resident(device: Device) -> Resident:
+    """Give the variables of a device, which all functions share."""
+    with _lock:
+        return _residents.setdefault(device.name, Resident(device))

@@ -1,0 +1,66 @@
+"""Libraries of a device that is this CPU: NumPy on strided views, to test who calls them."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from symgraph.backends.arrays import Array, Arrays
+from symgraph.backends.cuda.calls import CONVOLUTIONS, PRODUCTS, Libraries
+from symgraph.backends.matrices import always_sums
+from symgraph.graph.dtypes import itemsize, numpy_dtype
+from symgraph.graph.node import Value
+from symgraph.graph.op import Op
+from symgraph.lower.program import Operand
+
+
+def view(address: int, one: Array) -> Any:
+    """An array of NumPy where it lies."""
+    last = sum((d - 1) * s for d, s in zip(one.dims, one.strides)) + 1
+    held = (ctypes.c_char * (last * itemsize(one.dtype))).from_address(address)
+    whole = np.frombuffer(held, numpy_dtype(one.dtype))
+    strides = [step * itemsize(one.dtype) for step in one.strides]
+    return np.lib.stride_tricks.as_strided(whole, one.dims, strides)
+
+
+class HostRoutine:
+    """An operation by its reference; it fills its workspace, as a library might."""
+
+    implementation = "numpy"
+
+    def __init__(self, op: Op, arrays: Arrays, result: Array, workspace: int) -> None:
+        self.op, self.arrays, self.result, self.workspace = op, arrays, result, workspace
+
+    def run(self, addresses: Sequence[int], workspace: int) -> None:
+        if self.workspace:
+            ctypes.memset(workspace, 0xAB, self.workspace)
+        *operands, result = addresses
+        found = [view(at, one) for at, one in zip(operands, self.arrays, strict=True)]
+        view(result, self.result)[...] = self.op.ref(np, *found)
+
+
+class HostLibrary:
+    """Takes what is a product or convolution of floats; writes down what it was asked."""
+
+    def __init__(self, workspace: int = 1000) -> None:
+        self.workspace = workspace
+        self.asked: list[tuple[str, Arrays, Array, int, bool]] = []
+
+    def takes(self, value: Value) -> bool:
+        return always_sums(value)
+
+    def reads(self, value: Value, view: Operand) -> bool:
+        return True
+
+    def prepare(
+        self, op: Op, arrays: Arrays, result: Array, alignment: int, tf32: bool
+    ) -> HostRoutine:
+        self.asked.append((op.name, arrays, result, alignment, tf32))
+        return HostRoutine(op, arrays, result, self.workspace)
+
+
+def libraries(own: HostLibrary) -> Libraries:
+    return Libraries(dict.fromkeys((*CONVOLUTIONS, *PRODUCTS), own))

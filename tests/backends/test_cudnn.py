@@ -1,0 +1,139 @@
+"""Convolutions as cuDNN plans them for an H200 that is not there: no driver, no device."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from symgraph.backends.arrays import Array
+from symgraph.backends.cuda import offline
+from symgraph.backends.cuda.calls import CONVOLUTIONS, concrete
+from symgraph.backends.cuda.cudnn.library import described, found
+from symgraph.backends.cuda.cudnn.operations import Convolution, Convolutions
+from symgraph.errors import BackendError
+from symgraph.graph.registry import OPS
+from symgraph.lower.plan import CallStep
+from tests.lower.cuda_steps import B, step
+
+MODULE, PROBLEM = found()
+pytestmark = pytest.mark.skipif(MODULE is None, reason=f"cuDNN cannot plan: {PROBLEM}")
+DESCRIPTION = Path(__file__).with_name("h200.json")
+
+
+@cache
+def convolutions(deterministic: bool = False) -> Convolutions:
+    library = described(MODULE, DESCRIPTION.read_text(), capability=90, processors=132)
+    return Convolutions(library, deterministic)
+
+
+def last(*dims: int) -> tuple[int, ...]:
+    """The strides of an array whose channels are innermost."""
+    _, c, *sizes = dims
+    steps, step = [], c
+    for size in reversed(sizes):
+        steps.append(step)
+        step *= size
+    return (step, 1, *reversed(steps))
+
+
+def plain(*dims: int) -> tuple[int, ...]:
+    steps, step = [], 1
+    for size in reversed(dims):
+        steps.append(step)
+        step *= size
+    return tuple(reversed(steps))
+
+
+def planned(name: str, *operands: Array, tf32: bool = False, deterministic: bool = False,
+            result: Array, **attributes: Any) -> Convolution:  # fmt: skip
+    rank = len(result.dims) - 2
+    options = {
+        "stride": (1,) * rank, "padding": ((0, 0),) * rank, "dilation": (1,) * rank, "groups": 1,
+    } | attributes  # fmt: skip
+    op = OPS[name](**options)
+    return convolutions(deterministic).prepare(op, operands, result, 64, tf32)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("lies", [last, plain])
+def test_three_directions(dtype: str, lies: Any) -> None:
+    image, filters, out = (32, 64, 27, 27), (128, 64, 3, 3), (32, 128, 27, 27)
+    x, w, y = (Array(d, dtype, f(*d)) for d, f in ((image, lies), (filters, plain), (out, lies)))
+    pads = {"padding": ((1, 1), (1, 1))}
+    assert planned("conv", x, w, result=y, **pads).workspace >= 0
+    assert planned("conv_input", y, w, result=x, sizes=(27, 27), **pads).implementation
+    assert planned("conv_weight", x, y, result=w, kernel=(3, 3), **pads).implementation
+
+
+@pytest.mark.parametrize(
+    ("attributes", "filters", "out"),
+    [
+        ({"groups": 2}, (128, 32, 3, 3), (25, 25)),
+        ({"dilation": (2, 2)}, (128, 64, 3, 3), (23, 23)),
+        ({"stride": (2, 2), "padding": ((1, 1), (1, 1))}, (128, 64, 3, 3), (14, 14)),
+        ({"padding": ((1, 0), (0, 2))}, (128, 64, 3, 3), (26, 27)),
+        ({"groups": 64}, (64, 1, 3, 3), (25, 25)),
+    ],
+    ids=["groups", "dilation", "stride", "uneven pads", "depthwise"],
+)
+def test_windows(attributes: Any, filters: tuple[int, ...], out: tuple[int, int]) -> None:
+    x = Array((8, 64, 27, 27), "bfloat16", last(8, 64, 27, 27))
+    w = Array(filters, "bfloat16", plain(*filters))
+    dims = (8, filters[0], *out)
+    y = Array(dims, "bfloat16", last(*dims))
+    for made in (
+        planned("conv", x, w, result=y, **attributes),
+        planned("conv_input", y, w, result=x, sizes=(27, 27), **attributes),
+        planned("conv_weight", x, y, result=w, kernel=(3, 3), **attributes),
+    ):
+        assert made.implementation
+
+
+@pytest.mark.parametrize(
+    ("dims", "kernel", "out"),
+    [
+        ((4, 16, 50), (32, 16, 3), (4, 32, 48)),
+        ((2, 16, 9, 9, 9), (32, 16, 3, 3, 3), (2, 32, 7, 7, 7)),
+    ],
+)
+def test_one_axis_and_three(
+    dims: tuple[int, ...], kernel: tuple[int, ...], out: tuple[int, ...]
+) -> None:
+    x, w = Array(dims, "bfloat16", last(*dims)), Array(kernel, "bfloat16", plain(*kernel))
+    assert planned("conv", x, w, result=Array(out, "bfloat16", last(*out))).workspace >= 0
+
+
+def test_strict_float32_keeps_away_from_tensor_cores() -> None:
+    dims, kernel, out = (32, 64, 27, 27), (128, 64, 3, 3), (32, 128, 25, 25)
+    arrays = Array(dims, "float32", last(*dims)), Array(kernel, "float32", plain(*kernel))
+    result = Array(out, "float32", last(*out))
+    strict = planned("conv", *arrays, result=result)
+    assert (
+        strict.implementation != planned("conv", *arrays, result=result, tf32=True).implementation
+    )
+
+
+def test_no_engine_is_an_error() -> None:
+    x, w = (
+        Array((1, 4, 5, 5), "float32", (1, 1, 1, 1)),
+        Array((4, 4, 3, 3), "float32", (1, 1, 1, 1)),
+    )
+    with pytest.raises(BackendError, match="cuDNN has no engine"):
+        planned("conv", x, w, result=Array((1, 4, 3, 3), "float32", plain(1, 4, 3, 3)))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+@pytest.mark.parametrize("model", ["alexnet", "resnet50"])
+def test_every_convolution_of_a_training_step(model: str, precision: str) -> None:
+    graph = step(model, "bf16" if precision == "bf16" else "fp32")
+    plan = offline.planned(graph, {B: 128}, narrow=precision == "bf16")
+    count = 0
+    for one in plan.steps:
+        if isinstance(one, CallStep) and one.call.value.op.name in CONVOLUTIONS:
+            made = convolutions().prepare(*concrete(one.call, {B: 128}), precision == "tf32")
+            assert made.workspace < 2 << 30, one.name
+            count += 1
+    assert count == {"alexnet": 3 * 5 - 1, "resnet50": 3 * 53 - 1}[model]

@@ -1,0 +1,67 @@
+"""Kernels compiled for devices that are not there: training steps, on three architectures."""
+
+from __future__ import annotations
+
+import pytest
+
+from symgraph.backends.cuda import offline
+from symgraph.errors import BackendError
+from tests.lower.cuda_steps import MODELS, B, step
+
+REGISTERS = 65536  # of a multiprocessor: what all threads of a block may use
+SPILLED = (
+    16  # bytes: the assembler keeps a few conditions on the stack of kernels with many of them
+)
+
+needed = pytest.mark.skipif(offline.found()[0] is None, reason=offline.found()[1])
+
+
+@needed
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("model", list(MODELS))
+def test_training_steps(model: str, precision: str, architecture: str) -> None:
+    plan = offline.planned(step(model, precision), {B: 128}, narrow=precision == "bf16")
+    made = offline.compiled(offline.source_of(plan), architecture)
+    assert made.code.startswith(b"\x7fELF")
+    assert {one.name for one in made.kernels} == {f"kernel{n}" for n in range(len(plan.kernels))}
+    for one in made.kernels:
+        threads = plan.kernels[int(one.name.removeprefix("kernel"))].threads
+        assert 0 < one.registers * threads <= REGISTERS, one
+        assert max(one.spilled, one.stack) <= SPILLED, one
+
+
+@needed
+def test_what_a_kernel_needs_is_read() -> None:
+    source = """
+    extern "C" __global__ void shared_one(float* x) {
+      __shared__ float held[256];
+      held[threadIdx.x] = x[threadIdx.x];
+      __syncthreads();
+      x[threadIdx.x] = held[255 - threadIdx.x];
+    }
+    extern "C" __global__ void stack_one(float* x, int n) {
+      float held[64];
+      for (int k = 0; k < 64; k++) held[(k * n) % 64] = x[k];
+      x[0] = held[n % 64];
+    }
+    """
+    first, second = sorted(offline.compiled(source, "sm_90").kernels, key=lambda one: one.name)
+    assert (first.name, first.shared, first.stack) == ("shared_one", 1024, 0)
+    assert (second.name, second.shared, second.stack) == ("stack_one", 0, 256)
+    assert first.registers > 0
+
+
+@needed
+def test_wrong_sources_and_architectures_are_errors() -> None:
+    with pytest.raises(BackendError, match=r"refused the kernels for sm_90(.|\n)*undefined_thing"):
+        offline.compiled('extern "C" __global__ void f() { undefined_thing(); }', "sm_90")
+    with pytest.raises(BackendError, match="NVRTC"):
+        offline.compiled('extern "C" __global__ void f() {}', "sm_1")
+
+
+def test_without_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(offline, "found", lambda: (None, "nvidia-cuda-nvrtc is not installed"))
+    with pytest.raises(BackendError, match="is not installed") as caught:
+        offline.compiled("", "sm_90")
+    assert "pip install nvidia-cuda-nvrtc" in str(caught.value)

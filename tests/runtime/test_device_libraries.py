@@ -1,0 +1,137 @@
+"""Library calls on a device, on one that is this CPU with NumPy as its library."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import symgraph as sg
+from symgraph.errors import ArgumentTypeError, BackendError
+from tests.backends.host_device import HostDevice
+from tests.backends.host_libraries import HostLibrary, libraries
+from tests.lower.cuda_host import COMPILER
+
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="g++ is not installed")
+module = importlib.import_module("symgraph.function")
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HostDevice:
+    made = HostDevice(tmp_path, f"cuda of {tmp_path}")
+    monkeypatch.setattr(module, "device", lambda number: made)
+    return made
+
+
+@pytest.fixture
+def library(host: HostDevice) -> HostLibrary:
+    own = HostLibrary()
+    host.libraries = libraries(own)
+    return own
+
+
+def network() -> tuple[list[Any], Any, sg.nn.Module]:
+    sg.seed(4)
+    batch = sg.dim("library_batch")
+    x, y = sg.tensor("x", (batch, 3, 12, 12)), sg.tensor("y", (batch,), "int32")
+    net = sg.nn.Sequential(
+        sg.nn.Conv2d(3, 16, 3, padding=1), sg.nn.Activation("relu"), sg.nn.MaxPool2d(2, 2),
+        sg.nn.Conv2d(16, 16, 3, padding=1, groups=2), sg.nn.Activation("relu"),
+        sg.nn.Flatten(), sg.nn.Dense(16 * 6 * 6, 16), sg.nn.Activation("relu"), sg.nn.Dense(16, 5),
+    )  # fmt: skip
+    return [x, y], sg.nn.cross_entropy(net(x, train=True), y).sum(), net
+
+
+def batch_of(count: int) -> tuple[Any, Any]:
+    rng = np.random.default_rng(count)
+    images = rng.standard_normal((count, 3, 12, 12)).astype(np.float32)
+    return images, rng.integers(0, 5, count).astype(np.int32)
+
+
+def training(backend: str, **options: Any) -> tuple[Any, sg.nn.Module]:
+    inputs, loss, net = network()
+    updates = sg.optim.SGD(net.parameters(), lr=0.01, momentum=0.9).updates(loss)
+    return sg.function(inputs, loss, updates, backend=backend, **options), net
+
+
+def test_training_is_that_of_the_reference(host: HostDevice, library: HostLibrary) -> None:
+    there, own = training("cuda")
+    here, wanted = training("reference")
+    for count in (4, 3, 4):
+        arrays = batch_of(count)
+        np.testing.assert_allclose(there(*arrays), here(*arrays), rtol=1e-5)
+    for one, other in zip(own.parameters(), wanted.parameters()):
+        np.testing.assert_allclose(one.value, other.value, rtol=1e-5, atol=1e-6)
+    asked = [name for name, *_ in library.asked]
+    assert len(asked) * 3 == host.calls * 2, "two sizes were planned, three calls made"
+    assert set(asked) == {"conv", "conv_input", "conv_weight", "matmul"}
+    assert asked.count("conv") == 4
+    assert asked.count("conv_input") == 2, "of the second convolution alone"
+
+
+def test_channels_are_innermost_between_convolutions(
+    host: HostDevice, library: HostLibrary
+) -> None:
+    there, _ = training("cuda")
+    there(*batch_of(4))
+    (second,) = [one for one in library.asked if one[0] == "conv" and one[1][0].dims[1] == 16]
+    _, (image, filters), result, alignment, tf32 = second
+    assert image.strides[1] == result.strides[1] == 1
+    assert filters.strides == (72, 9, 3, 1)
+    assert alignment == 64
+    assert not tf32
+
+
+def test_precisions_reach_the_library(host: HostDevice, library: HostLibrary) -> None:
+    training("cuda", precision="tf32")[0](*batch_of(2))
+    assert all(tf32 for *_, tf32 in library.asked)
+    library.asked.clear()
+    narrow, own = training("cuda", precision="bf16")
+    here, wanted = training("reference", precision="bf16")
+    arrays = batch_of(4)
+    np.testing.assert_allclose(narrow(*arrays), here(*arrays), rtol=1e-3)
+    for one, other in zip(own.parameters(), wanted.parameters()):
+        np.testing.assert_allclose(one.value, other.value, rtol=2e-2, atol=2e-4)
+    assert {name for name, *_ in library.asked} >= {"conv_bias", "matmul_bias"}
+    assert {one.dtype for _, arrays, *_ in library.asked for one in arrays[:2]} == {"bfloat16"}
+    with pytest.raises(ArgumentTypeError, match="tf32 is one of NVIDIA GPUs"):
+        training("reference", precision="tf32")
+
+
+def test_an_empty_batch_asks_nobody(host: HostDevice, library: HostLibrary) -> None:
+    x = sg.tensor("x", (sg.dim("library_rows", min=0), 32))
+    w = sg.shared(np.ones((32, 16), np.float32))
+    f = sg.function([x], x @ w, backend="cuda")
+    assert f(np.zeros((0, 32), np.float32)).shape == (0, 16)
+    assert (library.asked, host.calls) == ([], 0)
+    assert f(np.ones((2, 32), np.float32)).tolist() == [[32.0] * 16] * 2
+
+
+def test_views_are_read_where_they_lie(host: HostDevice, library: HostLibrary) -> None:
+    x = sg.tensor("x", (8, 40))
+    w = sg.shared(np.arange(12.0, dtype=np.float32).reshape(3, 4))
+    f = sg.function([x], x[:, 5:9] @ w.T, backend="cuda")
+    array = np.random.default_rng(0).standard_normal((8, 40)).astype(np.float32)
+    np.testing.assert_allclose(f(array), array[:, 5:9] @ w.value.T, rtol=1e-5)
+    ((_, (rows, columns), _, alignment, _),) = library.asked
+    assert (rows.strides, columns.strides) == ((40, 1), (1, 4))
+    assert alignment == 4, "the fifth column begins at byte 20"
+    assert host.launches == 0
+
+
+def test_what_a_library_refuses_at_bind_is_said(
+    host: HostDevice, library: HostLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> Any:
+        raise BackendError("conv: cuDNN has no engine for this convolution.")
+
+    monkeypatch.setattr(library, "prepare", refuse)
+    there, net = training("cuda")
+    before = [one.value for one in net.parameters()]
+    with pytest.raises(BackendError, match="no engine"):
+        there(*batch_of(2))
+    for one, old in zip(net.parameters(), before):
+        np.testing.assert_array_equal(one.value, old)
