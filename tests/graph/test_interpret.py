@@ -1,3 +1,11 @@
+"""The interpreter on numbers that overflow."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import symgraph as sg
+from symgraph.graph.interpret import interpret
 
 
 def test_overflow_is_a_result_and_no_warning() -> None:
