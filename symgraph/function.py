@@ -17,7 +17,6 @@ from symgraph.config import config
 from symgraph.dims import Dim, is_symbol
 from symgraph.errors import (
     ArgumentTypeError,
-    DeviceError,
     DTypeError,
     GraphError,
     InputError,
@@ -37,6 +36,7 @@ from symgraph.passes.rules import Rule
 from symgraph.runtime.binding import Binder
 from symgraph.runtime.bound import Bound, bound
 from symgraph.runtime.device import DeviceExecutor
+from symgraph.runtime.device_profile import device_profile
 from symgraph.runtime.feeds import Feeds, convert, merge_named
 from symgraph.runtime.guard import NanGuard
 from symgraph.runtime.interpreted import InterpretedExecutor
@@ -145,15 +145,19 @@ class Function:
         Arguments are those of a call. Each step runs `repeat` times after once that does not count.
         """
         self._check_process()
-        if isinstance(self._executor, DeviceExecutor):
-            raise DeviceError(
-                f"{self.name}: the steps of a function on a device cannot be timed yet.",
-                fix='compile it with backend="cpu"',
-            )
         feeds = self._feeds.take(args, named)
         with self._lock:
             env = self._binder.bind(feeds, {})
+            if isinstance(self._executor, DeviceExecutor):
+                return device_profile(self.name, self._executor, feeds, env, repeat)
             return profile(self.name, self._executor, feeds, env, repeat)
+
+    def close(self) -> None:
+        """Give back the memory that is kept between calls; a later call takes it anew."""
+        self._check_process()
+        with self._lock:
+            self._last = None
+            self._executor.close()
 
     def with_executor(self, use: Callable[[NativeExecutor], T]) -> T | None:
         """Let nobody else call while the compiled code is looked at; None where there is none."""

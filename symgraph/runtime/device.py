@@ -90,3 +90,7 @@ class DeviceExecutor:
         if outputs is None:
             return explained(self.graph, feeds, env, self.guard)
         return outputs
+
+    def close(self) -> None:
+        """Forget everything but the code; variables stay, since other functions may share them."""
+        self._bound.clear()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ class DevicePlan:
         self.writing = False  # whether a step is between its first write and its last
         self._place()
         self.segments = self._segments()
-        self._moved: tuple[int, ...] = ()  # where variables lay in the last call
+        self._moved: tuple[int, ...] | None = None  # where variables lay in the last call
 
     def _place(self) -> None:
         """Give every buffer, and what libraries work in, its place in one piece of memory."""
@@ -96,15 +97,8 @@ class DevicePlan:
         """Run once; None where a check has failed, before anything was written."""
         plan, program, device = self.plan, self.plan.program, self.device
         self.writing = False
-        variables = {
-            one: self.resident.address(shared.storage)
-            for shared, one in (*program.shared.items(), *plan.in_place.items())
-        }
-        places = self.places | variables
-        for value, array in zip(plan.graph.inputs, arrays):
-            if value in program.inputs:
-                device.upload(places[program.inputs[value]], array)
-        moved = tuple(variables.values())
+        places = self._filled(arrays)
+        moved = tuple(places[one] for one in (*program.shared.values(), *plan.in_place.values()))
         known, self._moved = moved == self._moved, moved
         for segment in self.segments:
             self.writing = self.writing or segment.writes
@@ -128,6 +122,35 @@ class DevicePlan:
             self.resident.updated(shared)
         self.writing = False
         return outputs
+
+    def timed(self, arrays: Sequence[Array], repeat: int) -> list[list[float]]:
+        """Give the seconds of each step, `repeat` times; variables are as before afterwards."""
+        device = self.device
+        places = self._filled(arrays)
+        written = {
+            places[one]: number(nbytes(one), self.env) for one in self.plan.in_place.values()
+        }
+        kept = {at: device.reserve(size) for at, size in written.items()}
+        taken: list[list[float]] = [[] for _ in self.plan.steps]
+        for _ in range(repeat + 1):
+            for at, memory in kept.items():
+                device.copy(memory.address, at, written[at])
+            for place in range(len(taken)):
+                taken[place].append(device.seconds(partial(self._step, place, places)))
+            for at, memory in kept.items():
+                device.copy(at, memory.address, written[at])
+        return [each[1:] for each in taken]
+
+    def _filled(self, arrays: Sequence[Array]) -> dict[Buffer, int]:
+        """Copy inputs to the device and tell where every buffer is."""
+        plan, program = self.plan, self.plan.program
+        places = dict(self.places)
+        for shared, one in (*program.shared.items(), *plan.in_place.items()):
+            places[one] = self.resident.address(shared.storage)
+        for value, array in zip(plan.graph.inputs, arrays):
+            if value in program.inputs:
+                self.device.upload(places[program.inputs[value]], array)
+        return places
 
     def _advance(self, segment: Segment, places: Mapping[Buffer, int], known: bool) -> None:
         """Run a segment: step by step, or, where nothing has moved, as it was recorded."""

@@ -34,3 +34,6 @@ class InterpretedExecutor:
         outputs = [owner.own(array) for array in results[:count]]
         commit(tuple(self.graph.updates), new)
         return outputs
+
+    def close(self) -> None:
+        """Nothing is kept here: memory between steps is the program's."""

@@ -114,6 +114,12 @@ class NativeExecutor:
             self._bound[key] = self._bind(env, threads)
         return self._bound[key]
 
+    def close(self) -> None:
+        """Forget everything but the code."""
+        self._bound.clear()
+        self._kept.clear()
+        self.last, self.arena = None, Arena()
+
 
 def _object_code(text: str) -> bytes:
     """Give the object code of a module: from the disk cache, or compiled and put there."""

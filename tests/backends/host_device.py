@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,11 @@ class HostDevice:
         self.replays += 1
         for function, *arguments in captured:
             function(*arguments)
+
+    def seconds(self, work: Callable[[], None]) -> float:
+        begin = time.perf_counter()
+        work()
+        return time.perf_counter() - begin
 
     def upload(self, address: int, array: Any) -> None:
         assert self.recorded is None, "the host does not wait while a step is captured"

@@ -182,6 +182,16 @@ def test_a_step_is_recorded_once_and_launched_as_one(host: HostDevice) -> None:
         np.testing.assert_allclose(one.value, other.value, rtol=1e-5, atol=1e-6)
 
 
+def test_the_first_call_is_never_recorded(host: HostDevice) -> None:
+    x = sg.tensor("x", (3,))
+    f = sg.function([x], sg.exp(x), backend="cuda")
+    seen = []
+    for _ in range(3):
+        f(np.ones(3, np.float32))
+        seen.append(host.replays)
+    assert seen == [0, 1, 2]
+
+
 def test_capture_can_be_switched_off_and_changes_no_bit(host: HostDevice) -> None:
     found = []
     for capture in (True, False):
@@ -193,6 +203,29 @@ def test_capture_can_be_switched_off_and_changes_no_bit(host: HostDevice) -> Non
         assert (host.replays > 0) == capture
         host.replays = 0
     assert found[0] == found[1]
+
+
+def test_a_profile_times_every_step_and_changes_nothing(host: HostDevice) -> None:
+    train, weights, _ = training("cuda")
+    arrays = batch_of(16)
+    train(*arrays)
+    before = [one.value.tobytes() for one in weights]
+    shown = train.profile(*arrays, repeat=2)
+    assert [one.value.tobytes() for one in weights] == before
+    assert shown.backend == host.name
+    assert all(row.seconds > 0 for row in shown.rows)
+    assert {row.implementation for row in shown.rows} == {"generated kernel", "check"}
+    assert any("cross_entropy" in row.name for row in shown.rows)
+    assert "FLOP/s float32" in str(shown)
+    assert "test_device.py" in str(shown)
+    other, wanted, _ = training("reference")
+    other(*arrays)
+    other(*arrays)
+    train(*arrays)
+    for one, same in zip(weights, wanted):
+        np.testing.assert_allclose(one.value, same.value, rtol=1e-5, atol=1e-6)
+    with pytest.raises(sg.errors.ArgumentError, match="repeat must be"):
+        train.profile(*arrays, repeat=0)
 
 
 def test_two_functions_share_the_copies_of_a_device(host: HostDevice) -> None:

@@ -62,6 +62,9 @@ class Device(Protocol):
     def replay(self, captured: Any) -> None:
         """Start what was recorded, by one launch."""
 
+    def seconds(self, work: Callable[[], None]) -> float:
+        """Give how long the device takes for what `work` starts."""
+
     def upload(self, address: int, array: Array) -> None:
         """Copy a contiguous array to the device."""
 
@@ -153,6 +156,16 @@ class CupyDevice:
         """Launch a CUDA graph in the stream."""
         with self._device:
             captured.launch(self._stream)
+
+    def seconds(self, work: Callable[[], None]) -> float:
+        """Give the time between two events around what `work` starts."""
+        with self._device:
+            begin, end = self._cupy.cuda.Event(), self._cupy.cuda.Event()
+            begin.record(self._stream)
+            work()
+            end.record(self._stream)
+            end.synchronize()
+            return float(self._cupy.cuda.get_elapsed_time(begin, end)) / 1e3
 
     def upload(self, address: int, array: Array) -> None:
         """Copy a contiguous array to the device; it may be changed as soon as this returns."""

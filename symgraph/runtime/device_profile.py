@@ -1,0 +1,110 @@
+"""`f.profile(...)` of a function on a device: its steps one by one, by the device's own clock.
+
+Peaks are those of whatever computes products there, and of its copies; they are measured once in a
+process. Steps that write over variables do so, and what they wrote over is put back.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+
+import numpy as np
+
+from symgraph.backends.cuda.device import Device
+from symgraph.cost.table import made_at
+from symgraph.dims import Dim
+from symgraph.errors import ArgumentError
+from symgraph.graph.dtypes import numpy_dtype
+from symgraph.graph.graph import Graph
+from symgraph.graph.leaves import tensor
+from symgraph.graph.node import Value
+from symgraph.graph.op import Array
+from symgraph.lower.plan import CallStep, CheckStep
+from symgraph.runtime.attribution import Attribution
+from symgraph.runtime.calibrate import ENOUGH, Peaks
+from symgraph.runtime.device import DeviceExecutor
+from symgraph.runtime.profile import GENERATED, Profile, Row
+
+SIDE, LARGEST_SIDE = 128, 8192  # of the square matrices
+COPIED, LARGEST_COPIED = 1 << 20, 1 << 28  # bytes
+RUNS = 5
+_known: dict[str, Peaks] = {}
+
+
+def device_profile(
+    name: str,
+    executor: DeviceExecutor,
+    feeds: Mapping[Value, Array],
+    env: Mapping[Dim, int],
+    repeat: int,
+) -> Profile:
+    """Run `repeat` times, after once that does not count; variables stay as they are."""
+    if not isinstance(repeat, int) or isinstance(repeat, bool) or repeat < 1:
+        raise ArgumentError(
+            f"{name}: repeat must be an int >= 1, got {repeat!r:.60}.", fix="repeat=3"
+        )
+    machine = device_peaks(executor.device)
+    bound = executor.bound(env)
+    arrays = [np.ascontiguousarray(feeds[one]) for one in executor.graph.inputs]
+    taken = bound.timed(arrays, repeat)
+    known = Attribution(bound.plan)
+    rows = []
+    for place, step in enumerate(bound.plan.steps):
+        seconds = statistics.median(taken[place])
+        flops, moved = known.flops(step, env), known.nbytes(step, env)
+        values = tuple(known.owners(step))
+        line = next((made_at(value) for value in values if value.origins), "")
+        kind, implementation = "float32", GENERATED
+        if isinstance(step, CheckStep):
+            implementation = "check"
+        elif isinstance(step, CallStep):
+            routine = bound.routines.get(place)
+            kind = step.call.sources[0].buffer.dtype
+            implementation = "nothing" if routine is None else routine.implementation
+        least = machine.least(flops, moved, kind)
+        title = step.name if isinstance(step, CallStep) else ", ".join(known.operations(step))
+        rows.append(
+            Row(title or step.name, implementation, seconds, least, flops, moved, line, values)
+        )
+    return Profile(name, executor.device.name, tuple(rows), repeat, machine)
+
+
+def device_peaks(device: Device) -> Peaks:
+    """Give what a device can do, measured the first time that it is asked."""
+    if device.name not in _known:
+        single, how = _products(device, "float32")
+        half, how_half = _products(device, "bfloat16")
+        size, seconds = COPIED, _copy(device, COPIED)
+        while seconds < ENOUGH and size < LARGEST_COPIED:
+            size *= 4
+            seconds = _copy(device, size)
+        _known[device.name] = Peaks(
+            single, half, 2 * size / seconds,
+            {"float32": how, "bfloat16": how_half, "bandwidth": "a copy"},
+        )  # fmt: skip
+    return _known[device.name]
+
+
+def _products(device: Device, dtype: str) -> tuple[float, str]:
+    """Give FLOPs a second of products of square matrices, and what computes them."""
+    side = SIDE
+    while True:
+        x, y = (tensor(name, (side, side), dtype) for name in "xy")
+        executor = DeviceExecutor(Graph([x, y], [x @ y]), device)
+        one = np.ones((side, side), numpy_dtype(dtype))
+        bound = executor.bound({})
+        seconds = sum(min(each) for each in bound.timed([one, one], RUNS))
+        if seconds >= ENOUGH or 2 * side > LARGEST_SIDE:
+            names = [one.implementation for one in bound.routines.values()] or [GENERATED]
+            return 2.0 * side**3 / max(seconds, 1e-9), f"{names[0]}, {side} x {side}"
+        side *= 2
+
+
+def _copy(device: Device, size: int) -> float:
+    first, second = device.reserve(size), device.reserve(size)
+    taken = [
+        device.seconds(lambda: device.copy(second.address, first.address, size))
+        for _ in range(RUNS)
+    ]
+    return max(min(taken), 1e-9)

@@ -1,0 +1,187 @@
+"""The device suite, `pytest -m gpu`: everything that only a GPU can prove.
+
+Each test also runs on a device that is this CPU, on less, so that the suite itself is known to work
+before a GPU is at hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import symgraph as sg
+from symgraph.backends.cuda.device import Device
+from symgraph.backends.cuda.device import device as opened
+from symgraph.config import config
+from symgraph.errors import BackendError, DeviceError
+from symgraph.graph.dtypes import numpy_dtype
+from symgraph.graph.graph import Graph
+from symgraph.graph.interpret import interpret
+from symgraph.graph.node import Value
+from symgraph.passes.precision import PASSES
+from symgraph.runtime.device import DeviceExecutor
+from tests.backends.host_device import HostDevice
+from tests.backends.host_libraries import HostLibrary, libraries
+from tests.backends.test_native_registry import (
+    DIFFERENTIABLE,
+    Sheet,
+    cases_of,
+    differences,
+    groups,
+    pulled_back,
+    together,
+)
+from tests.lower.cuda_host import COMPILER
+from tests.ops.registry_cases import FLOATS, NAMES, build
+
+GPU = pytest.param("gpu", marks=pytest.mark.gpu)
+HOST = pytest.param(
+    "host", marks=pytest.mark.skipif(COMPILER is None, reason="g++ is not installed")
+)
+
+
+@pytest.fixture
+def device(request: pytest.FixtureRequest, tmp_path: Path) -> Device:
+    if request.param == "gpu":
+        return opened(0)
+    made = HostDevice(tmp_path, f"cuda of {tmp_path}")
+    made.libraries = libraries(HostLibrary())
+    return made
+
+
+def require(sheets: Sequence[Sheet], device: Device) -> None:
+    """Run samples, the first call step by step, the second recorded, the third as recorded."""
+    problems = []
+    for whole, _ in together(sheets):
+        expected = interpret(whole.outputs, whole.feeds, whole.env)
+        executor = DeviceExecutor(Graph(whole.inputs, whole.outputs), device)
+        first, second, third = (executor.run(whole.feeds, whole.env) for _ in range(3))
+        problems += differences(first, expected, whole.labels)
+        for one, again, label in zip(first, second, whole.labels, strict=True):
+            if one.tobytes() != again.tobytes():
+                problems.append(f"{label[1]}: captured, other bits")
+        assert [one.tobytes() for one in second] == [one.tobytes() for one in third]
+    assert not problems, "\n".join(problems)
+
+
+SLICE = groups(list(NAMES))[:1]
+
+
+def on(device: Any, names: Sequence[Any]) -> list[Any]:
+    return [
+        pytest.param(
+            device.values[0], *one.values, id=f"{device.values[0]}-{one.id}", marks=device.marks
+        )
+        for one in names
+    ]
+
+
+@pytest.mark.parametrize(
+    ("device", "names"), [*on(HOST, SLICE), *on(GPU, groups(list(NAMES)))], indirect=["device"]
+)
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_every_sample(device: Device, names: Sequence[str], dtype: str) -> None:
+    sheets = []
+    for case, kind in cases_of(names, dtype):
+        built, sheet = build(case, kind), Sheet()
+        sheet.add(built, built.outputs, built.feeds)
+        sheets.append(sheet)
+    require(sheets, device)
+
+
+@pytest.mark.parametrize(
+    ("device", "names"),
+    [*on(HOST, groups(DIFFERENTIABLE)[:1]), *on(GPU, groups(DIFFERENTIABLE))],
+    indirect=["device"],
+)
+def test_derivatives(device: Device, names: Sequence[str]) -> None:
+    cases = [pair for pair in cases_of(names, "float32") if pair[0].checked]
+    sheets = [pulled_back(case, kind) for case, kind in cases]
+    require([sheet for sheet in sheets if sheet is not None], device)
+
+
+each = pytest.mark.parametrize("device", [HOST, GPU], indirect=True)
+
+
+def products() -> tuple[list[Value], list[Value], dict[Value, Any]]:
+    """Products and convolutions large enough for the libraries, and their gradients."""
+    rng = np.random.default_rng(5)
+    shapes = {
+        "x": (32, 64), "w": (64, 48), "b": (48,), "image": (8, 32, 14, 14),
+        "filters": (64, 16, 3, 3), "shift": (64, 1, 1), "left": (3, 32, 64), "right": (3, 64, 32),
+    }  # fmt: skip
+    v = {name: sg.tensor(name, shape) for name, shape in shapes.items()}
+    feeds = {v[n]: rng.standard_normal(s).astype(np.float32) * 0.2 for n, s in shapes.items()}
+    dense = v["x"] @ v["w"] + v["b"]
+    convolved = sg.conv2d(v["image"], v["filters"], padding=1, stride=2, groups=2) + v["shift"]
+    batched = v["left"] @ v["right"]
+    loss = sg.tanh(dense).sum() + sg.tanh(convolved).sum() + sg.tanh(batched).sum()
+    outputs = [dense, convolved, batched, *sg.grad(loss, list(v.values()))]
+    return list(v.values()), outputs, feeds
+
+
+@each
+@pytest.mark.parametrize(
+    ("precision", "limit"), [("fp32", 2e-6), ("tf32", 2e-3), ("fp16", 4e-3), ("bf16", 3e-2)]
+)
+def test_libraries_in_every_precision(device: Device, precision: str, limit: float) -> None:
+    """Errors are norms, of the difference over the exact one in float64."""
+    inputs, outputs, feeds = products()
+    exact = interpret(outputs, {one: array.astype(np.float32) for one, array in feeds.items()})
+    graph = Graph(inputs, outputs)
+    for each_pass in PASSES[precision]:
+        graph = each_pass(graph)
+    executor = DeviceExecutor(graph, device, precision)
+    for _ in range(3):
+        for one, wanted in zip(executor.run(feeds, {}), exact, strict=True):
+            error = np.linalg.norm(one.astype(np.float64) - wanted) / np.linalg.norm(wanted)
+            assert error < limit
+
+
+@each
+def test_capture_changes_no_bit(device: Device) -> None:
+    inputs, outputs, feeds = products()
+    found = []
+    for capture in (True, False):
+        executor = DeviceExecutor(Graph(inputs, outputs), device)
+        with config(capture=capture):
+            found.append([[one.tobytes() for one in executor.run(feeds, {})] for _ in range(3)])
+    assert found[0] == found[1]
+    assert found[0][0] == found[0][1]
+
+
+@each
+def test_copies_there_and_back(device: Device) -> None:
+    for dtype in ("float32", "bfloat16", "int8", "bool"):
+        array = np.arange(1, 9).astype(numpy_dtype(dtype))
+        held, other = device.reserve(array.nbytes), device.reserve(array.nbytes)
+        device.upload(held.address, array)
+        device.copy(other.address, held.address, array.nbytes)
+        back = np.zeros_like(array)
+        device.download(back, other.address)
+        assert back.tobytes() == array.tobytes()
+
+
+@pytest.mark.gpu
+def test_more_memory_than_there_is() -> None:
+    with pytest.raises(BackendError, match=r"cuda:0: 1,125,899,906,842,624 bytes .* not to be had"):
+        opened(0).reserve(1 << 50)
+
+
+@pytest.mark.gpu
+def test_a_device_that_is_not_there() -> None:
+    x = sg.tensor("x", (3,))
+    with pytest.raises(DeviceError, match="cuda:99: this machine has"):
+        sg.function([x], sg.exp(x), backend="cuda:99")
+
+
+@pytest.mark.gpu
+def test_libraries_are_there() -> None:
+    """Without them the suite would only show generated kernels."""
+    inputs, outputs, _ = products()
+    taken = [one.op.name for one in Graph(inputs, outputs).values if opened(0).libraries.takes(one)]
+    assert {"conv", "conv_input", "conv_weight", "matmul"} <= set(taken)
