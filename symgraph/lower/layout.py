@@ -96,13 +96,10 @@ def _preferences(program: Program, nominal: Mapping[Dim, int]) -> nx.DiGraph:
 
 def _activations(call: LibraryCall) -> Iterable[Buffer]:
     """Give the tensors of a convolution that have a batch and channels."""
-    name = call.value.op.name
-    first, second = (one.buffer for one in call.sources[:2])
+    name, operands = call.value.op.name, [one.buffer for one in call.sources]
     if name in ("conv", "conv_bias", "conv_input"):
-        return (first, *call.writes)
-    if name == "conv_weight":
-        return (first, second)
-    return ()
+        return (operands[0], *call.writes)
+    return operands if name == "conv_weight" else ()
 
 
 def _filters(call: LibraryCall) -> Iterable[Buffer]:
