@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import importlib.util
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -189,3 +190,27 @@ def test_what_is_read(products: Products) -> None:
     program = build(Graph([x, y], [value]), lambda one: one is value)
     whole = operand(program.inputs[x])
     assert products.reads(value, whole)
+
+
+def headers() -> list[Path]:
+    """The folders of headers in NVIDIA's wheels."""
+    spec = importlib.util.find_spec("nvidia")
+    places = spec.submodule_search_locations or () if spec else ()
+    return [found for place in places for found in Path(place).glob("*/include")]
+
+
+@pytest.mark.skipif(
+    not any((one / "cublasLt.h").exists() for one in headers()),
+    reason="the header of cuBLASLt is not installed (tox -e cudnn)",
+)
+def test_the_numbers_are_nvidias() -> None:
+    assert COMPILER is not None
+    folders = [f"-I{one}{more}" for one in headers() for more in ("", "/cccl")]
+    command = [COMPILER, "-std=c++20", "-fsyntax-only", "-DNVIDIA", *folders, str(SOURCE)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[:4000]
+    wrong = SOURCE.read_text().replace("CUBLASLT_EPILOGUE_BIAS == 4", "CUBLASLT_EPILOGUE_BIAS == 5")
+    done = subprocess.run(
+        [*command[:-1], "-xc++", "-"], input=wrong, capture_output=True, text=True, check=False
+    )
+    assert "static assertion failed" in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,23 @@ from symgraph.backends.cuda.cudnn.operations import Convolution, Convolutions
 from symgraph.errors import BackendError
 from symgraph.graph.registry import OPS
 from symgraph.lower.plan import CallStep
+from tests.backends.no_driver import is_there, pretend
+from tests.lower.cuda_host import COMPILER
 from tests.lower.cuda_steps import B, step
 
 MODULE, PROBLEM = found()
 pytestmark = pytest.mark.skipif(MODULE is None, reason=f"cuDNN cannot plan: {PROBLEM}")
 DESCRIPTION = Path(__file__).with_name("h200.json")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def driver(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Engines that are compiled at run time ask a driver; where there is none, one of ours."""
+    places = importlib.util.find_spec("nvidia.cudnn")
+    if is_there() or COMPILER is None or places is None:
+        return
+    (place,) = list(places.submodule_search_locations or ())[:1]
+    pretend(Path(place) / "lib/libcudnn_graph.so.9", tmp_path_factory.mktemp("driver"), COMPILER)
 
 
 @cache
@@ -111,9 +124,20 @@ def test_strict_float32_keeps_away_from_tensor_cores() -> None:
     arrays = Array(dims, "float32", last(*dims)), Array(kernel, "float32", plain(*kernel))
     result = Array(out, "float32", last(*out))
     strict = planned("conv", *arrays, result=result)
-    assert (
-        strict.implementation != planned("conv", *arrays, result=result, tf32=True).implementation
-    )
+    loose = planned("conv", *arrays, result=result, tf32=True)
+    assert strict.implementation != loose.implementation
+
+
+def test_deterministic_engines() -> None:
+    dims, kernel, out = (32, 64, 27, 27), (128, 64, 3, 3), (32, 128, 25, 25)
+    x, y = (Array(d, "bfloat16", last(*d)) for d in (dims, out))
+    w = Array(kernel, "bfloat16", plain(*kernel))
+    for name, operands, result, options in (
+        ("conv_weight", (x, y), w, {"kernel": (3, 3)}),
+        ("conv_input", (y, w), x, {"sizes": (27, 27)}),
+    ):
+        made = planned(name, *operands, result=result, deterministic=True, **options)
+        assert made.implementation.startswith("cuDNN eng")
 
 
 def test_no_engine_is_an_error() -> None:

@@ -62,10 +62,9 @@ class Convolution:
         out.set_data_type(self._type(result.dtype))
         self._ids = [one.get_uid() for one in operands]
         exact = arrays[0].dtype == "float32" and not tf32
-        self._plan(exact, deterministic)
+        self.implementation = self._plan(exact, deterministic)
         self._ids.append(out.get_uid())
         self.workspace = int(self._graph.get_workspace_size())
-        self.implementation = str(self._graph.get_plan_name_at_index(0))
 
     def _type(self, dtype: str) -> Any:
         return getattr(self._cudnn.data_type, TYPES[dtype])
@@ -103,9 +102,10 @@ class Convolution:
         """Add the gradient by the filters to the graph."""
         return self._graph.conv_wgrad(image=x, loss=g, **self._window)
 
-    def _plan(self, exact: bool, deterministic: bool) -> None:
-        """Choose an engine by cuDNN's own opinion of which is fastest."""
+    def _plan(self, exact: bool, deterministic: bool) -> str:
+        """Take the engine that cuDNN thinks is fastest, of those that are wanted; give its name."""
         cudnn, graph = self._cudnn, self._graph
+        unsupported = cudnn.cudnnGraphNotSupportedError
         try:
             graph.validate()
             graph.build_operation_graph()
@@ -117,12 +117,23 @@ class Convolution:
             if unwanted:
                 graph.deselect_numeric_notes(unwanted)
             graph.check_support()
-            graph.build_plans()
-        except (cudnn.cudnnGraphNotSupportedError, RuntimeError) as problem:
-            raise BackendError(
-                f"{self._op.name}: cuDNN has no engine for this convolution.",
-                details=[str(problem).splitlines()[0]],
-            ) from problem
+        except (unsupported, RuntimeError) as problem:
+            raise self._refused(problem) from problem
+        last: Exception | None = None
+        for index in range(graph.get_execution_plan_count()):
+            try:
+                graph.build_plan_at_index(index)  # which selects it, too
+            except unsupported as problem:  # unwanted, or not for these layouts
+                last = problem
+                continue
+            return f"cuDNN {graph.get_plan_name_at_index(index)}"
+        raise self._refused(last)
+
+    def _refused(self, problem: Exception | None) -> BackendError:
+        return BackendError(
+            f"{self._op.name}: cuDNN has no engine for this convolution.",
+            details=str(problem or "").splitlines()[:1],
+        )
 
     def run(self, addresses: Sequence[int], workspace: int) -> None:
         """Queue it for operands and the result."""
