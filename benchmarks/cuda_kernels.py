@@ -63,7 +63,7 @@ def measure(benchmark: Benchmark, name: str, model: str, precision: str, gpus: l
         made = offline.compiled(source, gpu)
         case = f"{name} {gpu}"
         registers = [one.registers for one in made.kernels]
-        stack = max(one.stack + one.spilled for one in made.kernels)
+        stack = max(max(one.stack, one.spilled) for one in made.kernels)
         shared = max(one.shared for one in made.kernels)
         benchmark.limit(f"{case} registers", [max(registers)], REGISTERS, "")
         benchmark.limit(f"{case} shared memory", [max(shared, 1)], SHARED, "B")

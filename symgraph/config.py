@@ -240,7 +240,7 @@ class Config:
     backend = Setting(
         "auto",
         "what functions run on; auto: cpu, compiled, where llvmlite is installed, else reference",
-        _one_of("auto", "cpu", "reference"),
+        _one_of("auto", "cpu", "cuda", "reference"),
     )
     precision = Setting(
         "fp32",

@@ -289,13 +289,14 @@ def function(
     new_values = [*roots[len(values) :], *list(wanted.values())[len(roots) - len(values) :]]
     built = Graph(declared, roots[: len(values)], dict(zip(wanted, new_values)))
     _check_inputs(built, name)
+    asked = precision is not None  # a setting of tf32 is fp32 where there is no such thing
     lowered, precision = _precision(name, precision)
     several = isinstance(passes, Iterable) and not isinstance(passes, Pass | Rule)
     planned = pipeline([*passes, *lowered] if several else passes)
     graph = run_passes(built, planned)
     _check_passes(graph, name)
     chosen = chosen_backend(name, backend)
-    if precision == "tf32" and not chosen.startswith("cuda"):
+    if precision == "tf32" and not chosen.startswith("cuda") and asked:
         raise ArgumentTypeError(
             f"{name}: the precision tf32 is one of NVIDIA GPUs, not of the backend {chosen}.",
             fix='precision="fp32", or backend="cuda"',

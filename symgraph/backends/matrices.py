@@ -14,12 +14,17 @@ from symgraph.graph.node import Value
 def always_sums(value: Value) -> bool:
     """Tell whether no factor of a product or convolution can be empty, unless the result is."""
     first, second = (one.shape for one in value.inputs[:2])
-    if value.op.name.startswith("matmul"):
-        summed = first[-1:]
-    elif value.op.name == "conv_weight":
-        summed = (second[0], *second[2:])
+    name = value.op.name
+    if name.startswith("matmul"):  # both sides say how much is summed, one may know more
+        return any(
+            less_equal(1, size) is True for size in (first[-1], second[-min(2, len(second))])
+        )
+    if name == "conv_weight":
+        summed = (*first, *second)
+    elif name == "conv_input":
+        summed = (*second, *value.shape[1:])
     else:
-        summed = second if value.op.name == "conv_input" else second[1:]
+        summed = (*first[1:], *second[1:])
     return all(less_equal(1, size) is True for size in summed)
 
 
@@ -58,7 +63,8 @@ def fold(x: Matrices, y: Matrices, out: Matrices) -> None:
     while out.batch:
         size = out.batch[-1]
         goes_on = y.steps[-1] == 0 and all(
-            one.rows == 1 or one.steps[-1] == one.rows * one.down for one in (x, out)
+            one.steps[-1] >= one.columns if one.rows == 1 else one.steps[-1] == one.rows * one.down
+            for one in (x, out)
         )
         if size > 1 and not goes_on:
             return

@@ -11,6 +11,7 @@ from symgraph.errors import ArgumentError
 from symgraph.graph.graph import collect_effects
 from symgraph.graph.leaves import Shared, cast_to, shared
 from symgraph.graph.node import Value
+from symgraph.graph.precision import wide
 from symgraph.graph.registry import F
 
 LARGEST = 2.0**60  # further growth would only reach the largest float32 faster
@@ -41,13 +42,21 @@ class LossScaling:
         interval: int = 2000,
     ) -> None:
         if not 1 <= scale <= LARGEST:
-            raise ArgumentError(f"LossScaling: scale must lie in 1 .. 2**60, got {scale}.")
+            raise ArgumentError(
+                f"LossScaling: scale must lie in 1 .. 2**60, got {scale}.", fix="scale=2.0**16"
+            )
         if not growth >= 1:
-            raise ArgumentError(f"LossScaling: growth must be >= 1, got {growth}.")
+            raise ArgumentError(
+                f"LossScaling: growth must be >= 1, got {growth}.", fix="growth=2.0"
+            )
         if not 0 < backoff < 1:
-            raise ArgumentError(f"LossScaling: backoff must lie between 0 and 1, got {backoff}.")
+            raise ArgumentError(
+                f"LossScaling: backoff must lie between 0 and 1, got {backoff}.", fix="backoff=0.5"
+            )
         if not interval >= 1:
-            raise ArgumentError(f"LossScaling: interval must be >= 1, got {interval}.")
+            raise ArgumentError(
+                f"LossScaling: interval must be >= 1, got {interval}.", fix="interval=2000"
+            )
         self.growth, self.backoff, self.interval = growth, backoff, interval
         self.scale = shared(np.float32(scale), "loss_scale")
         self.good = shared(np.int64(0), "loss_scale.good")
@@ -59,8 +68,9 @@ class LossScaling:
 
     def gradients(self, loss: Value, parameters: Iterable[Shared]) -> list[Value]:
         """Give the gradients of a loss, computed from the scaled one."""
-        found = grad(loss * cast_to(self.scale, loss.dtype), list(parameters))
-        return [g / cast_to(self.scale, g.dtype) for g in found]
+        found = grad(wide(loss) * self.scale, list(parameters))
+        # in float32: 2**16 is infinite in float16
+        return [cast_to(wide(g) / self.scale, g.dtype) for g in found]
 
     def guarded(
         self, loss: Value, gradients: Iterable[Value], updates: Mapping[Shared, Value]

@@ -59,6 +59,10 @@ class DeviceExecutor:
 
     def bound(self, env: Env) -> DevicePlan:
         """Give the plan at sizes; nothing runs."""
+        with self.device.lock:
+            return self._bound_at(env)
+
+    def _bound_at(self, env: Env) -> DevicePlan:
         key = frozenset(env.items())
         if key not in self._bound:
             if len(self._bound) >= MOST_BOUND:
@@ -78,9 +82,9 @@ class DeviceExecutor:
                 details=[self.broken],
                 fix="compile the function anew and load the variables from a checkpoint",
             )
-        bound = self.bound(env)
         arrays = [np.ascontiguousarray(feeds[one]) for one in self.graph.inputs]
-        with held_interrupt():
+        with held_interrupt(), self.device.lock:
+            bound = self.bound(env)
             try:
                 outputs = bound.run(arrays)
             except BaseException as problem:

@@ -37,6 +37,7 @@ class Segment:
     steps: list[int] = field(default_factory=list)
     check: CheckStep | None = None
     writes: bool = False  # whether they write over variables
+    warm: bool = False  # whether they ran, so that modules are loaded
     captured: Any = None
 
 
@@ -101,13 +102,9 @@ class DevicePlan:
         moved = tuple(places[one] for one in (*program.shared.values(), *plan.in_place.values()))
         known, self._moved = moved == self._moved, moved
         for segment in self.segments:
-            self.writing = self.writing or segment.writes
             self._advance(segment, places, known)
-            if segment.check is not None:
-                holds = np.empty((), np.bool_)
-                device.download(holds, places[segment.check.condition])
-                if not holds:
-                    return None
+            if segment.check is not None and not self._holds(segment.check, places):
+                return None
         outputs = []
         for one in program.outputs:
             shape = tuple(number(size, self.env) for size in one.shape)
@@ -123,8 +120,16 @@ class DevicePlan:
         self.writing = False
         return outputs
 
-    def timed(self, arrays: Sequence[Array], repeat: int) -> list[list[float]]:
-        """Give the seconds of each step, `repeat` times; variables are as before afterwards."""
+    def _holds(self, check: CheckStep, places: Mapping[Buffer, int]) -> bool:
+        holds = np.empty((), np.bool_)
+        self.device.download(holds, places[check.condition])
+        return bool(holds)
+
+    def timed(self, arrays: Sequence[Array], repeat: int) -> list[list[float]] | None:
+        """Give the seconds of each step, `repeat` times; variables are as before afterwards.
+
+        None where a check has failed.
+        """
         device = self.device
         places = self._filled(arrays)
         written = {
@@ -132,19 +137,25 @@ class DevicePlan:
         }
         kept = {at: device.reserve(size) for at, size in written.items()}
         taken: list[list[float]] = [[] for _ in self.plan.steps]
+        for at, memory in kept.items():
+            device.copy(memory.address, at, written[at])
         for _ in range(repeat + 1):
-            for at, memory in kept.items():
-                device.copy(memory.address, at, written[at])
-            for place in range(len(taken)):
-                taken[place].append(device.seconds(partial(self._step, place, places)))
-            for at, memory in kept.items():
-                device.copy(at, memory.address, written[at])
+            try:
+                for place, step in enumerate(self.plan.steps):
+                    taken[place].append(device.seconds(partial(self._step, place, places)))
+                    if isinstance(step, CheckStep) and not self._holds(step, places):
+                        return None
+            finally:
+                for at, memory in kept.items():
+                    device.copy(at, memory.address, written[at])
         return [each[1:] for each in taken]
 
     def _filled(self, arrays: Sequence[Array]) -> dict[Buffer, int]:
         """Copy inputs to the device and tell where every buffer is."""
         plan, program = self.plan, self.plan.program
         places = dict(self.places)
+        for shared in program.updates:  # memory is asked for before anything is written
+            self.resident.address(shared.storage)
         for shared, one in (*program.shared.items(), *plan.in_place.items()):
             places[one] = self.resident.address(shared.storage)
         for value, array in zip(plan.graph.inputs, arrays):
@@ -161,12 +172,15 @@ class DevicePlan:
 
         if not segment.steps:
             return
-        if not known or not config.capture:
+        if not known or not segment.warm or not config.capture:
             segment.captured = None
+            self.writing = self.writing or segment.writes
             work()
+            segment.warm = True
             return
         if segment.captured is None:
             segment.captured = self.device.capture(work)
+        self.writing = self.writing or segment.writes
         self.device.replay(segment.captured)
 
     def _step(self, place: int, places: Mapping[Buffer, int]) -> None:

@@ -14,8 +14,8 @@ import numpy as np
 from symgraph.backends.cuda.device import Device
 from symgraph.cost.table import made_at
 from symgraph.dims import Dim
-from symgraph.errors import ArgumentError
-from symgraph.graph.dtypes import numpy_dtype
+from symgraph.errors import ArgumentError, BackendError
+from symgraph.graph.dtypes import DType, numpy_dtype
 from symgraph.graph.graph import Graph
 from symgraph.graph.leaves import tensor
 from symgraph.graph.node import Value
@@ -23,13 +23,16 @@ from symgraph.graph.op import Array
 from symgraph.lower.plan import CallStep, CheckStep
 from symgraph.runtime.attribution import Attribution
 from symgraph.runtime.calibrate import ENOUGH, Peaks
+from symgraph.runtime.commit import held_interrupt
 from symgraph.runtime.device import DeviceExecutor
+from symgraph.runtime.explain import explained
 from symgraph.runtime.profile import GENERATED, Profile, Row
 
 SIDE, LARGEST_SIDE = 128, 8192  # of the square matrices
 COPIED, LARGEST_COPIED = 1 << 20, 1 << 28  # bytes
 RUNS = 5
-_known: dict[str, Peaks] = {}
+HALVES = ("bfloat16", "float16")
+_known: dict[tuple[str, bool], Peaks] = {}
 
 
 def device_profile(
@@ -44,10 +47,14 @@ def device_profile(
         raise ArgumentError(
             f"{name}: repeat must be an int >= 1, got {repeat!r:.60}.", fix="repeat=3"
         )
-    machine = device_peaks(executor.device)
-    bound = executor.bound(env)
     arrays = [np.ascontiguousarray(feeds[one]) for one in executor.graph.inputs]
-    taken = bound.timed(arrays, repeat)
+    with held_interrupt(), executor.device.lock:
+        machine = device_peaks(executor.device, executor.precision)
+        bound = executor.bound(env)
+        taken = bound.timed(arrays, repeat)
+    if taken is None:
+        explained(executor.graph, feeds, env, executor.guard)  # raises what a call would
+        raise BackendError(f"{name}: a check failed: there is nothing to time.")
     known = Attribution(bound.plan)
     rows = []
     for place, step in enumerate(bound.plan.steps):
@@ -60,7 +67,7 @@ def device_profile(
             implementation = "check"
         elif isinstance(step, CallStep):
             routine = bound.routines.get(place)
-            kind = step.call.sources[0].buffer.dtype
+            kind = "bfloat16" if step.call.sources[0].buffer.dtype in HALVES else "float32"
             implementation = "nothing" if routine is None else routine.implementation
         least = machine.least(flops, moved, kind)
         title = step.name if isinstance(step, CallStep) else ", ".join(known.operations(step))
@@ -70,31 +77,35 @@ def device_profile(
     return Profile(name, executor.device.name, tuple(rows), repeat, machine)
 
 
-def device_peaks(device: Device) -> Peaks:
-    """Give what a device can do, measured the first time that it is asked."""
-    if device.name not in _known:
-        single, how = _products(device, "float32")
-        half, how_half = _products(device, "bfloat16")
+def device_peaks(device: Device, precision: str = "fp32") -> Peaks:
+    """Give what a device can do, measured the first time that it is asked.
+
+    Products of float32 are those of the precision; of halves, bfloat16 stands for both.
+    """
+    key = device.name, precision == "tf32"
+    if key not in _known:
+        single, how = _products(device, "float32", precision)
+        half, how_half = _products(device, "bfloat16", precision)
         size, seconds = COPIED, _copy(device, COPIED)
         while seconds < ENOUGH and size < LARGEST_COPIED:
             size *= 4
             seconds = _copy(device, size)
-        _known[device.name] = Peaks(
+        _known[key] = Peaks(
             single, half, 2 * size / seconds,
             {"float32": how, "bfloat16": how_half, "bandwidth": "a copy"},
         )  # fmt: skip
-    return _known[device.name]
+    return _known[key]
 
 
-def _products(device: Device, dtype: str) -> tuple[float, str]:
+def _products(device: Device, dtype: DType, precision: str) -> tuple[float, str]:
     """Give FLOPs a second of products of square matrices, and what computes them."""
     side = SIDE
     while True:
         x, y = (tensor(name, (side, side), dtype) for name in "xy")
-        executor = DeviceExecutor(Graph([x, y], [x @ y]), device)
+        executor = DeviceExecutor(Graph([x, y], [x @ y]), device, precision)
         one = np.ones((side, side), numpy_dtype(dtype))
         bound = executor.bound({})
-        seconds = sum(min(each) for each in bound.timed([one, one], RUNS))
+        seconds = sum(min(each) for each in bound.timed([one, one], RUNS) or ())
         if seconds >= ENOUGH or 2 * side > LARGEST_SIDE:
             names = [one.implementation for one in bound.routines.values()] or [GENERATED]
             return 2.0 * side**3 / max(seconds, 1e-9), f"{names[0]}, {side} x {side}"

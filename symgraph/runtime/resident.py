@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from symgraph.backends.cuda.device import Device, Memory
-from symgraph.graph.dtypes import numpy_dtype
+from symgraph.graph.dtypes import DType, numpy_dtype
 from symgraph.graph.leaves import Shared, Storage
 from symgraph.graph.op import Array
 
@@ -38,12 +38,14 @@ class Resident:
     def updated(self, shared: Shared) -> None:
         """Say that the newest numbers of a variable are those on the device."""
         memory, _ = self._held[shared.storage]
-        shared.storage.postpone(partial(self._fetched, memory, shared))
+        shape: tuple[int, ...] = shared.op.shape  # type: ignore[attr-defined]
+        shared.storage.postpone(partial(self._fetched, memory, shape, shared.dtype))
         self._held[shared.storage] = memory, shared.storage.version
 
-    def _fetched(self, memory: Memory, shared: Shared) -> Array:
-        array = np.empty(shared.op.shape, numpy_dtype(shared.dtype))  # type: ignore[attr-defined]
-        self.device.download(array, memory.address)
+    def _fetched(self, memory: Memory, shape: tuple[int, ...], dtype: DType) -> Array:
+        array = np.empty(shape, numpy_dtype(dtype))
+        with self.device.lock:
+            self.device.download(array, memory.address)
         return array
 
 

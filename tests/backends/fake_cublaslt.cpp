@@ -118,6 +118,8 @@ static_assert(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE == 26 && CUBLASLT_EPILOGUE_BIA
 static_assert(CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT == 5);
 static_assert(CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET == 6);
 static_assert(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES == 1);
+static_assert(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK == 3);
+static_assert(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE == 2);
 static_assert(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES == 5);
 static_assert(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES == 8);
 static_assert(CUBLAS_STATUS_INVALID_VALUE == 7 && CUBLAS_STATUS_NOT_SUPPORTED == 15);
@@ -161,6 +163,7 @@ int cublasLtMatmulAlgoGetHeuristic(
     auto* wanted = (Description*)preference;
     *count = 0;
     if (most < 1 || c != d) return INVALID;
+    if (wanted->get<uint32_t>(3, ~0u) != 2) return UNSUPPORTED;  // symgraph promises such sums
     if (int status = check((Description*)what, (Layout*)a, (Layout*)b, (Layout*)d)) return status;
     uint32_t alignment = wanted->get<uint32_t>(5, 256);
     memset(found, 0, sizeof(Found));

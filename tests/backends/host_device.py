@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -34,6 +35,7 @@ class HostDevice:
         self.uploads = self.downloads = self.launches = self.modules = 0
         self.last = 1 << 30  # the launch after which the device is lost
         self.libraries = Libraries({})
+        self.lock = threading.RLock()
         self.calls = self.replays = 0
         self.recorded: list[Any] | None = None  # what is started while a step is captured
 

@@ -7,6 +7,7 @@ import gc
 import importlib.util
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,9 @@ def described(array: Any) -> Array:
     return Array(array.shape, dtype_name(array.dtype), steps)
 
 
-def multiplied(products: Products, *operands: Any, out: Any = None, tf32: bool = False) -> Any:
+def multiplied(
+    products: Products, *operands: Any, out: Any = None, tf32: bool = False, alignment: int = 0
+) -> Any:
     """Run a product, in memory of its own for the result."""
     x, y, *bias = operands
     if out is None:
@@ -56,7 +59,7 @@ def multiplied(products: Products, *operands: Any, out: Any = None, tf32: bool =
         out = np.full(shape, 7, x.dtype)
     op = sg.graph.registry.OPS["matmul_bias" if bias else "matmul"]()
     routine = products.prepare(
-        op, tuple(map(described, operands)), described(out), x.itemsize, tf32
+        op, tuple(map(described, operands)), described(out), alignment or x.itemsize, tf32
     )
     room = np.zeros(max(routine.workspace, 1), np.uint8)
     addresses = [one.ctypes.data for one in (*operands, out)]
@@ -137,6 +140,32 @@ def test_batches(products: Products, first: tuple[int, ...], second: tuple[int, 
     )
 
 
+def aligned(array: Any, to: int = 64) -> Any:
+    """A copy that begins at a multiple of so many bytes."""
+    room = np.zeros(array.nbytes + to, np.uint8)
+    start = -room.ctypes.data % to
+    held = room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    held[...] = array
+    return held
+
+
+def test_parts_of_a_batch_begin_where_they_do(products: Products) -> None:
+    """Operands begin at multiples of 64 bytes, matrices of 17 x 17 in them do not."""
+    x, y = aligned(random(2, 1, 17, 17)), aligned(random(1, 3, 17, 17))
+    out = aligned(np.zeros((2, 3, 17, 17), np.float32))
+    found = multiplied(products, x, y, out=out, alignment=64)
+    np.testing.assert_allclose(found, np.matmul(x, y), rtol=1e-5, atol=1e-6)
+
+
+def test_repeated_and_turned_rows(products: Products) -> None:
+    for rows in (1, 3):
+        vector = random(rows, 40)
+        repeated = np.broadcast_to(vector[None], (4, rows, 40)).copy()[:, :, :]
+        view = np.broadcast_to(repeated[:1], (4, rows, 40))
+        w = random(40, 5)
+        np.testing.assert_allclose(multiplied(products, view, w), view @ w, rtol=1e-5, atol=1e-6)
+
+
 def test_tf32_is_only_asked_for_float32(products: Products) -> None:
     for dtype in ("float32", "float64", "float16"):
         x, y = random(3, 5, dtype=dtype), random(5, 4, dtype=dtype)
@@ -190,6 +219,10 @@ def test_what_is_read(products: Products) -> None:
     program = build(Graph([x, y], [value]), lambda one: one is value)
     whole = operand(program.inputs[x])
     assert products.reads(value, whole)
+    assert not products.reads(value, replace(whole, strides=(128, 2))), "every second column"
+    assert not products.reads(value, replace(whole, strides=(0, 1))), "one row again and again"
+    assert not products.reads(value, replace(whole, strides=(-64, 1))), "backwards"
+    assert products.reads(value, replace(whole, shape=(64, B), strides=(1, 64)))
 
 
 def headers() -> list[Path]:

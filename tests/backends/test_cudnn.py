@@ -37,9 +37,9 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @cache
-def convolutions(deterministic: bool = False) -> Convolutions:
+def convolutions() -> Convolutions:
     library = described(MODULE, DESCRIPTION.read_text(), capability=90, processors=132)
-    return Convolutions(library, deterministic)
+    return Convolutions(library)
 
 
 def last(*dims: int) -> tuple[int, ...]:
@@ -60,14 +60,14 @@ def plain(*dims: int) -> tuple[int, ...]:
     return tuple(reversed(steps))
 
 
-def planned(name: str, *operands: Array, tf32: bool = False, deterministic: bool = False,
+def planned(name: str, *operands: Array, tf32: bool = False,
             result: Array, **attributes: Any) -> Convolution:  # fmt: skip
     rank = len(result.dims) - 2
     options = {
         "stride": (1,) * rank, "padding": ((0, 0),) * rank, "dilation": (1,) * rank, "groups": 1,
     } | attributes  # fmt: skip
     op = OPS[name](**options)
-    return convolutions(deterministic).prepare(op, operands, result, 64, tf32)
+    return convolutions().prepare(op, operands, result, 64, tf32)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
@@ -76,7 +76,7 @@ def test_three_directions(dtype: str, lies: Any) -> None:
     image, filters, out = (32, 64, 27, 27), (128, 64, 3, 3), (32, 128, 27, 27)
     x, w, y = (Array(d, dtype, f(*d)) for d, f in ((image, lies), (filters, plain), (out, lies)))
     pads = {"padding": ((1, 1), (1, 1))}
-    assert planned("conv", x, w, result=y, **pads).workspace >= 0
+    assert planned("conv", x, w, result=y, **pads).implementation
     assert planned("conv_input", y, w, result=x, sizes=(27, 27), **pads).implementation
     assert planned("conv_weight", x, y, result=w, kernel=(3, 3), **pads).implementation
 
@@ -116,7 +116,24 @@ def test_one_axis_and_three(
     dims: tuple[int, ...], kernel: tuple[int, ...], out: tuple[int, ...]
 ) -> None:
     x, w = Array(dims, "bfloat16", last(*dims)), Array(kernel, "bfloat16", plain(*kernel))
-    assert planned("conv", x, w, result=Array(out, "bfloat16", last(*out))).workspace >= 0
+    y = Array(out, "bfloat16", last(*out))
+    bias = Array((kernel[0],), "float32", (1,))
+    sizes, taps = dims[2:], kernel[2:]
+    for made in (
+        planned("conv", x, w, result=y),
+        planned("conv_bias", x, w, bias, result=y),
+        planned("conv_input", y, w, result=x, sizes=sizes),
+        planned("conv_weight", x, y, result=w, kernel=taps),
+    ):
+        assert made.implementation.startswith("cuDNN eng")
+
+
+def test_an_address_that_cudnn_cannot_take() -> None:
+    dims, kernel, out = (4, 16, 9, 9), (32, 16, 3, 3), (4, 32, 7, 7)
+    x, w = Array(dims, "bfloat16", last(*dims)), Array(kernel, "bfloat16", plain(*kernel))
+    op = OPS["conv"](stride=(1, 1), padding=((0, 0), (0, 0)), dilation=(1, 1), groups=1)
+    with pytest.raises(BackendError, match="does not begin where 16 bytes do"):
+        convolutions().prepare(op, (x, w), Array(out, "bfloat16", last(*out)), 4, False)
 
 
 def test_strict_float32_keeps_away_from_tensor_cores() -> None:
@@ -126,18 +143,6 @@ def test_strict_float32_keeps_away_from_tensor_cores() -> None:
     strict = planned("conv", *arrays, result=result)
     loose = planned("conv", *arrays, result=result, tf32=True)
     assert strict.implementation != loose.implementation
-
-
-def test_deterministic_engines() -> None:
-    dims, kernel, out = (32, 64, 27, 27), (128, 64, 3, 3), (32, 128, 25, 25)
-    x, y = (Array(d, "bfloat16", last(*d)) for d in (dims, out))
-    w = Array(kernel, "bfloat16", plain(*kernel))
-    for name, operands, result, options in (
-        ("conv_weight", (x, y), w, {"kernel": (3, 3)}),
-        ("conv_input", (y, w), x, {"sizes": (27, 27)}),
-    ):
-        made = planned(name, *operands, result=result, deterministic=True, **options)
-        assert made.implementation.startswith("cuDNN eng")
 
 
 def test_no_engine_is_an_error() -> None:

@@ -387,6 +387,16 @@ def test_unknown_backends_are_refused(name: str) -> None:
         sg.function(*_x(), name="step", backend=name)
 
 
+def test_a_bias_where_images_are_empty() -> None:
+    """Padding makes a result of nothing: it is the bias."""
+    x = sg.tensor("x", (2, 16, sg.dim("none", min=0)))
+    w = sg.shared(np.ones((16, 16, 2), np.float32))
+    b = sg.shared(np.full((16, 1), 5, np.float32))
+    f = sg.function([x], sg.conv1d(x, w, padding=1) + b, backend="cpu", precision="bf16")
+    assert (f(np.zeros((2, 16, 0), np.float32)) == 5).all()
+    assert f(np.ones((2, 16, 3), np.float32))[0, 0].tolist() == [21, 37, 37, 21]
+
+
 def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "unavailable", lambda: "llvmlite is not installed")
     with pytest.raises(DeviceError, match=r"step: the backend cpu .* llvmlite is not"):

@@ -1,6 +1,8 @@
 // Runs the source of kernels on a CPU: a fiber a thread, blocks one after another. What a device may
 // do in any order is done in a random one: the order of blocks, and of threads between barriers, so
-// that a missing barrier gives wrong results. Says nothing about memory models, warps or speed.
+// that a missing barrier gives wrong results; and a thread stops now and then in the middle, where the
+// bits of a number are taken, so that what two of them do to one place of shared memory does, too.
+// Says nothing about memory models, warps or speed.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -32,6 +34,7 @@ inline ucontext_t scheduler;
 inline Fiber* current;
 inline Index block, block_size, grid_size;
 inline const std::function<void()>* body;
+inline std::mt19937* chance;  // where threads are fibers
 constexpr size_t STACK = 1 << 16;
 
 [[noreturn]] inline void die(const char* why) {
@@ -46,6 +49,9 @@ inline void enter() {
 inline void barrier() {
   current->state = State::waiting;
   swapcontext(&current->context, &scheduler);
+}
+inline void pause() {
+  if (chance && (*chance)() % 8 == 0) swapcontext(&current->context, &scheduler);
 }
 inline void run_block(std::vector<Fiber>& fibers, std::mt19937& random) {
   std::vector<size_t> order(fibers.size());
@@ -63,10 +69,14 @@ inline void run_block(std::vector<Fiber>& fibers, std::mt19937& random) {
   }
   for (;;) {
     std::shuffle(order.begin(), order.end(), random);
-    for (size_t i : order) {
-      if (fibers[i].state != State::ready) continue;
-      current = &fibers[i];
-      swapcontext(&scheduler, &current->context);
+    for (bool again = true; again;) {
+      again = false;
+      for (size_t i : order) {
+        if (fibers[i].state != State::ready) continue;
+        current = &fibers[i];
+        swapcontext(&scheduler, &current->context);
+        again |= fibers[i].state == State::ready;
+      }
     }
     size_t done = 0;
     for (Fiber& one : fibers) done += one.state == State::done;
@@ -85,6 +95,7 @@ inline void launch(unsigned blocks, unsigned threads, bool barriers, unsigned se
   grid_size = {blocks, 1, 1};
   body = &kernel;
   std::vector<Fiber> fibers(barriers ? threads : 1);
+  chance = barriers ? &random : nullptr;
   for (unsigned number : order) {
     block = {number, 0, 0};
     if (barriers) {
@@ -110,7 +121,13 @@ template <class To, class From> static inline To shim_bits(From from) {
   std::memcpy(&to, &from, sizeof to);
   return to;
 }
-static inline int __float_as_int(float x) { return shim_bits<int>(x); }
-static inline float __int_as_float(int x) { return shim_bits<float>(x); }
+static inline int __float_as_int(float x) {
+  shim::pause();
+  return shim_bits<int>(x);
+}
+static inline float __int_as_float(int x) {
+  shim::pause();
+  return shim_bits<float>(x);
+}
 static inline long long __double_as_longlong(double x) { return shim_bits<long long>(x); }
 static inline double __longlong_as_double(long long x) { return shim_bits<double>(x); }

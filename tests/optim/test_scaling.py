@@ -83,6 +83,21 @@ def test_gradients_below_the_least_of_float16_survive(scaled: bool) -> None:
         assert np.abs(moved - exact).max() > 0.2 * exact, "float16 alone loses them"
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_parameters_of_other_dtypes_learn_as_without(dtype: str) -> None:
+    """2**16 is infinite in float16."""
+    found = []
+    for scaling in (None, LossScaling()):
+        w = sg.shared(sg.constant([1.0, 2.0]).cast(dtype).eval())
+        x = sg.tensor("x", (2,))
+        loss = (w.cast("float32") * x).sum()
+        step = sg.function([x], loss, SGD([w], lr=100.0, scaling=scaling).updates(loss))
+        step(np.full(2, 1e-3, np.float32))
+        found.append(np.asarray(w.value, np.float64))
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-2)
+    assert (found[1] < [1.0, 2.0]).all()
+
+
 def test_the_scale_grows_after_good_steps_and_stops_at_its_bounds() -> None:
     w = sg.shared(np.ones(3, np.float32))
     x = sg.tensor("x", (3,))

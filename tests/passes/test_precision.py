@@ -79,3 +79,10 @@ def test_the_sum_is_rounded_once() -> None:
     assert found.dtype == np.float32
     # sums in float32 differ from the exact ones: a few fall on the other side of a tie
     assert np.mean(found != once) < 1e-3
+
+
+def test_tf32_as_a_setting_is_fp32_where_there_is_no_such_thing() -> None:
+    with sg.config(precision="tf32"):
+        assert sg.constant([1.0, 2.0]).sum().eval() == 3
+        x = sg.vector("x")
+        assert sg.function([x], x.sum())(np.ones(3, np.float32)) == 3

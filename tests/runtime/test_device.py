@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
+import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +229,84 @@ def test_a_profile_times_every_step_and_changes_nothing(host: HostDevice) -> Non
         np.testing.assert_allclose(one.value, same.value, rtol=1e-5, atol=1e-6)
     with pytest.raises(sg.errors.ArgumentError, match="repeat must be"):
         train.profile(*arrays, repeat=0)
+
+
+def test_a_profile_raises_what_a_call_would_and_puts_things_back(
+    host: HostDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, weights, _ = training("cuda")
+    x, y = batch_of(16)
+    train(x, y)
+    before = [one.value.tobytes() for one in weights]
+    with pytest.raises(sg.errors.SymgraphError, match="5"):
+        train.profile(x, y + 9)
+    seconds, count = host.seconds, 0
+
+    def interrupted(work: Any) -> float:
+        nonlocal count
+        taken = seconds(work)
+        count += 1
+        if count > 30:  # in the middle
+            raise KeyboardInterrupt
+        return taken
+
+    monkeypatch.setattr(host, "seconds", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train.profile(x, y, repeat=9)
+    train(x, y)
+    other, wanted, _ = training("reference")
+    other(x, y)
+    other(x, y)
+    for one, same, old in zip(weights, wanted, before):
+        np.testing.assert_allclose(one.value, same.value, rtol=1e-5, atol=1e-6)
+        assert one.value.tobytes() != old
+
+
+def test_what_never_ran_is_not_recorded(host: HostDevice) -> None:
+    train, _, _ = training("cuda")
+    x, y = batch_of(4)
+    with pytest.raises(sg.errors.SymgraphError):
+        train(x, y + 5)  # the second segment does not run
+    train(x, y)
+    assert host.replays == 1, "the first alone was recorded"
+    train(x, y)
+    assert host.replays == 3
+
+
+def test_threads_take_turns_on_a_device(host: HostDevice) -> None:
+    """One records while another runs: without turns its launches would be recorded too."""
+    x = sg.tensor("x", (64,))
+    functions = [sg.function([x], sg.exp(x) + k, backend="cuda") for k in range(4)]
+    rows, wrong = np.linspace(0, 1, 64, dtype=np.float32), []
+
+    def work(k: int) -> None:
+        for _ in range(20):
+            functions[k].close()
+            for _ in range(3):
+                if not np.allclose(functions[k](rows), np.exp(rows) + k):
+                    wrong.append(k)
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert not wrong
+
+
+def test_a_variable_that_is_gone_gives_its_memory_back(host: HostDevice) -> None:
+    train, weights, kept = training("cuda")
+    train(*batch_of(4))
+    memory, _ = resident(host)._held[weights[0].storage]
+    gone = weakref.ref(memory)
+    gc.collect()
+    gc.disable()
+    try:
+        del train, weights, kept, memory
+        gc.collect()  # the graph itself has cycles
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_two_functions_share_the_copies_of_a_device(host: HostDevice) -> None:

@@ -5,7 +5,9 @@ Addresses are whole numbers: the executor keeps its own books about what lies wh
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
 from functools import cache
 from typing import Any, Protocol
 
@@ -35,6 +37,10 @@ class Device(Protocol):
     @property
     def name(self) -> str:
         """What users call it: "cuda:0"."""
+
+    @property
+    def lock(self) -> AbstractContextManager[Any]:
+        """What whoever uses the device holds: there is one stream, and others may be recording."""
 
     @property
     def most_blocks(self) -> int:
@@ -108,6 +114,7 @@ class CupyDevice:
     def __init__(self, cupy: Any, number: int) -> None:
         self._cupy, self._device = cupy, cupy.cuda.Device(number)
         self.name = f"cuda:{number}"
+        self.lock = threading.RLock()
         with self._device:
             self._stream = cupy.cuda.Stream(non_blocking=True)
             processors = int(self._device.attributes["MultiProcessorCount"])
@@ -148,9 +155,13 @@ class CupyDevice:
             self._stream.begin_capture()
             try:
                 work()
-            finally:
-                graph = self._stream.end_capture()
-            return graph
+            except BaseException:
+                with suppress(
+                    self._cupy.cuda.runtime.CUDARuntimeError
+                ):  # the first error tells why
+                    self._stream.end_capture()
+                raise
+            return self._stream.end_capture()
 
     def replay(self, captured: Any) -> None:
         """Launch a CUDA graph in the stream."""

@@ -4,6 +4,9 @@ What a schedule gives to lanes of vectors on a CPU goes to the threads of a bloc
 takes tasks one after another, its threads walk the vector axis together, and a reduction with lanes
 is one of the block. What happens outside such loops happens in all threads alike, and one of them
 stores. Where nothing has lanes, every thread takes tasks of its own.
+
+Where few positions along the vector axis each reduce much (columns: the sum over images and places
+for each channel), a position has several threads, rows, which share its loops.
 """
 
 from __future__ import annotations
@@ -13,7 +16,8 @@ from dataclasses import dataclass
 
 from symgraph.dims import Dim, Size, ceil_div
 from symgraph.graph.dtypes import is_float
-from symgraph.graph.scalar import Scalar, operands_of
+from symgraph.graph.index import Axis
+from symgraph.graph.scalar import Scalar, operands_of, scalar_order
 from symgraph.lower.cuda.operations import written
 from symgraph.lower.cuda.types import MEMORY, REGISTER, Reg, literal
 from symgraph.lower.cuda.values import Frame, Values
@@ -30,12 +34,14 @@ from symgraph.lower.loops import (
     loops,
 )
 from symgraph.lower.monoids import combine, neutral
-from symgraph.lower.nest import Buffer, Nest
+from symgraph.lower.nest import Buffer, Nest, free_axes
 from symgraph.lower.program import number
 from symgraph.lower.schedule import Schedule
 from symgraph.lower.stage import Staged
 
 WARP, MOST_THREADS = 32, 256
+SHARED = 64  # elements of a reduction from which on several threads share it
+Env = Mapping[Dim, int]
 LAZY = ("add", "sub", "neg", "mul", "axis", "const", "size")
 
 
@@ -74,8 +80,10 @@ class _Printer(Values):
         self.accumulators: dict[Scalar, list[Reg]] = {}
         self.kept: dict[Staged, str] = {}
         self.shared: list[str] = []
+        self.common = False  # whether something is kept for the whole block
         self.alone = False
         self.threads = MOST_THREADS
+        self.lanes = 0  # positions along the vector axis at once, where there are rows
 
     def kernel(self) -> Kernel:
         """Print everything."""
@@ -84,7 +92,9 @@ class _Printer(Values):
         self.alone = not walked and bool(self.schedule.tasks)
         if walked:
             widest = max(number(size, self.nominal) for size in map(self._extent, walked))
-            while self.threads > WARP and self.threads // 2 >= widest:
+            if 2 * widest <= self.threads and _are_columns(body, walked, self.nominal):
+                self.lanes = 1 << (widest - 1).bit_length()
+            while not self.lanes and self.threads > WARP and self.threads // 2 >= widest:
                 self.threads //= 2
         if self.schedule.tasks:
             self.statements(body, Frame())
@@ -124,11 +134,11 @@ class _Printer(Values):
                 self.put(one, frame)
             elif isinstance(one, Keep):
                 place = frame.places[one.staged.over]
-                self.line(f"{self._room(one.staged)}[{place}] = "
+                self.line(f"{self._room(one.staged, frame)}[{place}] = "
                           f"{self.value(one.staged.made, frame)};")  # fmt: skip
             elif isinstance(one, Fetch):
                 place = frame.places[one.staged.along]
-                text = f"{self._room(one.staged)}[{place}]"
+                text = f"{self._room(one.staged, frame)}[{place}]"
                 frame.values[one.staged.used] = self.new(text, one.staged.used.dtype)
             elif isinstance(one, Tasks):
                 self.tasks(one, frame)
@@ -139,11 +149,14 @@ class _Printer(Values):
             else:
                 self.accumulate(one, frame)
 
-    def _room(self, staged: Staged) -> str:
+    def _room(self, staged: Staged, frame: Frame) -> str:
+        """Give the array of what is kept: the block's, or a thread's own where threads differ."""
         if staged not in self.kept:
             self.kept[staged] = name = self.fresh("kept")
-            kind = REGISTER[staged.made.dtype]
-            self.shared.append(f"__shared__ {kind} {name}[{staged.over.extent}];")
+            own = self.alone or frame.vector not in (None, staged.over, staged.along)
+            self.common = self.common or not own
+            kind = f"{'' if own else '__shared__ '}{REGISTER[staged.made.dtype]}"
+            self.shared.append(f"{kind} {name}[{staged.over.extent}];")
         return self.kept[staged]
 
     def tasks(self, tasks: Tasks, frame: Frame) -> None:
@@ -165,7 +178,7 @@ class _Printer(Values):
                     inner.places[axis] = self.new(f"{rest} % {self.size(count)}", "int64").text
                     rest = self.new(f"{rest} / {self.size(count)}", "int64").text
             self.blocked(tasks.body, inner) if block else self.statements(tasks.body, inner)
-            if self.kept:  # before the next task writes there
+            if self.common:  # before the next task writes there
                 self.line("__syncthreads();")
 
     def blocked(self, body: Iterable[Statement], frame: Frame) -> None:
@@ -190,13 +203,34 @@ class _Printer(Values):
     def walk(self, loop: For, frame: Frame, start: str, stop: str) -> None:
         """Print a loop; one with lanes is walked by the threads of the block together."""
         place, together = self.fresh("i"), loop.lanes > 1 and frame.vector is None
+        if together and self.lanes:
+            self.columns(loop, frame, start, stop)
+            return
         inner = frame.inner()
         inner.places[loop.axis] = place
         step = "1"
+        if frame.rows and not any(isinstance(one, Reduce) for one in _inside(loop.body)):
+            start, step = f"threadIdx.x / {self.lanes}", f"blockDim.x / {self.lanes}"
+            inner.rows, inner.guard = False, frame.guard.split(" && ", 1)[0]
         if together:
             inner.vector, step = loop.axis, "blockDim.x"
             start = "threadIdx.x" if start == "0" else f"{start} + threadIdx.x"
         with self.block(f"for (long long {place} = {start}; {place} < {stop}; {place} += {step})"):
+            self.statements(loop.body, inner)
+
+    def columns(self, loop: For, frame: Frame, start: str, stop: str) -> None:
+        """Print a loop whose positions have several threads each.
+
+        All threads of the block go through it equally often, since they meet in reductions.
+        """
+        base, inner = self.fresh("base"), frame.inner()
+        head = f"long long {base} = {start}; {base} < {stop}; {base} += {self.lanes}"
+        with self.block(f"for ({head})"):
+            lane = self.new(f"{base} + threadIdx.x % {self.lanes}", "int64")
+            inside = self.new(f"{lane} < {stop}", "bool")
+            inner.places[loop.axis] = self.new(f"least({lane}, {stop} - 1LL)", "int64").text
+            inner.vector, inner.rows = loop.axis, True
+            inner.guard = f"{inside} && threadIdx.x < {self.lanes}"
             self.statements(loop.body, inner)
 
     def put(self, put: Put, frame: Frame) -> None:
@@ -205,6 +239,11 @@ class _Printer(Values):
         value = self.value(store.value, frame)
         place = self.offset(self.form(store.index[0]), frame)
         text = f"{self.names[store.buffer]}[{place}] = {_memory(value)};"
+        if frame.guard:
+            if frame.rows and store.buffer in self.nest.reads():  # all rows have read it by then
+                self.line("__syncthreads();")
+            self.line(f"if ({frame.guard}) {text}")
+            return
         if self.alone or frame.vector is not None:
             self.line(text)
             return
@@ -224,11 +263,17 @@ class _Printer(Values):
                 first = literal(start.attr, start.dtype)
                 self.line(f"{REGISTER[start.dtype]} {name} = {first};")
                 self.accumulators[node].append(Reg(name, start.dtype))
-        self.statements([statement.loop], frame)
+        shared = frame.rows
+        if shared:
+            self.walk_row(statement.loop, frame)
+        else:
+            self.statements([statement.loop], frame)
         for node in statement.reduces:
             found = self.accumulators[node]
             if together:
                 self.across(node, found)
+            elif shared:
+                self.down(node, found)
             frame.parts[node] = tuple(found)
             frame.values[node] = found[0]
 
@@ -253,6 +298,35 @@ class _Printer(Values):
             self.line("__syncthreads();")
         for room, part in zip(rooms, parts):
             self.line(f"{part} = {room}[0];")
+        self.line("__syncthreads();")  # before anybody writes there again
+
+    def walk_row(self, loop: For, frame: Frame) -> None:
+        """Print the loop of a reduction that the threads of a position share."""
+        place, inner = self.fresh("i"), frame.inner()
+        inner.places[loop.axis] = place
+        inner.rows = False
+        head = f"long long {place} = threadIdx.x / {self.lanes}"
+        stop, step = self.stop(loop, frame), f"blockDim.x / {self.lanes}"
+        with self.block(f"for ({head}; {place} < {stop}; {place} += {step})"):
+            self.statements(loop.body, inner)
+
+    def down(self, node: Scalar, parts: Sequence[Reg]) -> None:
+        """Combine the accumulators of a position's threads, one after another."""
+        rooms = []
+        for part in parts:
+            rooms.append(self.fresh("room"))
+            self.shared.append(f"__shared__ {REGISTER[part.dtype]} {rooms[-1]}[{self.threads}];")
+            self.line(f"{rooms[-1]}[threadIdx.x] = {part};")
+        self.line("__syncthreads();")
+        for room, part in zip(rooms, parts):
+            self.line(f"{part} = {room}[threadIdx.x % {self.lanes}];")
+        row = self.fresh("row")
+        rows = self.threads // self.lanes
+        with self.block(f"for (int {row} = 1; {row} < {rows}; {row} += 1)"):
+            at = f"threadIdx.x % {self.lanes} + {row} * {self.lanes}"
+            other = [self.new(f"{room}[{at}]", part.dtype) for room, part in zip(rooms, parts)]
+            for part, made in zip(parts, self.combined(node, parts, other)):
+                self.line(f"{part} = {made};")
         self.line("__syncthreads();")  # before anybody writes there again
 
     def combined(self, node: Scalar, first: Sequence[Reg], second: Sequence[Reg]) -> list[Reg]:
@@ -285,6 +359,45 @@ def _memory(value: Reg) -> str:
     if value.dtype in ("float16", "bfloat16"):
         return f"{value.dtype}_bits({value})"
     return f"{value} ? 1 : 0" if value.dtype == "bool" else value.text
+
+
+def _are_columns(body: Iterable[Statement], walked: Sequence[For], nominal: Env) -> bool:
+    """Tell whether threads walk few positions, each with long reductions and nothing kept."""
+    every = list(_inside(body))
+    if any(isinstance(one, Keep | Fetch) for one in every):
+        return False
+    for loop in walked:
+        inside = list(_inside(loop.body))
+        reductions = [one for one in inside if isinstance(one, Reduce)]
+        if any(isinstance(one, For) and _ends_by(one, loop.axis) for one in inside):
+            return False  # threads would not meet equally often
+        if not any(_elements(one.loop, nominal) >= SHARED for one in reductions):
+            return False
+    lanes = [one for one in every if isinstance(one, Reduce) and any(_walked([one.loop]))]
+    return not lanes
+
+
+def _ends_by(loop: For, axis: Axis) -> bool:
+    """Tell whether the end of a loop depends on the place along an axis."""
+    if loop.stop is None:
+        return False
+    return axis in free_axes(scalar_order([loop.stop]))[loop.stop]
+
+
+def _elements(loop: For, nominal: Env) -> int:
+    """Count about how often the innermost part of a loop runs."""
+    inner = [_elements(one, nominal) for one in loop.body if isinstance(one, For)]
+    return number(loop.axis.extent, nominal) * max(inner, default=1)
+
+
+def _inside(body: Iterable[Statement]) -> Iterator[Statement]:
+    """Give all statements, those of loops and reductions too."""
+    for one in body:
+        yield one
+        if isinstance(one, For | Tasks):
+            yield from _inside(one.body)
+        elif isinstance(one, Reduce):
+            yield from _inside([one.loop])
 
 
 def _walked(body: Iterable[Statement]) -> Iterator[For]:

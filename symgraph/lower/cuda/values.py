@@ -19,16 +19,23 @@ from symgraph.lower.nest import Buffer, Nest
 
 @dataclass
 class Frame:
-    """What is known at a place in the text; `vector` is the axis that threads walk together."""
+    """What is known at a place in the text; `vector` is the axis that threads walk together.
+
+    With `rows`, several threads have each position of it, and the next loop is shared among them;
+    `guard` is the condition under which a store is this thread's.
+    """
 
     values: dict[Scalar, Reg] = field(default_factory=dict)
     parts: dict[Scalar, tuple[Reg, ...]] = field(default_factory=dict)
     places: dict[Axis, str] = field(default_factory=dict)
     vector: Axis | None = None
+    rows: bool = False
+    guard: str = ""
 
     def inner(self) -> Frame:
         """Give a copy for a nested block."""
-        return Frame(dict(self.values), dict(self.parts), dict(self.places), self.vector)
+        copied = dict(self.values), dict(self.parts), dict(self.places)
+        return Frame(*copied, self.vector, self.rows, self.guard)
 
 
 class Values:

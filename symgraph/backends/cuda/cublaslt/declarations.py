@@ -67,4 +67,6 @@ WITH_BIAS = 4
 # cublasLtMatrixLayoutAttribute_t
 COUNT, STEP = 5, 6
 # cublasLtMatmulPreferenceAttributes_t
-MOST_WORKSPACE, ALIGNMENTS = 1, (5, 6, 7, 8)  # of A, B, C and D
+MOST_WORKSPACE, REDUCTIONS, ALIGNMENTS = 1, 3, (5, 6, 7, 8)  # these of A, B, C and D
+# cublasLtReductionScheme_t
+IN_SUMS = 2

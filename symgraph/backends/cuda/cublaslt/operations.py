@@ -6,6 +6,7 @@ A result of rows is its transposed one of columns: z = x y is computed as z' = y
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -94,13 +95,14 @@ class Product:
         self._bias = bias is not None
         if bias is not None:
             self._describe(api.EPILOGUE, ctypes.c_int(api.WITH_BIAS))
-            self._describe(api.BIAS, ctypes.c_void_p(4096))  # some address, while it is planned
+            self._describe(api.BIAS, ctypes.c_void_p(alignment))  # some address, to plan with
             self._describe(api.BIAS_TYPE, ctypes.c_int(api.TYPES[bias.dtype]))
         self._layouts = [
             self._layout(one, columns, line, result.dtype, count, step)
             for (one, columns, line), step in zip((*sides, (out, turned, line_out)), steps)
         ]
-        self._algorithm, self.workspace = self._chosen(alignment)
+        inside = (start * self._size for starts in self._outer for start in starts)
+        self._algorithm, self.workspace = self._chosen(math.gcd(alignment, *inside))
 
     implementation = "cublasLt matmul"
 
@@ -130,6 +132,8 @@ class Product:
         )
         name = "cublasLtMatmulPreferenceSetAttribute"
         library.set(name, preference, api.MOST_WORKSPACE, ctypes.c_size_t(WORKSPACE))
+        # parts of a sum are added in the dtype of the sums, not of the result
+        library.set(name, preference, api.REDUCTIONS, ctypes.c_uint32(api.IN_SUMS))
         for attribute in api.ALIGNMENTS:
             library.set(name, preference, attribute, ctypes.c_uint32(alignment))
         found, count = api.Found(), ctypes.c_int()
@@ -139,7 +143,10 @@ class Product:
             preference, 1, ctypes.byref(found), ctypes.byref(count),
         )  # fmt: skip
         if not count.value:
-            raise BackendError("matmul: cuBLASLt has no algorithm for these operands.")
+            raise BackendError(
+                "matmul: cuBLASLt has no algorithm for these operands.",
+                fix='compile with backend="cpu", and please report the sizes',
+            )
         return found.algorithm, int(found.workspace)
 
     def run(self, addresses: Sequence[int], workspace: int) -> None:
