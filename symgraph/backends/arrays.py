@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from symgraph.dims import Dim
 from symgraph.graph.dtypes import itemsize
+from symgraph.lower.program import Operand, number
 
 
 @dataclass(frozen=True)
@@ -33,3 +36,11 @@ class Array:
 
 
 Arrays = tuple[Array, ...]
+
+
+def concrete_array(one: Operand, env: Mapping[Dim, int]) -> Array:
+    """Give an operand of a library call at concrete sizes."""
+    dims, strides = (
+        tuple(number(size, env) for size in sizes) for sizes in (one.shape, one.strides)
+    )
+    return Array(dims, one.buffer.dtype, strides)

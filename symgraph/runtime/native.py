@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from symgraph.backends.arrays import Array as ArrayAt
+from symgraph.backends.arrays import concrete_array
 from symgraph.backends.cpu.calls import prepare, reads, takes
 from symgraph.backends.cpu.compiler import Library, compile_text, fingerprint, has_masks
 from symgraph.backends.cpu.driver import CALL, CHECK, CLEAR, COPY, KERNEL, WORDS, driver
 from symgraph.backends.cpu.interface import Call, Prepared
 from symgraph.backends.cpu.threads import library_default, library_threads, thread_count
-from symgraph.dims import Dim, Size
+from symgraph.dims import Dim
 from symgraph.errors import BackendError
 from symgraph.graph.dtypes import itemsize, numpy_dtype
 from symgraph.graph.graph import Graph
@@ -34,7 +34,7 @@ from symgraph.lower.memory import ALIGN, Interval, plan_memory
 from symgraph.lower.nest import Buffer
 from symgraph.lower.plan import KERNEL as NAME
 from symgraph.lower.plan import CallStep, KernelStep, Plan, Target, make_plan
-from symgraph.lower.program import Operand, nbytes, number, operand
+from symgraph.lower.program import nbytes, number, operand
 from symgraph.runtime.arena import HUGE, Arena, aligned, room, trim, unfilled
 from symgraph.runtime.cache import default_cache, key
 from symgraph.runtime.explain import explained
@@ -210,17 +210,11 @@ class BoundPlan:
 
     # -- binding -----------------------------------------------------------------------------------
 
-    def _array(self, one: Operand) -> ArrayAt:
-        def numbers(sizes: Iterable[Size]) -> tuple[int, ...]:
-            return tuple(number(size, self.env) for size in sizes)
-
-        return ArrayAt(numbers(one.shape), one.buffer.dtype, numbers(one.strides))
-
     def _prepared(self, step: CallStep) -> Prepared:
         if step not in self._asked:
             call = step.call
-            arrays = [self._array(one) for one in call.sources]
-            result = self._array(operand(call.writes[0]))
+            arrays = [concrete_array(one, self.env) for one in call.sources]
+            result = concrete_array(operand(call.writes[0]), self.env)
             fixed = [one.buffer in self.plan.fixed for one in call.sources]
             op = call.value.op.at(self.env)
             self._asked[step] = prepare(op, arrays, result, fixed, self.threads)
@@ -235,7 +229,12 @@ class BoundPlan:
                 continue
             own, wanted = step.call.sources[source], use.primitive.arguments["dst"]
             if own.buffer in self.plan.fixed:
-                key = own.buffer, self._array(own), number(own.offset, self.env), wanted.key
+                key = (
+                    own.buffer,
+                    concrete_array(own, self.env),
+                    number(own.offset, self.env),
+                    wanted.key,
+                )
                 if key not in self.kept:
                     self.kept[key] = room(wanted.size)
                 found[use.roles["dst"]] = self.kept[key]
@@ -338,7 +337,7 @@ class BoundPlan:
         self.outputs = [
             (
                 ports[one],
-                self._array(operand(one)).dims,
+                concrete_array(operand(one), self.env).dims,
                 numpy_dtype(one.dtype),
                 one in self.plan.streamed,
             )

@@ -23,6 +23,7 @@ from symgraph.backends.cpu.driver import CALL, driver
 from symgraph.backends.cpu.onednn import library as onednn
 from symgraph.config import config
 from symgraph.errors import BackendError
+from symgraph.graph.dtypes import numpy_dtype
 from symgraph.lower.plan import CallStep
 from symgraph.runtime import native
 from symgraph.runtime.native import NativeExecutor

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from symgraph.backends.arrays import Array, Arrays
+from symgraph.backends.arrays import Array, Arrays, concrete_array
 from symgraph.backends.cuda.cublaslt import library as cublaslt
 from symgraph.backends.cuda.cublaslt.operations import Products
 from symgraph.backends.cuda.cudnn import library as cudnn
@@ -51,24 +51,16 @@ def start(one: Operand, env: Mapping[Dim, int]) -> int:
     return number(one.offset, env) * itemsize(one.buffer.dtype)
 
 
-def array(one: Operand, env: Mapping[Dim, int]) -> Array:
-    """Give an operand at concrete sizes."""
-    dims, strides = (
-        tuple(number(size, env) for size in sizes) for sizes in (one.shape, one.strides)
-    )
-    return Array(dims, one.buffer.dtype, strides)
-
-
 def empty(call: LibraryCall, env: Mapping[Dim, int]) -> bool:
     """Tell whether the result of a call has no elements."""
-    return array(operand(call.writes[0]), env).empty
+    return concrete_array(operand(call.writes[0]), env).empty
 
 
 def concrete(call: LibraryCall, env: Mapping[Dim, int]) -> tuple[Op, Arrays, Array, int]:
     """Give an operation, its operands, its result and what addresses are multiples of."""
-    arrays = tuple(array(one, env) for one in call.sources)
+    arrays = tuple(concrete_array(one, env) for one in call.sources)
     alignment = math.gcd(ALIGN, *(start(one, env) for one in call.sources))
-    return call.value.op.at(env), arrays, array(operand(call.writes[0]), env), alignment
+    return call.value.op.at(env), arrays, concrete_array(operand(call.writes[0]), env), alignment
 
 
 def opened(stream: int) -> Libraries:

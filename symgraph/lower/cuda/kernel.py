@@ -80,6 +80,7 @@ class _Printer(Values):
         self.accumulators: dict[Scalar, list[Reg]] = {}
         self.kept: dict[Staged, str] = {}
         self.shared: list[str] = []
+        self.rooms: dict[tuple[int, str], str] = {}
         self.common = False  # whether something is kept for the whole block
         self.alone = False
         self.threads = MOST_THREADS
@@ -277,13 +278,25 @@ class _Printer(Values):
             frame.parts[node] = tuple(found)
             frame.values[node] = found[0]
 
+    def written_down(self, parts: Sequence[Reg]) -> list[str]:
+        """Let every thread write its parts to shared memory, the same for all reductions.
+
+        Whoever reads them ends with a barrier, so that the next may be written there.
+        """
+        found = []
+        for place, part in enumerate(parts):
+            key = place, part.dtype
+            if key not in self.rooms:
+                self.rooms[key] = self.fresh("room")
+                kind = REGISTER[part.dtype]
+                self.shared.append(f"__shared__ {kind} {self.rooms[key]}[{self.threads}];")
+            found.append(self.rooms[key])
+            self.line(f"{found[-1]}[threadIdx.x] = {part};")
+        return found
+
     def across(self, node: Scalar, parts: Sequence[Reg]) -> None:
         """Combine the accumulators of a block in a fixed tree; every thread gets the result."""
-        rooms = []
-        for part in parts:
-            rooms.append(self.fresh("room"))
-            self.shared.append(f"__shared__ {REGISTER[part.dtype]} {rooms[-1]}[{self.threads}];")
-            self.line(f"{rooms[-1]}[threadIdx.x] = {part};")
+        rooms = self.written_down(parts)
         half = self.fresh("half")
         self.line("__syncthreads();")
         with self.block(f"for (int {half} = {self.threads // 2}; {half} > 0; {half} /= 2)"):
@@ -312,11 +325,7 @@ class _Printer(Values):
 
     def down(self, node: Scalar, parts: Sequence[Reg]) -> None:
         """Combine the accumulators of a position's threads, one after another."""
-        rooms = []
-        for part in parts:
-            rooms.append(self.fresh("room"))
-            self.shared.append(f"__shared__ {REGISTER[part.dtype]} {rooms[-1]}[{self.threads}];")
-            self.line(f"{rooms[-1]}[threadIdx.x] = {part};")
+        rooms = self.written_down(parts)
         self.line("__syncthreads();")
         for room, part in zip(rooms, parts):
             self.line(f"{part} = {room}[threadIdx.x % {self.lanes}];")
