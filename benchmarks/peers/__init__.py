@@ -6,10 +6,13 @@ setting of each peer. No peer is a dependency of symgraph; a script says which o
 race, make an environment that holds all of them, in the root of the checkout:
 
     python3 -m venv peers-venv && . peers-venv/bin/activate
-    pip install 'torch>=2.13' 'jax>=0.10' 'pytensor>=3.0' llvmlite -e '.[cpu]'
+    pip install 'torch>=2.13' 'jax>=0.10' 'pytensor>=3.0' cffi onednn-cpu-gomp==2023.2.0 \\
+        networkx ml_dtypes pillow scikit-learn matplotlib rich scipy
+    pip install --no-deps -e .
 
-Written with torch 2.14.1, jax 0.10.2 and pytensor 3.0.7. A build of PyTorch without CUDA will do.
-torch.compile needs a C++ compiler.
+symgraph's own extras are named one by one there, since PyTensor's Numba wants an older llvmlite
+than the extra `cpu` does; both work. Written with torch 2.14.1, jax 0.10.2 and pytensor 3.0.7. A
+build of PyTorch without CUDA will do. torch.compile needs a C++ compiler.
 """
 
 from __future__ import annotations
