@@ -14,7 +14,7 @@ from symgraph.graph.graph import Graph
 from symgraph.graph.node import Value
 from symgraph.graph.op import Array
 from symgraph.lower.cuda.kernel import Kernel, print_kernel
-from symgraph.lower.cuda.module import module
+from symgraph.lower.cuda.module import numbered
 from symgraph.lower.nest import Nest
 from symgraph.lower.plan import Plan, Target, make_plan
 from symgraph.lower.schedule import Schedule
@@ -51,9 +51,8 @@ class DeviceExecutor:
             target = Target(libraries.takes, libraries.reads, printed)
             narrow, finite = self.precision == "bf16", bool(self.guard)
             plan = make_plan(self.graph, env, target, narrow, finite)
-            names = [f"kernel{place}" for place in range(len(plan.kernels))]
-            if names:
-                self._functions = self.device.functions(module(plan.kernels, names), names)
+            if plan.kernels:
+                self._functions = self.device.functions(*numbered(plan.kernels))
             self.plan = plan
         return self.plan
 

@@ -14,7 +14,7 @@ import numpy as np
 from symgraph.backends.cuda.device import Device
 from symgraph.cost.table import made_at
 from symgraph.dims import Dim
-from symgraph.errors import ArgumentError, BackendError
+from symgraph.errors import BackendError
 from symgraph.graph.dtypes import DType, numpy_dtype
 from symgraph.graph.graph import Graph
 from symgraph.graph.leaves import tensor
@@ -26,7 +26,7 @@ from symgraph.runtime.calibrate import ENOUGH, Peaks
 from symgraph.runtime.commit import held_interrupt
 from symgraph.runtime.device import DeviceExecutor
 from symgraph.runtime.explain import explained
-from symgraph.runtime.profile import GENERATED, Profile, Row
+from symgraph.runtime.profile import GENERATED, Profile, Row, require_repeat
 
 SIDE, LARGEST_SIDE = 128, 8192  # of the square matrices
 COPIED, LARGEST_COPIED = 1 << 20, 1 << 28  # bytes
@@ -43,10 +43,7 @@ def device_profile(
     repeat: int,
 ) -> Profile:
     """Run `repeat` times, after once that does not count; variables stay as they are."""
-    if not isinstance(repeat, int) or isinstance(repeat, bool) or repeat < 1:
-        raise ArgumentError(
-            f"{name}: repeat must be an int >= 1, got {repeat!r:.60}.", fix="repeat=3"
-        )
+    require_repeat(name, repeat)
     arrays = [np.ascontiguousarray(feeds[one]) for one in executor.graph.inputs]
     with held_interrupt(), executor.device.lock:
         machine = device_peaks(executor.device, executor.precision)

@@ -175,6 +175,14 @@ def _write(path: str | os.PathLike[str], text: str) -> Path:
     return target
 
 
+def require_repeat(name: str, repeat: int) -> None:
+    """Raise `ArgumentError` unless `repeat` counts runs."""
+    if not isinstance(repeat, int) or isinstance(repeat, bool) or repeat < 1:
+        raise ArgumentError(
+            f"{name}: repeat must be an int >= 1, got {repeat!r:.60}.", fix="repeat=3"
+        )
+
+
 def profile(
     name: str,
     executor: NativeExecutor | InterpretedExecutor,
@@ -183,10 +191,7 @@ def profile(
     repeat: int,
 ) -> Profile:
     """Run `repeat` times, after once that does not count; shared variables stay as they are."""
-    if not isinstance(repeat, int) or isinstance(repeat, bool) or repeat < 1:
-        raise ArgumentError(
-            f"{name}: repeat must be an int >= 1, got {repeat!r:.60}.", fix="repeat=3"
-        )
+    require_repeat(name, repeat)
     machine = peaks()
     if isinstance(executor, InterpretedExecutor):
         rows = _interpreted(executor.graph, feeds, env, repeat, machine)

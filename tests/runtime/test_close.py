@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gc
-import importlib
 import weakref
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,9 +53,7 @@ def test_compiled() -> None:
 
 
 @pytest.mark.skipif(COMPILER is None, reason="g++ is not installed")
-def test_on_a_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    host = HostDevice(tmp_path, f"cuda of {tmp_path}")
-    monkeypatch.setattr(importlib.import_module("symgraph.function"), "device", lambda number: host)
+def test_on_a_device(host: HostDevice, monkeypatch: pytest.MonkeyPatch) -> None:
     same_after("cuda")
     f, _ = step("cuda")
     f(ROWS)

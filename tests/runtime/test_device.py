@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import gc
-import importlib
 import threading
 import weakref
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,14 +18,6 @@ from tests.backends.host_device import HostDevice
 from tests.lower.cuda_host import COMPILER
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="g++ is not installed")
-module = importlib.import_module("symgraph.function")
-
-
-@pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HostDevice:
-    made = HostDevice(tmp_path, f"cuda of {tmp_path}")
-    monkeypatch.setattr(module, "device", lambda number: made)
-    return made
 
 
 def perceptron(seed: int = 0) -> tuple[list[Any], Any, list[Any]]:

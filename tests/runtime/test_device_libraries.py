@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,14 +14,6 @@ from tests.backends.host_libraries import HostLibrary, libraries
 from tests.lower.cuda_host import COMPILER
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="g++ is not installed")
-module = importlib.import_module("symgraph.function")
-
-
-@pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HostDevice:
-    made = HostDevice(tmp_path, f"cuda of {tmp_path}")
-    monkeypatch.setattr(module, "device", lambda number: made)
-    return made
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from symgraph.dims import Dim
 from symgraph.errors import BackendError
 from symgraph.graph.graph import Graph
 from symgraph.lower.cuda.kernel import Kernel, print_kernel
-from symgraph.lower.cuda.module import OPTIONS, module
+from symgraph.lower.cuda.module import OPTIONS, numbered
 from symgraph.lower.nest import Nest
 from symgraph.lower.plan import Plan, Target, make_plan
 from symgraph.lower.schedule import Schedule
@@ -77,7 +77,7 @@ def planned(graph: Graph, env: Mapping[Dim, int], narrow: bool = False) -> Plan:
 
 def source_of(plan: Plan) -> str:
     """Give the source of a plan's kernels, which are called kernel0, kernel1 and so on."""
-    return module(plan.kernels, [f"kernel{place}" for place in range(len(plan.kernels))])
+    return numbered(plan.kernels)[0]
 
 
 def compiled(source: str, architecture: str) -> Compiled:

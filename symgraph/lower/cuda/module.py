@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -21,6 +21,12 @@ def prelude() -> str:
         numbers += [(f"{kind}_{k}", f"{value:#x}u") for k, value in enumerate(pair)]
     defined = "".join(f"#define PHILOX_{name} {value}\n" for name, value in numbers)
     return defined + Path(__file__).with_name("prelude.cuh").read_text(encoding="utf-8")
+
+
+def numbered(kernels: Sequence[Kernel]) -> tuple[str, list[str]]:
+    """Give a module of kernels that are called kernel0, kernel1 and so on, and these names."""
+    names = [f"kernel{place}" for place in range(len(kernels))]
+    return module(kernels, names), names
 
 
 def module(kernels: Iterable[Kernel], names: Iterable[str]) -> str:
