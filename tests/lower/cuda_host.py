@@ -17,13 +17,13 @@ from symgraph.dims import Dim
 from symgraph.graph.dtypes import numpy_dtype
 from symgraph.graph.graph import Graph
 from symgraph.graph.node import Value
-from symgraph.lower.cuda.kernel import Kernel, print_kernel
+from symgraph.lower.cuda.kernel import Kernel
 from symgraph.lower.cuda.module import module
+from symgraph.lower.cuda.target import device_target
 from symgraph.lower.cuda.types import MEMORY
-from symgraph.lower.nest import Buffer, Nest
-from symgraph.lower.plan import CheckStep, KernelStep, Plan, Target, make_plan
+from symgraph.lower.nest import Buffer
+from symgraph.lower.plan import CheckStep, KernelStep, Plan, make_plan
 from symgraph.lower.program import number
-from symgraph.lower.schedule import Schedule
 
 SHIM = Path(__file__).with_name("cuda_shim.h")
 COMPILER = shutil.which("g++")
@@ -34,11 +34,7 @@ Env = Mapping[Dim, int]
 
 def planned(graph: Graph, env: Env) -> Plan:
     """Plan a graph without a library: everything is kernels."""
-
-    def printed(nest: Nest, schedule: Schedule, name: str) -> Kernel:
-        return print_kernel(nest, schedule, name, env)
-
-    return make_plan(graph, env, Target(printer=printed))
+    return make_plan(graph, env, device_target(env))
 
 
 def compiled(source: str, launchers: Sequence[str], folder: Path, *flags: str) -> ctypes.CDLL:
@@ -90,9 +86,9 @@ def run(
     plan: Plan, host: Host, feeds: Mapping[Value, Any], env: Env, seed: int = 0, first: int = 0
 ) -> list[Any]:
     """Compute the outputs of a plan; its kernels are those of `host` from `first` on."""
-    memory: dict[Buffer, Any] = dict(plan.program.constants)
+    memory: dict[Buffer, Any] = {o: np.array(a) for o, a in plan.program.constants.items()}
     for value, one in plan.program.inputs.items():
-        memory[one] = np.ascontiguousarray(feeds[value])
+        memory[one] = np.array(feeds[value], order="C")  # on a device it begins with a line
     for shared, one in plan.program.shared.items():
         memory[one] = np.array(shared.storage.array)
     for shared, one in plan.in_place.items():

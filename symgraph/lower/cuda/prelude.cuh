@@ -12,6 +12,12 @@ SG double infinity64() { return float64_of(0x7ff0000000000000ull); }
 SG float nan32() { return float32_of(0x7fc00000u); }
 SG double nan64() { return float64_of(0x7ff8000000000000ull); }
 
+// Neighbours that are read and written at once.
+template <class T> struct alignas(4 * sizeof(T)) Four {
+  T at[4];
+  __device__ static __forceinline__ Four all(T x) { return Four{{x, x, x, x}}; }
+};
+
 // -- half precisions: floats in registers ---------------------------------------------------------
 
 SG unsigned short bfloat16_bits(float x) {  // of a float that is one already

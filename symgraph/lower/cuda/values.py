@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -11,10 +11,10 @@ from symgraph.errors import LoweringError
 from symgraph.graph.index import Axis
 from symgraph.graph.scalar import Scalar
 from symgraph.lower.cuda.operations import written
-from symgraph.lower.cuda.types import REGISTER, Reg, literal
+from symgraph.lower.cuda.types import MEMORY, REGISTER, Reg, literal
 from symgraph.lower.linear import Linear, linear
 from symgraph.lower.loops import unprinted
-from symgraph.lower.nest import Buffer, Nest
+from symgraph.lower.nest import Buffer, Nest, Store
 
 
 @dataclass
@@ -125,6 +125,32 @@ class Values:
         fill = literal(node.attr.fill, source.dtype)
         return self.new(f"{guard} ? {loaded} : {fill}", source.dtype)
 
+    # -- neighbours --------------------------------------------------------------------------------
+
+    def load_together(self, node: Scalar, frames: Sequence[Frame]) -> None:
+        """Print one load of neighbours, which frames have one each; the first tells where."""
+        source = node.attr.buffer
+        guard = f"{self.value(node.args[-1], frames[0])}" if node.attr.guarded else ""
+        place = self.offset(self.form(node.args[0]), frames[0])
+        kind, held = f"Four<{MEMORY[source.dtype]}>", self.fresh("four")
+        text = f"*(const {kind}*)({self.names[source]} + ({place}))"
+        if guard:
+            fill = in_memory(literal(node.attr.fill, source.dtype))
+            text = f"{guard} ? {text} : {kind}::all({fill})"
+        self.line(f"const {kind} {held} = {text};")
+        for step, frame in enumerate(frames):
+            frame.values[node] = self.new(_register(f"{held}.at[{step}]", source), source.dtype)
+
+    def put_together(self, store: Store, frames: Sequence[Frame]) -> None:
+        """Print one store of neighbours."""
+        values = [self.value(store.value, frame) for frame in frames]
+        place = self.offset(self.form(store.index[0]), frames[0])
+        kind, held = f"Four<{MEMORY[store.buffer.dtype]}>", self.fresh("four")
+        self.line(f"{kind} {held};")
+        for step, value in enumerate(values):
+            self.line(f"{held}.at[{step}] = {in_memory(value)};")
+        self.line(f"*({kind}*)({self.names[store.buffer]} + ({place})) = {held};")
+
     # -- addresses ---------------------------------------------------------------------------------
 
     def form(self, offset: Scalar) -> Linear:
@@ -159,3 +185,10 @@ def _register(text: str, source: Buffer) -> str:
     if source.dtype in ("float16", "bfloat16"):
         return f"{source.dtype}_of({text})"
     return f"{text} != 0" if source.dtype == "bool" else text
+
+
+def in_memory(value: Reg) -> str:
+    """Give what stands in memory for a register."""
+    if value.dtype in ("float16", "bfloat16"):
+        return f"{value.dtype}_bits({value})"
+    return f"{value} ? 1 : 0" if value.dtype == "bool" else value.text
