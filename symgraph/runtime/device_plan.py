@@ -8,13 +8,13 @@ addresses: where a variable has moved, segments are recorded again.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from symgraph.backends.cuda.calls import concrete, empty, start
+from symgraph.backends.cuda.calls import concrete, empty, rounded, start
 from symgraph.backends.cuda.device import Device
 from symgraph.backends.cuda.interface import Routine
 from symgraph.config import config
@@ -73,7 +73,7 @@ class DevicePlan:
         intervals += [Interval(number(nbytes(one), env), 0, count) for one in whole]
         working = [place for place, one in self.routines.items() if one.workspace]
         intervals += [Interval(self.routines[k].workspace, k, k) for k in working]
-        self.memory = plan_memory(intervals)
+        self.memory = plan_memory([replace(one, size=rounded(one.size)) for one in intervals])
         self.region = self.device.reserve(self.memory.total)
         at = [self.region.address + offset for offset in self.memory.offsets]
         self.places = dict(zip([*temporaries, *whole], at))

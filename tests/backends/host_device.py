@@ -21,8 +21,8 @@ class HostMemory:
     """Bytes at an address; full of numbers that nobody wrote."""
 
     def __init__(self, size: int) -> None:
-        self.bytes = np.full(size + 64, 0xCD, np.uint8)
-        self.address = self.bytes.ctypes.data + -self.bytes.ctypes.data % 64
+        self.bytes = np.full(size + 256, 0xCD, np.uint8)
+        self.address = self.bytes.ctypes.data + -self.bytes.ctypes.data % 256
 
 
 class HostDevice:
