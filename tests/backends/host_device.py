@@ -14,7 +14,7 @@ import numpy as np
 
 from symgraph.backends.cuda.calls import Libraries
 from symgraph.backends.cuda.interface import Routine
-from tests.lower.cuda_host import compiled
+from tests.lower.cuda_host import MEETS, compiled
 
 
 class HostMemory:
@@ -50,7 +50,7 @@ class HostDevice:
             assert found is not None
             types = [part.rsplit(" ", 1)[0] for part in found[1].split(", ")]
             arguments = ", ".join(f"({type})words[{k}]" for k, type in enumerate(types))
-            barriers = "true" if "__syncthreads" in found[2] else "false"
+            barriers = "true" if MEETS.search(found[2]) else "false"
             launchers.append(
                 f'extern "C" void run_{name}(long long* words, unsigned blocks, unsigned threads)\n'
                 f"{{\n  shim::launch(blocks, threads, {barriers}, 0, [&] {{\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,7 @@ from symgraph.lower.program import number
 SHIM = Path(__file__).with_name("cuda_shim.h")
 COMPILER = shutil.which("g++")
 FLAGS = ("-std=c++17", "-O0", "-march=native", "-ffp-contract=off", "-w", "-shared", "-fPIC")
+MEETS = re.compile("__syncthreads|shift_down|of_first")  # what needs threads side by side
 MOST_BLOCKS = 7  # few, so that a block has several tasks
 Env = Mapping[Dim, int]
 
@@ -62,7 +64,7 @@ class Host:
     def _launcher(self, kernel: Kernel, name: str) -> str:
         arguments = [f"({MEMORY[one.dtype]}*)buffers[{k}]" for k, one in enumerate(kernel.buffers)]
         arguments += [f"sizes[{k}]" for k in range(len(kernel.sizes))]
-        barriers = "true" if "__syncthreads" in kernel.text else "false"
+        barriers = "true" if MEETS.search(kernel.text) else "false"
         return (
             f'extern "C" void run_{name}(void** buffers, long long* sizes,\n'
             f"    long long tasks, unsigned blocks, unsigned seed) {{\n"

@@ -13,7 +13,7 @@ from symgraph.lower.loops import Accumulate
 from symgraph.lower.monoids import combine
 from symgraph.lower.nest import Nest
 
-MOST_THREADS = 256
+WARP, MOST_THREADS = 32, 256
 
 
 class Joining(Values):
@@ -30,55 +30,65 @@ class Joining(Values):
         self.threads = MOST_THREADS
         self.lanes = 0  # positions along the vector axis at once, where there are rows
 
-    def written_down(self, parts: Sequence[Reg]) -> list[str]:
-        """Let every thread write its parts to shared memory, the same for all reductions.
+    def written_down(self, parts: Sequence[Reg], guard: str, place: str) -> list[str]:
+        """Let threads write their parts to shared memory, the same for all reductions.
 
         Whoever reads them ends with a barrier, so that the next may be written there.
         """
         found = []
-        for place, part in enumerate(parts):
-            key = place, part.dtype
+        for number, part in enumerate(parts):
+            key = number, part.dtype
             if key not in self.rooms:
                 self.rooms[key] = self.fresh("room")
                 kind = REGISTER[part.dtype]
                 self.shared.append(f"__shared__ {kind} {self.rooms[key]}[{self.threads}];")
             found.append(self.rooms[key])
-            self.line(f"{found[-1]}[threadIdx.x] = {part};")
+            self.line(f"{guard}{found[-1]}[{place}] = {part};")
+        self.line("__syncthreads();")
         return found
 
     def across(self, node: Scalar, parts: Sequence[Reg]) -> None:
-        """Combine the accumulators of a block in a fixed tree; every thread gets the result."""
-        rooms = self.written_down(parts)
+        """Combine the accumulators of a block in a fixed order; every thread gets the result.
+
+        First a tree in each warp, then warp after warp.
+        """
         half = self.fresh("half")
-        self.line("__syncthreads();")
-        with self.block(f"for (int {half} = {self.threads // 2}; {half} > 0; {half} /= 2)"):
-            with self.block(f"if (threadIdx.x < {half})"):
-                other = [
-                    self.new(f"{room}[threadIdx.x + {half}]", part.dtype)
-                    for room, part in zip(rooms, parts)
-                ]
-                for room, part, made in zip(rooms, parts, self.combined(node, parts, other)):
-                    self.line(f"{part} = {made};")
-                    self.line(f"{room}[threadIdx.x] = {part};")
-            self.line("__syncthreads();")
+        with self.block(f"for (int {half} = {WARP // 2}; {half} > 0; {half} /= 2)"):
+            other = [self.new(f"shift_down({part}, {half})", part.dtype) for part in parts]
+            self.assign(parts, self.combined(node, parts, other))
+        if self.threads == WARP:
+            for part in parts:
+                self.line(f"{part} = of_first({part});")
+            return
+        first, mine = f"if (threadIdx.x % {WARP} == 0) ", f"threadIdx.x / {WARP}"
+        rooms = self.written_down(parts, first, mine)
         for room, part in zip(rooms, parts):
             self.line(f"{part} = {room}[0];")
+        self.one_after_another(node, parts, rooms, self.threads // WARP, "{}")
+
+    def one_after_another(
+        self, node: Scalar, parts: Sequence[Reg], rooms: Sequence[str], count: int, place: str
+    ) -> None:
+        """Combine what lies in shared memory at places 1, 2 and so on."""
+        row = self.fresh("row")
+        with self.block(f"for (int {row} = 1; {row} < {count}; {row} += 1)"):
+            at = place.format(row)
+            other = [self.new(f"{room}[{at}]", part.dtype) for room, part in zip(rooms, parts)]
+            self.assign(parts, self.combined(node, parts, other))
         self.line("__syncthreads();")  # before anybody writes there again
+
+    def assign(self, parts: Sequence[Reg], values: Sequence[Reg]) -> None:
+        """Give accumulators new values."""
+        for part, value in zip(parts, values):
+            self.line(f"{part} = {value};")
 
     def down(self, node: Scalar, parts: Sequence[Reg]) -> None:
         """Combine the accumulators of a position's threads, one after another."""
-        rooms = self.written_down(parts)
-        self.line("__syncthreads();")
+        rooms = self.written_down(parts, "", "threadIdx.x")
         for room, part in zip(rooms, parts):
             self.line(f"{part} = {room}[threadIdx.x % {self.lanes}];")
-        row = self.fresh("row")
-        rows = self.threads // self.lanes
-        with self.block(f"for (int {row} = 1; {row} < {rows}; {row} += 1)"):
-            at = f"threadIdx.x % {self.lanes} + {row} * {self.lanes}"
-            other = [self.new(f"{room}[{at}]", part.dtype) for room, part in zip(rooms, parts)]
-            for part, made in zip(parts, self.combined(node, parts, other)):
-                self.line(f"{part} = {made};")
-        self.line("__syncthreads();")  # before anybody writes there again
+        place = f"threadIdx.x % {self.lanes} + {{}} * {self.lanes}"
+        self.one_after_another(node, parts, rooms, self.threads // self.lanes, place)
 
     def combined(self, node: Scalar, first: Sequence[Reg], second: Sequence[Reg]) -> list[Reg]:
         """Print how two partial results combine."""
@@ -92,8 +102,7 @@ class Joining(Values):
         """Print one step of reductions."""
         for node in statement.reduces:
             slots = self.accumulators[node]
-            for slot, after in zip(slots, self.step(node, slots, frame)):
-                self.line(f"{slot} = {after};")
+            self.assign(slots, self.step(node, slots, frame))
 
     def step(self, node: Scalar, old: Sequence[Reg], frame: Frame) -> list[Reg]:
         """Give the accumulators with one more element; a product is added with one rounding."""

@@ -14,14 +14,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from symgraph.dims import Dim, Size, ceil_div
+from symgraph.dims import Dim, Size, ceil_div, divides
 from symgraph.graph.index import Axis
 from symgraph.graph.scalar import Scalar, scalar_order
-from symgraph.lower.cuda.joining import MOST_THREADS, Joining
+from symgraph.lower.cuda.joining import MOST_THREADS, WARP, Joining
 from symgraph.lower.cuda.schedule import SHARED, WIDE, is_whole
 from symgraph.lower.cuda.types import MEMORY, REGISTER, Reg, literal
 from symgraph.lower.cuda.values import Frame, in_memory
 from symgraph.lower.loops import (
+    Accumulate,
     Fetch,
     For,
     Keep,
@@ -38,8 +39,7 @@ from symgraph.lower.program import number
 from symgraph.lower.schedule import Schedule
 from symgraph.lower.stage import Staged
 
-WARP = 32
-LONG = 4096  # elements of a row from which on it has twice the threads
+LONG = 1024  # steps along a row from which on it has twice the threads
 Env = Mapping[Dim, int]
 LAZY = ("add", "sub", "neg", "mul", "axis", "const", "size")
 
@@ -86,7 +86,7 @@ class _Printer(Joining):
         walked = list(_walked(body))
         self.alone = not walked and bool(self.schedule.tasks)
         if walked:
-            widest = max(number(size, self.nominal) for size in map(self._extent, walked))
+            widest = max(self._steps(one) for one in walked)
             if 2 * widest <= self.threads and _are_columns(body, walked, self.nominal):
                 self.lanes = 1 << (widest - 1).bit_length()
             self.threads = MOST_THREADS if self.lanes or widest < LONG else 2 * MOST_THREADS
@@ -113,10 +113,12 @@ class _Printer(Joining):
             self.schedule.task_count(), self.threads, self.alone,
         )  # fmt: skip
 
-    def _extent(self, loop: For) -> Size:
+    def _steps(self, loop: For) -> int:
+        """Count the positions, or groups of neighbours, that threads walk together."""
         if self.schedule.block and loop.axis is self.schedule.vector:
             return self.schedule.block
-        return loop.axis.extent
+        count = number(loop.axis.extent, self.nominal)
+        return count // WIDE if self._is_wide(loop) else count
 
     # -- statements --------------------------------------------------------------------------------
 
@@ -151,8 +153,9 @@ class _Printer(Joining):
             self.kept[staged] = name = self.fresh("kept")
             own = self.alone or frame.vector not in (None, staged.over, staged.along)
             self.common = self.common or not own
-            kind = f"{'' if own else '__shared__ '}{REGISTER[staged.made.dtype]}"
-            self.shared.append(f"{kind} {name}[{staged.over.extent}];")
+            kind = REGISTER[staged.made.dtype]
+            place = "" if own else f"__shared__ alignas({WIDE} * sizeof({kind})) "
+            self.shared.append(f"{place}{kind} {name}[{staged.over.extent}];")
         return self.kept[staged]
 
     def tasks(self, tasks: Tasks, frame: Frame) -> None:
@@ -202,6 +205,14 @@ class _Printer(Joining):
                 self.load_together(one.value, frames)
             elif isinstance(one, Put):
                 self.put_together(one.store, frames)
+            elif isinstance(one, Keep):
+                room, made = self._room(one.staged, frame), one.staged.made
+                values = [self.value(made, each).text for each in frames]
+                self.write_four(REGISTER[made.dtype], f"{room} + {start}", values)
+            elif isinstance(one, Fetch):
+                room, used = self._room(one.staged, frame), one.staged.used
+                for each, text in zip(frames, self.four(REGISTER[used.dtype], f"{room} + {start}")):
+                    each.values[used] = self.new(text, used.dtype)
             else:
                 for each in frames:
                     self.statements([one], each)
@@ -236,8 +247,30 @@ class _Printer(Joining):
         if together:
             inner.vector, step = loop.axis, "blockDim.x"
             start = "threadIdx.x" if start == "0" else f"{start} + threadIdx.x"
+            if self._is_wide(loop):
+                start, step = f"{WIDE} * threadIdx.x", f"{WIDE} * blockDim.x"
         with self.block(f"for (long long {place} = {start}; {place} < {stop}; {place} += {step})"):
-            self.statements(loop.body, inner)
+            if together and self._is_wide(loop):
+                self.wide(loop, inner, place)
+            else:
+                self.statements(loop.body, inner)
+
+    def _is_wide(self, loop: For) -> bool:
+        """Tell whether a thread can take neighbours of a row that the block walks."""
+        one = loop.axis
+        if loop.stop is not None or self.schedule.block or divides(WIDE, one.extent) is not True:
+            return False
+        for each in loop.body:
+            if isinstance(each, Put):
+                store = each.store
+                if not is_whole(self.form(store.index[0]), one, store.buffer, WIDE):
+                    return False
+            elif isinstance(each, Let):
+                if each.value.op == "load" and not self._lies_together(each.value, one):
+                    return False
+            elif not isinstance(each, Accumulate | Keep | Fetch):
+                return False
+        return True
 
     def columns(self, loop: For, frame: Frame, start: str, stop: str) -> None:
         """Print a loop whose positions have several threads each.

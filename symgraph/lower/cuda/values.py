@@ -11,6 +11,7 @@ from symgraph.errors import LoweringError
 from symgraph.graph.index import Axis
 from symgraph.graph.scalar import Scalar
 from symgraph.lower.cuda.operations import written
+from symgraph.lower.cuda.schedule import WIDE
 from symgraph.lower.cuda.types import MEMORY, REGISTER, Reg, literal
 from symgraph.lower.linear import Linear, linear
 from symgraph.lower.loops import unprinted
@@ -127,29 +128,39 @@ class Values:
 
     # -- neighbours --------------------------------------------------------------------------------
 
+    def four(self, kind: str, pointer: str, guard: str = "", fill: str = "") -> list[str]:
+        """Print one load of neighbours; where a guard is false memory is not touched."""
+        held = self.fresh("four")
+        text = f"*(const Four<{kind}>*)({pointer})"
+        if guard:
+            text = f"{guard} ? {text} : Four<{kind}>::all({fill})"
+        self.line(f"const Four<{kind}> {held} = {text};")
+        return [f"{held}.at[{step}]" for step in range(WIDE)]
+
+    def write_four(self, kind: str, pointer: str, values: Sequence[str]) -> None:
+        """Print one store of neighbours."""
+        held = self.fresh("four")
+        self.line(f"Four<{kind}> {held};")
+        for step, value in enumerate(values):
+            self.line(f"{held}.at[{step}] = {value};")
+        self.line(f"*(Four<{kind}>*)({pointer}) = {held};")
+
     def load_together(self, node: Scalar, frames: Sequence[Frame]) -> None:
         """Print one load of neighbours, which frames have one each; the first tells where."""
         source = node.attr.buffer
-        guard = f"{self.value(node.args[-1], frames[0])}" if node.attr.guarded else ""
-        place = self.offset(self.form(node.args[0]), frames[0])
-        kind, held = f"Four<{MEMORY[source.dtype]}>", self.fresh("four")
-        text = f"*(const {kind}*)({self.names[source]} + ({place}))"
-        if guard:
-            fill = in_memory(literal(node.attr.fill, source.dtype))
-            text = f"{guard} ? {text} : {kind}::all({fill})"
-        self.line(f"const {kind} {held} = {text};")
-        for step, frame in enumerate(frames):
-            frame.values[node] = self.new(_register(f"{held}.at[{step}]", source), source.dtype)
+        guard = str(self.value(node.args[-1], frames[0])) if node.attr.guarded else ""
+        fill = in_memory(literal(node.attr.fill, source.dtype)) if guard else ""
+        pointer = f"{self.names[source]} + ({self.offset(self.form(node.args[0]), frames[0])})"
+        found = self.four(MEMORY[source.dtype], pointer, guard, fill)
+        for frame, text in zip(frames, found, strict=True):
+            frame.values[node] = self.new(_register(text, source), source.dtype)
 
     def put_together(self, store: Store, frames: Sequence[Frame]) -> None:
         """Print one store of neighbours."""
-        values = [self.value(store.value, frame) for frame in frames]
-        place = self.offset(self.form(store.index[0]), frames[0])
-        kind, held = f"Four<{MEMORY[store.buffer.dtype]}>", self.fresh("four")
-        self.line(f"{kind} {held};")
-        for step, value in enumerate(values):
-            self.line(f"{held}.at[{step}] = {in_memory(value)};")
-        self.line(f"*({kind}*)({self.names[store.buffer]} + ({place})) = {held};")
+        values = [in_memory(self.value(store.value, frame)) for frame in frames]
+        pointer = self.names[store.buffer]
+        pointer += f" + ({self.offset(self.form(store.index[0]), frames[0])})"
+        self.write_four(MEMORY[store.buffer.dtype], pointer, values)
 
     # -- addresses ---------------------------------------------------------------------------------
 
