@@ -37,7 +37,7 @@ inline const std::function<void()>* body;
 inline std::mt19937* chance;  // where threads are fibers
 constexpr size_t STACK = 1 << 16;
 constexpr unsigned WARP = 32, MOST_THREADS = 1024;
-constexpr int PATIENCE = 1 << 22;  // turns after which a thread of a warp will never come
+constexpr int PATIENCE = 1 << 14;  // turns after which a thread of a warp will never come
 struct Meeting { unsigned arrived, turn; };
 inline Meeting meetings[MOST_THREADS / WARP];
 inline unsigned char written_down[MOST_THREADS][8];

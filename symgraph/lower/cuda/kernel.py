@@ -154,7 +154,7 @@ class _Printer(Joining):
             own = self.alone or frame.vector not in (None, staged.over, staged.along)
             self.common = self.common or not own
             kind = REGISTER[staged.made.dtype]
-            place = "" if own else f"__shared__ alignas({WIDE} * sizeof({kind})) "
+            place = "" if own else f"alignas({WIDE} * sizeof({kind})) __shared__ "
             self.shared.append(f"{place}{kind} {name}[{staged.over.extent}];")
         return self.kept[staged]
 
