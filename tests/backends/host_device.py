@@ -195,12 +195,15 @@ class HostDevice:
 
 
 def viewed(
-    address: int, dtype: Any, shape: Sequence[int], strides: Sequence[int]
+    address: int, dtype: Any, shape: Sequence[int], strides: Sequence[int], writable: bool = False
 ) -> np.ndarray[Any, Any]:
     """Give memory at an address as an array."""
-    interface = {
-        "data": (address, True), "shape": tuple(shape), "strides": tuple(strides), "version": 3,
-        "typestr": f"|V{dtype.itemsize}",
-    }  # fmt: skip
-    found = np.asarray(type("At", (), {"__array_interface__": interface})())
-    return found.view(dtype) if found.ndim else np.asarray(found[()]).view(dtype)
+    if 0 in shape:
+        return np.empty(tuple(shape), dtype)
+    lows = [min(0, (size - 1) * step) for size, step in zip(shape, strides)]
+    highs = [max(0, (size - 1) * step) for size, step in zip(shape, strides)]
+    first, size = address + sum(lows), sum(highs) - sum(lows) + dtype.itemsize
+    memory = (ctypes.c_char * size).from_address(first)
+    found = np.ndarray(tuple(shape), dtype, memory, address - first, tuple(strides))
+    found.flags.writeable = writable
+    return found

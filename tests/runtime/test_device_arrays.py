@@ -463,8 +463,8 @@ def test_more_than_the_limit_is_refused_before_anything_is_reserved(
     assert asked == []
     assert str(caught.value) == (
         f"{host.name}: it does not fit in memory.\n"
-        f"  needed : {needed} B\n"
-        f"  limit  : {needed - 1} B\n"
+        f"  needed : {needed} bytes\n"
+        f"  limit  : {needed - 1} bytes\n"
         "  fix: raise the limit, sg.config.set(memory_limit=...), or compute less"
     )
     with sg.config(memory_limit=needed):
