@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+import symgraph as sg
 from symgraph.backends.cuda import dlpack
+from tests.backends.host_device import HostArray, HostDevice
 
 Numbers = np.ndarray[Any, Any]
 BFLOAT = 4
@@ -89,3 +91,30 @@ class Stream:
 
     def __cuda_stream__(self) -> tuple[int, int]:
         return self.version, self.number
+
+
+MAKERS: dict[str, Callable[[HostDevice, Any], Any]] = {
+    "own": lambda host, numbers: HostArray(host, numbers),
+    "dlpack": lambda host, numbers: Tensor(numbers),
+    "dlpack 0.6": lambda host, numbers: Tensor(numbers, versioned=False),
+    "dlpack, stream": lambda host, numbers: Streaming(numbers),
+    "managed": lambda host, numbers: Tensor(numbers, number=3, kind=13),
+    "interface": lambda host, numbers: Interface(numbers, 5),
+    "interface, stream": lambda host, numbers: Interface(numbers, Stream(5)),
+    "interface, no stream": lambda host, numbers: Interface(numbers),
+}
+
+
+def aligned(shape: tuple[int, ...], seed: int = 0) -> Any:
+    """Random numbers where memory of a device would lie."""
+    size = 4 * int(np.prod(shape))
+    held = np.zeros(size + 64, np.uint8)
+    start = -held.ctypes.data % 64
+    array = held[start : start + size].view(np.float32).reshape(shape)
+    array[...] = np.random.default_rng(seed).standard_normal(shape)
+    return array
+
+
+def affine(**options: Any) -> Any:
+    x, y = sg.tensor("x", (sg.dim("array_batch"), 8)), sg.tensor("y", (8,))
+    return sg.function([x, y], [x * 2 + y, x.sum(axis=0)], name="f", backend="cuda", **options)
