@@ -63,9 +63,9 @@ def require_lossless(subject: str, found: np.dtype[Any], dtype: DType) -> None:
 
 
 def _read(subject: str, given: Any) -> Array:
-    if hasattr(type(given), "__cuda_array_interface__") and callable(getattr(given, "get", None)):
-        given = given.get()  # an array of CuPy comes here only when it is told to
     try:
+        if hasattr(type(given), "__cuda_array_interface__") and hasattr(given, "get"):
+            given = given.get()  # CuPy makes the trip to the host only when told to
         array = np.asarray(given)
     except TypeError as problem:  # an array that refuses, such as one on a device
         raise DTypeError(

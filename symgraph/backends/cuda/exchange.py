@@ -106,7 +106,7 @@ def place(given: Any, device: Reader) -> int | None:
     if hasattr(type(given), "__dlpack_device__"):
         kind, number = given.__dlpack_device__()
         return int(number) if int(kind) == CUDA else None
-    address = int(given.__cuda_array_interface__["data"][0])
+    address = int(given.__cuda_array_interface__["data"][0] or 0)
     return device.where(address) if address else device.number
 
 
@@ -166,7 +166,7 @@ def _by_interface(subject: str, given: Any, device: Reader) -> DeviceArray:
     shape = tuple(int(size) for size in told["shape"])
     strides = told.get("strides") or plain_strides(shape, dtype.itemsize)
     return DeviceArray(
-        int(told["data"][0]), dtype, shape, tuple(map(int, strides)), stream, given
+        int(told["data"][0] or 0), dtype, shape, tuple(map(int, strides)), stream, given
     )  # fmt: skip
 
 
