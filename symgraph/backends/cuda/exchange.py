@@ -162,7 +162,8 @@ def _by_interface(subject: str, given: Any, device: Reader) -> DeviceArray:
     if stream is None and isinstance(given, device.array):
         stream = device.caller()
     if stream is not None:
-        device.follow(int(stream))
+        stream = int(stream)
+        device.follow(stream)
     shape = tuple(int(size) for size in told["shape"])
     strides = told.get("strides") or plain_strides(shape, dtype.itemsize)
     return DeviceArray(
