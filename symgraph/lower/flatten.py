@@ -19,19 +19,42 @@ from symgraph.graph.scalar import Scalar, const, scalar, scalar_order
 from symgraph.lower.linear import ZERO, Linear, linear, replaced, substitute
 from symgraph.lower.monoids import combine
 from symgraph.lower.nest import Buffer, Nest, Store, free_axes, offset, place
-from symgraph.lower.schedule import split
+from symgraph.lower.split import CPU, Grain, split
 
 MOST_TAPS = 32
 INTEGER = ("add", "sub", "neg", "mul")
 
 
-def flatten(nest: Nest, nominal: Mapping[Dim, int]) -> tuple[list[Nest], list[Buffer]]:
+def flatten(
+    nest: Nest, nominal: Mapping[Dim, int], grain: Grain = CPU
+) -> tuple[list[Nest], list[Buffer]]:
     """Give nests with windows written out, one offset a load, and few axes, in order.
 
     A long reduction becomes two, with the buffers between them.
     """
-    nests, between = split(share_reductions(unroll(nest)), nominal)
+    nests, between = split(share_reductions(unroll(dropped(nest))), nominal, grain)
     return [collapse(offsets(each)) for each in nests], between
+
+
+def dropped(nest: Nest) -> Nest:
+    """Give a nest without the axes that have one position."""
+    new = {one.scalar(): ZERO for one in nest.axes if _is_single(one)}
+    if not new:
+        return nest
+    done = replaced(nest.roots, new)
+    stores = tuple(
+        Store(
+            s.buffer, tuple(one for one in s.axes if not _is_single(one)),
+            tuple(done[i] for i in s.index), done[s.value],
+        )
+        for s in nest.stores
+    )  # fmt: skip
+    limits = {one: done[limit] for one, limit in nest.limits.items()}
+    return Nest(nest.name, tuple(a for a in nest.axes if not _is_single(a)), stores, limits)
+
+
+def _is_single(one: Axis) -> bool:
+    return isinstance(one.extent, int) and one.extent == 1
 
 
 # -- windows ---------------------------------------------------------------------------------------

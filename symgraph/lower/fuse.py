@@ -20,7 +20,7 @@ from symgraph.graph.scalar import Scalar, const, scalar, scalar_order
 from symgraph.lower.linear import replaced, substitute
 from symgraph.lower.nest import Buffer, Element, Nest, Store, free_axes, place
 from symgraph.lower.program import Definition, LibraryCall, Program, number, positions
-from symgraph.lower.schedule import LONG
+from symgraph.lower.split import LONG
 
 # What a scalar operation costs beside an addition; others cost 1, those of addresses nothing.
 COSTS = {"exp": 12, "log": 12, "tanh": 16, "erf": 16, "pow": 24, "sin": 16, "cos": 16, "div": 4,

@@ -48,6 +48,11 @@ class Linear:
                 return None
         return self.terms.get(own, 0)
 
+    def neighbours(self, axis: Axis) -> bool:
+        """Tell whether steps along an axis are steps of one element."""
+        step = self.coefficient(axis)
+        return isinstance(step, int) and step == 1
+
     def without(self, axis: Axis) -> Linear:
         """Give this form at position 0 of an axis of known coefficient."""
         own = axis.scalar()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -27,6 +27,7 @@ from symgraph.lower.nest import Buffer, Nest, verify
 from symgraph.lower.order import in_order
 from symgraph.lower.program import LibraryCall, Operand, Program, build, nbytes, number
 from symgraph.lower.schedule import Schedule, choose, work
+from symgraph.lower.split import CPU, Grain
 from symgraph.lower.widen import widen
 
 KERNEL = "kernel"  # the name under which kernels are printed, so that equal ones are equal
@@ -53,6 +54,7 @@ class Kernel(Protocol):
 
 
 Printer = Callable[[Nest, Schedule, str], Kernel]
+Choice = Callable[[Nest, Mapping[Dim, int], Container[Buffer]], Schedule]
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,15 @@ class Target:
     """What a backend computes by libraries, and how it prints the rest.
 
     `chosen` tells which operations a library computes, `reads` which views of operands it can read
-    where they lie; `printer` gives the text of a nest under its schedule.
+    where they lie; `grain` says how reductions are cut, `choice` chooses the schedule of a nest and
+    `printer` gives its text.
     """
 
     chosen: Callable[[Value], bool] = lambda value: False
     reads: Callable[[Value, Operand], bool] = lambda value, view: True
     printer: Printer = print_native
+    grain: Grain = CPU
+    choice: Choice = choose
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,8 +183,8 @@ def make_plan(
             continue
         nest = approximated(item.nest())
         verify(nest)
-        for each in flatten(nest, nominal)[0]:
-            schedule = choose(each, nominal, aligned)
+        for each in flatten(nest, nominal, target.grain)[0]:
+            schedule = target.choice(each, nominal, aligned)
             plan.streamed |= schedule.streamed
             kernel = target.printer(each, schedule, KERNEL)
             if kernel.text not in known:

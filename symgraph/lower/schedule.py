@@ -1,7 +1,6 @@
 """Schedules: where each axis of a nest runs. Chosen by small rules from what walks over neighbours.
 
-Nothing here changes what is computed except the split of long reductions, whose number of parts
-depends on sizes and not on threads, so that results do not depend on the machine's load.
+Nothing here changes what is computed.
 """
 
 from __future__ import annotations
@@ -11,11 +10,11 @@ from dataclasses import dataclass, field
 
 from symgraph.dims import Dim, Size, ceil_div, product
 from symgraph.graph.dtypes import itemsize
-from symgraph.graph.index import Axis, Reduction, axis, m, position, take
-from symgraph.graph.scalar import Scalar, scalar, scalar_order
-from symgraph.lower.linear import Linear, linear, replaced
+from symgraph.graph.index import Axis
+from symgraph.graph.scalar import Scalar, scalar_order
+from symgraph.lower.linear import linear
 from symgraph.lower.memory import ALIGN
-from symgraph.lower.nest import Buffer, Element, Nest, Store, buffer, free_axes, place
+from symgraph.lower.nest import Buffer, Nest, Store, free_axes
 from symgraph.lower.program import nbytes, number
 from symgraph.lower.stage import Staged, staged
 
@@ -23,7 +22,6 @@ LANES = 16  # one AVX-512 register of float32; the compiler halves it where regi
 MOST_LANES = 4 * LANES
 BLOCK = 2048  # positions of the vector axis that a task takes where that axis is split
 ENOUGH = 64  # tasks: more than threads, so that none waits for the last
-LONG = 32768  # elements of a reduction from which on it is split
 STREAMED = 1 << 25  # bytes from which on what is written goes past the caches
 
 
@@ -68,10 +66,12 @@ def choose(nest: Nest, nominal: Mapping[Dim, int], aligned: Container[Buffer] = 
 
     `aligned` are the buffers of which it is known that they begin with a line of the cache.
     """
-    return _Chooser(nest, nominal).schedule(aligned)
+    return Chooser(nest, nominal).schedule(aligned)
 
 
-class _Chooser:
+class Chooser:
+    """Chooses for a CPU: lanes are those of vectors, tasks go to threads."""
+
     def __init__(self, nest: Nest, nominal: Mapping[Dim, int]) -> None:
         self.nest, self.nominal = nest, nominal
         self.order = nest.order()
@@ -111,10 +111,10 @@ class _Chooser:
         total = 0.0
         for store in self.nest.stores:
             if one in store.axes:
-                total += 3 if _neighbours(linear(store.index[0]), one) else -6
+                total += 3 if linear(store.index[0]).neighbours(one) else -6
         for node, form in self.loads:
             if one in self.free[node]:
-                total += 2 if _neighbours(form, one) else -4
+                total += 2 if form.neighbours(one) else -4
         if self.size(one.extent) < 4:
             total -= 3
         return total
@@ -197,7 +197,7 @@ class _Chooser:
             total = 0.5
             for each, form in self.loads:
                 if each in inside and one in self.free[each]:
-                    total += 2 if _neighbours(form, one) else -4
+                    total += 2 if form.neighbours(one) else -4
             return total - (3 if self.size(one.extent) < 4 else 0)
 
         best = max(axes, key=score)
@@ -214,91 +214,15 @@ class _Chooser:
         return 2 * LANES if work <= 40 else LANES
 
 
-def _neighbours(form: Linear, one: Axis) -> bool:
-    """Tell whether steps along an axis are steps of one element."""
-    step = form.coefficient(one)
-    return isinstance(step, int) and step == 1
-
-
 def _whole_lines(store: Store, vector: Axis, lanes: int) -> bool:
     """Tell whether vectors along an axis are neighbours that begin and end with lines."""
     form, size = linear(store.index[0]), itemsize(store.buffer.dtype)
-    if not _neighbours(form, vector) or lanes * size % ALIGN:
+    if not form.neighbours(vector) or lanes * size % ALIGN:
         return False
     if isinstance(vector.extent, int) and vector.extent < lanes:  # then vectors are shorter
         return False
     steps = [s for atom, s in form.terms.items() if atom.op != "axis" or atom.attr is not vector]
     return all(isinstance(s, int) and s * size % ALIGN == 0 for s in (*steps, form.constant))
-
-
-# -- long reductions -------------------------------------------------------------------------------
-
-
-def split(nest: Nest, nominal: Mapping[Dim, int]) -> tuple[list[Nest], list[Buffer]]:
-    """Cut long reductions that few tasks would share into parts, and a nest that joins them.
-
-    Gives the nests in order and the buffers between them.
-    """
-    order = nest.order()
-    reduces = [n for n in order if n.op == "reduce"]
-    if not reduces or nest.limits or not _splits(nest, reduces, nominal):
-        return [nest], []
-
-    axes = reduces[0].attr.axes
-    total = number(product([one.extent for one in axes]), nominal)
-    longest = max(axes, key=lambda one: number(one.extent, nominal))
-    outer = axes[0] if number(axes[0].extent, nominal) >= ENOUGH else longest
-    parts = max(2, min(ENOUGH, total // (LONG // 2), number(outer.extent, nominal)))
-    chunk = ceil_div(outer.extent, parts)
-    part, inner = axis(parts, "part"), axis(chunk, f"{outer.name}_")
-    start = m.mul(part.scalar(), position(chunk))
-    moved = {outer.scalar(): m.add(start, inner.scalar())}
-    limit = m.sub(position(outer.extent), start)
-    stores: list[Store] = []
-    between: list[Buffer] = []
-    joined: dict[Scalar, Scalar] = {}
-    attr = Reduction(reduces[0].attr.monoid, axes)
-    for node in reduces:
-        own = tuple(inner if one is outer else one for one in node.attr.axes)
-        done = replaced(node.args, moved)
-        attr = Reduction(node.attr.monoid, own)
-        partial = scalar("reduce", [done[a] for a in node.args], node.dtype, attr)
-        over = axis(parts, "part")
-        pieces = []
-        for part_of, argument in enumerate(node.args):
-            value = partial if len(node.args) == 1 else take(partial, part_of, argument.dtype)
-            shape = (parts, *(one.extent for one in nest.axes))
-            held = buffer(f"parts{len(between)}", argument.dtype, shape)
-            between.append(held)
-            index = (part.scalar(), *(one.scalar() for one in nest.axes))
-            stores.append(Store(held, (part, *nest.axes), index, value))
-            index = (over.scalar(), *(one.scalar() for one in nest.axes))
-            pieces.append(scalar("load", index, argument.dtype, Element(held)))
-        joined[node] = scalar("reduce", pieces, node.dtype, Reduction(node.attr.monoid, (over,)))
-    first = Nest(f"{nest.name}_parts", (part, *nest.axes), tuple(stores), {inner: limit})
-    return [first, nest.changed(replaced(nest.roots, joined))], between
-
-
-def _splits(nest: Nest, reduces: Sequence[Scalar], nominal: Mapping[Dim, int]) -> bool:
-    """Tell whether all reductions are alike, independent, long, and too few run at once."""
-    axes = reduces[0].attr.axes
-    if any(n.attr.axes != axes for n in reduces):
-        return False
-    for node in reduces:
-        if any(n.op == "reduce" for n in scalar_order(node.args)):
-            return False
-    if any(len(store.axes) != len(nest.axes) for store in nest.stores):
-        return False
-    free = free_axes(nest.order())
-    if any(free[n] != frozenset(nest.axes) for n in reduces):
-        return False
-
-    kept = number(product([one.extent for one in nest.axes]), nominal)
-    over = number(product([one.extent for one in axes]), nominal)
-    loads = [place(n) for n in nest.order() if n.op == "load"]
-    rows = any(_neighbours(form, one) for form in loads for one in axes)
-    few = kept < ENOUGH if rows else kept // LANES < ENOUGH // 4  # lanes go to the reduced axes
-    return few and kept * over >= LONG and over >= ENOUGH
 
 
 def work(nest: Nest) -> Size:

@@ -16,7 +16,7 @@ from symgraph.graph.scalar import Scalar, scalar_order
 from symgraph.lower.linear import substitute
 from symgraph.lower.nest import Nest, free_axes
 
-DEAR = 8  # operations that cost more than to keep a value and to read it
+DEAR = 8  # operations that cost a CPU more than to keep a value and to read it
 ROOM = 1 << 16  # bytes of a kernel's stack
 WIDEST = 8  # bytes of an element, at most
 
@@ -31,7 +31,9 @@ class Staged:
     along: Axis
 
 
-def staged(nest: Nest, loops: Sequence[Axis]) -> tuple[Staged, ...]:
+def staged(
+    nest: Nest, loops: Sequence[Axis], room: int = ROOM, dear: int = DEAR
+) -> tuple[Staged, ...]:
     """Find what is worth keeping in a nest; `loops` are the axes that open one after another.
 
     The loop that asks must open after all that the reduction depends on, and so after it.
@@ -39,7 +41,6 @@ def staged(nest: Nest, loops: Sequence[Axis]) -> tuple[Staged, ...]:
     order = nest.order()
     known, free = set(order), free_axes(order)
     found: dict[Scalar, Staged] = {}
-    room = ROOM
     for node in order:
         if node.op != "reduce" or len(node.attr.axes) != 1 or nest.limits:
             continue
@@ -52,7 +53,7 @@ def staged(nest: Nest, loops: Sequence[Axis]) -> tuple[Staged, ...]:
             for made in _outermost(node.args, twins, known):
                 size = WIDEST * over.extent
                 fits = is_float(made.dtype) and size <= room and free[made] - {over} == free[node]
-                if twins[made] not in found and fits and _cost(made, over, free) >= DEAR:
+                if twins[made] not in found and fits and _cost(made, over, free) >= dear:
                     found[twins[made]] = Staged(made, twins[made], over, along)
                     room -= size
     return tuple(found.values())

@@ -13,11 +13,9 @@ from symgraph.graph.dtypes import dtype_name
 from symgraph.graph.graph import Graph
 from symgraph.graph.node import Value
 from symgraph.graph.op import Array
-from symgraph.lower.cuda.kernel import Kernel, print_kernel
 from symgraph.lower.cuda.module import numbered
-from symgraph.lower.nest import Nest
-from symgraph.lower.plan import Plan, Target, make_plan
-from symgraph.lower.schedule import Schedule
+from symgraph.lower.cuda.target import device_target
+from symgraph.lower.plan import Plan, make_plan
 from symgraph.runtime.commit import held_interrupt
 from symgraph.runtime.device_plan import DevicePlan
 from symgraph.runtime.explain import explained
@@ -50,12 +48,8 @@ class DeviceExecutor:
     def compile(self, env: Env) -> Plan:
         """Make the plan and its code, at nominal sizes, unless that was done."""
         if self.plan is None:
-
-            def printed(nest: Nest, schedule: Schedule, name: str) -> Kernel:
-                return print_kernel(nest, schedule, name, env)
-
             libraries = self.device.libraries
-            target = Target(libraries.takes, libraries.reads, printed)
+            target = device_target(env, libraries.takes, libraries.reads)
             narrow, finite = self.precision == "bf16", bool(self.guard)
             plan = make_plan(self.graph, env, target, narrow, finite)
             if plan.kernels:

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from symgraph.backends.cuda.calls import concrete, empty, start
+from symgraph.backends.cuda.calls import ALIGNED, concrete, empty, rounded, start
 from symgraph.backends.cuda.device import Device
 from symgraph.backends.cuda.exchange import DeviceArray
 from symgraph.backends.cuda.interface import Routine
@@ -27,7 +27,7 @@ from symgraph.config import config
 from symgraph.cost.limit import memory_limit, too_large
 from symgraph.dims import Dim
 from symgraph.graph.dtypes import itemsize, numpy_dtype
-from symgraph.lower.memory import ALIGN, Interval, plan_memory
+from symgraph.lower.memory import Interval, plan_memory
 from symgraph.lower.nest import Buffer
 from symgraph.lower.plan import CallStep, CheckStep, KernelStep, Plan
 from symgraph.lower.program import nbytes, number
@@ -80,7 +80,7 @@ class DevicePlan:
         intervals += [Interval(number(nbytes(one), env), 0, count) for one in whole]
         working = [place for place, one in self.routines.items() if one.workspace]
         intervals += [Interval(self.routines[k].workspace, k, k) for k in working]
-        self.memory = plan_memory(intervals)
+        self.memory = plan_memory([replace(one, size=rounded(one.size)) for one in intervals])
         self._require_memory()
         self.region = self.device.reserve(self.memory.total)
         at = [self.region.address + offset for offset in self.memory.offsets]
@@ -217,7 +217,7 @@ class DevicePlan:
         """Bring an input to its place, unless it can be read where it lies; tell where it is."""
         if not isinstance(array, DeviceArray):
             self.device.upload(place, array)
-        elif direct and is_plain(array, one.dtype) and array.address % ALIGN == 0 < array.nbytes:
+        elif direct and is_plain(array, one.dtype) and array.address % ALIGNED == 0 < array.nbytes:
             return array.address
         else:
             bring(self.device, place, array, one.dtype)

@@ -108,8 +108,8 @@ MAKERS: dict[str, Callable[[HostDevice, Any], Any]] = {
 def aligned(shape: tuple[int, ...], seed: int = 0) -> Any:
     """Random numbers where memory of a device would lie."""
     size = 4 * int(np.prod(shape))
-    held = np.zeros(size + 64, np.uint8)
-    start = -held.ctypes.data % 64
+    held = np.zeros(size + 256, np.uint8)
+    start = -held.ctypes.data % 256
     array = held[start : start + size].view(np.float32).reshape(shape)
     array[...] = np.random.default_rng(seed).standard_normal(shape)
     return array

@@ -16,15 +16,15 @@ from symgraph.backends.cuda.calls import Libraries
 from symgraph.backends.cuda.exchange import DeviceArray, read
 from symgraph.backends.cuda.interface import Routine
 from symgraph.graph.dtypes import numpy_dtype
-from tests.lower.cuda_host import compiled
+from tests.lower.cuda_host import MEETS, compiled
 
 
 class HostMemory:
     """Bytes at an address; full of numbers that nobody wrote."""
 
     def __init__(self, size: int) -> None:
-        self.bytes = np.full(size + 64, 0xCD, np.uint8)
-        self.address = self.bytes.ctypes.data + -self.bytes.ctypes.data % 64
+        self.bytes = np.full(size + 256, 0xCD, np.uint8)
+        self.address = self.bytes.ctypes.data + -self.bytes.ctypes.data % 256
 
 
 class HostArray:
@@ -96,7 +96,7 @@ class HostDevice:
             assert found is not None
             types = [part.rsplit(" ", 1)[0] for part in found[1].split(", ")]
             arguments = ", ".join(f"({type})words[{k}]" for k, type in enumerate(types))
-            barriers = "true" if "__syncthreads" in found[2] else "false"
+            barriers = "true" if MEETS.search(found[2]) else "false"
             launchers.append(
                 f'extern "C" void run_{name}(long long* words, unsigned blocks, unsigned threads)\n'
                 f"{{\n  shim::launch(blocks, threads, {barriers}, 0, [&] {{\n"
@@ -173,8 +173,8 @@ class HostDevice:
 
     def empty(self, shape: Sequence[int], dtype: str) -> tuple[HostArray, int]:
         size = int(np.prod(shape)) * numpy_dtype(dtype).itemsize
-        held = np.full(size + 64, 0xCD, np.uint8)
-        start = -held.ctypes.data % 64
+        held = np.full(size + 256, 0xCD, np.uint8)
+        start = -held.ctypes.data % 256
         numbers = held[start : start + size].view(numpy_dtype(dtype)).reshape(tuple(shape))
         return HostArray(self, numbers), numbers.ctypes.data
 

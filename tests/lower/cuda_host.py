@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -17,28 +18,25 @@ from symgraph.dims import Dim
 from symgraph.graph.dtypes import numpy_dtype
 from symgraph.graph.graph import Graph
 from symgraph.graph.node import Value
-from symgraph.lower.cuda.kernel import Kernel, print_kernel
+from symgraph.lower.cuda.kernel import Kernel
 from symgraph.lower.cuda.module import module
+from symgraph.lower.cuda.target import device_target
 from symgraph.lower.cuda.types import MEMORY
-from symgraph.lower.nest import Buffer, Nest
-from symgraph.lower.plan import CheckStep, KernelStep, Plan, Target, make_plan
+from symgraph.lower.nest import Buffer
+from symgraph.lower.plan import CheckStep, KernelStep, Plan, make_plan
 from symgraph.lower.program import number
-from symgraph.lower.schedule import Schedule
 
 SHIM = Path(__file__).with_name("cuda_shim.h")
 COMPILER = shutil.which("g++")
 FLAGS = ("-std=c++17", "-O0", "-march=native", "-ffp-contract=off", "-w", "-shared", "-fPIC")
+MEETS = re.compile("__syncthreads|shift_down|of_first")  # what needs threads side by side
 MOST_BLOCKS = 7  # few, so that a block has several tasks
 Env = Mapping[Dim, int]
 
 
 def planned(graph: Graph, env: Env) -> Plan:
     """Plan a graph without a library: everything is kernels."""
-
-    def printed(nest: Nest, schedule: Schedule, name: str) -> Kernel:
-        return print_kernel(nest, schedule, name, env)
-
-    return make_plan(graph, env, Target(printer=printed))
+    return make_plan(graph, env, device_target(env))
 
 
 def compiled(source: str, launchers: Sequence[str], folder: Path, *flags: str) -> ctypes.CDLL:
@@ -66,7 +64,7 @@ class Host:
     def _launcher(self, kernel: Kernel, name: str) -> str:
         arguments = [f"({MEMORY[one.dtype]}*)buffers[{k}]" for k, one in enumerate(kernel.buffers)]
         arguments += [f"sizes[{k}]" for k in range(len(kernel.sizes))]
-        barriers = "true" if "__syncthreads" in kernel.text else "false"
+        barriers = "true" if MEETS.search(kernel.text) else "false"
         return (
             f'extern "C" void run_{name}(void** buffers, long long* sizes,\n'
             f"    long long tasks, unsigned blocks, unsigned seed) {{\n"
@@ -90,9 +88,9 @@ def run(
     plan: Plan, host: Host, feeds: Mapping[Value, Any], env: Env, seed: int = 0, first: int = 0
 ) -> list[Any]:
     """Compute the outputs of a plan; its kernels are those of `host` from `first` on."""
-    memory: dict[Buffer, Any] = dict(plan.program.constants)
+    memory: dict[Buffer, Any] = {o: np.array(a) for o, a in plan.program.constants.items()}
     for value, one in plan.program.inputs.items():
-        memory[one] = np.ascontiguousarray(feeds[value])
+        memory[one] = np.array(feeds[value], order="C")  # on a device it begins with a line
     for shared, one in plan.program.shared.items():
         memory[one] = np.array(shared.storage.array)
     for shared, one in plan.in_place.items():

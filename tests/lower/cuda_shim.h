@@ -2,7 +2,7 @@
 // do in any order is done in a random one: the order of blocks, and of threads between barriers, so
 // that a missing barrier gives wrong results; and a thread stops now and then in the middle, where the
 // bits of a number are taken, so that what two of them do to one place of shared memory does, too.
-// Says nothing about memory models, warps or speed.
+// Threads of a warp meet in shuffles and nowhere else. Says nothing about memory models or speed.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -36,6 +36,11 @@ inline Index block, block_size, grid_size;
 inline const std::function<void()>* body;
 inline std::mt19937* chance;  // where threads are fibers
 constexpr size_t STACK = 1 << 16;
+constexpr unsigned WARP = 32, MOST_THREADS = 1024;
+constexpr int PATIENCE = 1 << 22;  // turns after which a thread of a warp will never come
+struct Meeting { unsigned arrived, turn; };
+inline Meeting meetings[MOST_THREADS / WARP];
+inline unsigned char written_down[MOST_THREADS][8];
 
 [[noreturn]] inline void die(const char* why) {
   std::fprintf(stderr, "shim: %s in block %u\n", why, block.x);
@@ -53,9 +58,33 @@ inline void barrier() {
 inline void pause() {
   if (chance && (*chance)() % 8 == 0) swapcontext(&current->context, &scheduler);
 }
+inline void meet() {  // the threads of a warp wait for each other
+  Meeting& own = meetings[current->thread.x / WARP];
+  unsigned turn = own.turn;
+  if (++own.arrived == WARP) {
+    own.arrived = 0;
+    ++own.turn;
+    return;
+  }
+  for (int waited = 0; own.turn == turn; ++waited) {
+    if (waited > PATIENCE) die("a shuffle is not reached by every thread of a warp");
+    swapcontext(&current->context, &scheduler);
+  }
+}
+template <class T> T of_thread(T x, unsigned lane) {
+  static_assert(sizeof(T) == 4 || sizeof(T) == 8, "what a shuffle moves");
+  unsigned me = current->thread.x, from = lane < WARP ? me / WARP * WARP + lane : me;
+  std::memcpy(written_down[me], &x, sizeof x);
+  meet();
+  T found;
+  std::memcpy(&found, written_down[from], sizeof found);
+  meet();
+  return found;
+}
 inline void run_block(std::vector<Fiber>& fibers, std::mt19937& random) {
   std::vector<size_t> order(fibers.size());
   std::iota(order.begin(), order.end(), 0);
+  std::memset(meetings, 0, sizeof meetings);
   for (size_t i = 0; i < fibers.size(); ++i) {
     Fiber& one = fibers[i];
     one.state = State::ready;
@@ -116,6 +145,12 @@ inline void launch(unsigned blocks, unsigned threads, bool barriers, unsigned se
 #define blockDim (shim::block_size)
 #define gridDim (shim::grid_size)
 static inline void __syncthreads() { shim::barrier(); }
+template <class T> static inline T __shfl_sync(unsigned, T x, int lane) {
+  return shim::of_thread(x, (unsigned)lane);
+}
+template <class T> static inline T __shfl_down_sync(unsigned, T x, int by) {
+  return shim::of_thread(x, shim::current->thread.x % shim::WARP + (unsigned)by);
+}
 template <class To, class From> static inline To shim_bits(From from) {
   To to;
   std::memcpy(&to, &from, sizeof to);

@@ -31,12 +31,12 @@ NVCC = shutil.which("nvcc")
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="g++ is not installed")
 
 
-def softmax() -> tuple[Value, Plan, dict[Value, Any], dict[Any, int]]:
+def softmax(length: int = 100) -> tuple[Value, Plan, dict[Value, Any], dict[Any, int]]:
     """Give rows of softmax, more than there are blocks."""
     rows = sg.dim("cuda_rows")
-    x = sg.tensor("x", (rows, 100))
+    x = sg.tensor("x", (rows, length))
     env = {rows: 40}
-    array = np.random.default_rng(0).standard_normal((40, 100)).astype(np.float32)
+    array = np.random.default_rng(0).standard_normal((40, length)).astype(np.float32)
     return x, planned(Graph([x], [sg.softmax(x, axis=-1)]), env), {x: array}, env
 
 
@@ -61,9 +61,9 @@ def test_the_order_of_blocks_and_threads_does_not_matter(seed: int, tmp_path: Pa
 
 
 def test_a_missing_barrier_is_found(tmp_path: Path) -> None:
-    """The threads of a block meet after each has written its part; without it sums are wrong."""
-    x, plan, feeds, env = softmax()
-    damaged(plan, r"\[threadIdx.x\] = (\w+);\n( *)__syncthreads\(\);", r"[threadIdx.x] = \1;")
+    """The warps of a block meet after each has written its part; without it sums are wrong."""
+    x, plan, feeds, env = softmax(800)
+    damaged(plan, r"(\[threadIdx.x / 32\] = \w+;)\n( *)__syncthreads\(\);", r"\1")
     host = Host(plan.kernels, tmp_path)
     (wanted,) = interpret([sg.softmax(x, axis=-1)], feeds, env)
     wrong = [not np.allclose(run(plan, host, feeds, env, seed)[0], wanted) for seed in range(4)]

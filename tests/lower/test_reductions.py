@@ -26,7 +26,8 @@ from symgraph.lower.nest import (
     run,
     verify,
 )
-from symgraph.lower.schedule import LONG, choose, split
+from symgraph.lower.schedule import choose
+from symgraph.lower.split import LONG, split
 from tests.lower.nests import (
     NOMINAL,
     A,

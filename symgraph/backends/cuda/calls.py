@@ -16,11 +16,11 @@ from symgraph.errors import BackendError
 from symgraph.graph.dtypes import itemsize
 from symgraph.graph.node import Value
 from symgraph.graph.op import Op
-from symgraph.lower.memory import ALIGN
 from symgraph.lower.program import LibraryCall, Operand, number, operand
 
 CONVOLUTIONS = ("conv", "conv_bias", "conv_input", "conv_weight")
 PRODUCTS = ("matmul", "matmul_bias")
+ALIGNED = 256  # bytes of which addresses are multiples: cuBLASLt refuses other places to work in
 
 
 class Libraries:
@@ -46,6 +46,11 @@ class Libraries:
         return library.prepare(op, arrays, result, alignment, tf32)
 
 
+def rounded(size: int) -> int:
+    """Give a size after which the next place begins as it must."""
+    return -(-size // ALIGNED) * ALIGNED
+
+
 def start(one: Operand, env: Mapping[Dim, int]) -> int:
     """Give the bytes from where a buffer begins to where a view of it does."""
     return number(one.offset, env) * itemsize(one.buffer.dtype)
@@ -59,7 +64,7 @@ def empty(call: LibraryCall, env: Mapping[Dim, int]) -> bool:
 def concrete(call: LibraryCall, env: Mapping[Dim, int]) -> tuple[Op, Arrays, Array, int]:
     """Give an operation, its operands, its result and what addresses are multiples of."""
     arrays = tuple(concrete_array(one, env) for one in call.sources)
-    alignment = math.gcd(ALIGN, *(start(one, env) for one in call.sources))
+    alignment = math.gcd(ALIGNED, *(start(one, env) for one in call.sources))
     return call.value.op.at(env), arrays, concrete_array(operand(call.writes[0]), env), alignment
 
 

@@ -17,11 +17,9 @@ from symgraph.backends.cuda.cudnn.operations import Convolutions
 from symgraph.dims import Dim
 from symgraph.errors import BackendError
 from symgraph.graph.graph import Graph
-from symgraph.lower.cuda.kernel import Kernel, print_kernel
 from symgraph.lower.cuda.module import OPTIONS, numbered
-from symgraph.lower.nest import Nest
-from symgraph.lower.plan import Plan, Target, make_plan
-from symgraph.lower.schedule import Schedule
+from symgraph.lower.cuda.target import device_target
+from symgraph.lower.plan import Plan, make_plan
 
 INSTALL = "pip install nvidia-cuda-nvrtc"
 NAME = "libnvrtc.so.*"
@@ -68,11 +66,7 @@ def planned(graph: Graph, env: Mapping[Dim, int], narrow: bool = False) -> Plan:
         dict.fromkeys(CONVOLUTIONS, Convolutions(nowhere))
         | dict.fromkeys(PRODUCTS, Products(nowhere))
     )
-
-    def printed(nest: Nest, schedule: Schedule, name: str) -> Kernel:
-        return print_kernel(nest, schedule, name, env)
-
-    return make_plan(graph, env, Target(libraries.takes, libraries.reads, printed), narrow)
+    return make_plan(graph, env, device_target(env, libraries.takes, libraries.reads), narrow)
 
 
 def source_of(plan: Plan) -> str:

@@ -14,13 +14,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from symgraph.dims import Dim, Size, ceil_div
-from symgraph.graph.dtypes import is_float
+from symgraph.dims import Dim, Size, ceil_div, divides
 from symgraph.graph.index import Axis
-from symgraph.graph.scalar import Scalar, operands_of, scalar_order
-from symgraph.lower.cuda.operations import written
+from symgraph.graph.scalar import Scalar, scalar_order
+from symgraph.lower.cuda.joining import MOST_THREADS, WARP, Joining
+from symgraph.lower.cuda.schedule import SHARED, WIDE, is_whole
 from symgraph.lower.cuda.types import MEMORY, REGISTER, Reg, literal
-from symgraph.lower.cuda.values import Frame, Values
+from symgraph.lower.cuda.values import Frame, in_memory
 from symgraph.lower.loops import (
     Accumulate,
     Fetch,
@@ -33,14 +33,13 @@ from symgraph.lower.loops import (
     Tasks,
     loops,
 )
-from symgraph.lower.monoids import combine, neutral
+from symgraph.lower.monoids import neutral
 from symgraph.lower.nest import Buffer, Nest, free_axes
 from symgraph.lower.program import number
 from symgraph.lower.schedule import Schedule
 from symgraph.lower.stage import Staged
 
-WARP, MOST_THREADS = 32, 256
-SHARED = 64  # elements of a reduction from which on several threads share it
+LONG = 1024  # steps along a row from which on it has twice the threads
 Env = Mapping[Dim, int]
 LAZY = ("add", "sub", "neg", "mul", "axis", "const", "size")
 
@@ -71,20 +70,15 @@ def print_kernel(nest: Nest, schedule: Schedule, name: str, nominal: Mapping[Dim
     return _Printer(nest, schedule, name, nominal).kernel()
 
 
-class _Printer(Values):
+class _Printer(Joining):
     def __init__(
         self, nest: Nest, schedule: Schedule, name: str, nominal: Mapping[Dim, int]
     ) -> None:
         super().__init__(nest)
         self.schedule, self.name, self.nominal = schedule, name, nominal
-        self.accumulators: dict[Scalar, list[Reg]] = {}
         self.kept: dict[Staged, str] = {}
-        self.shared: list[str] = []
-        self.rooms: dict[tuple[int, str], str] = {}
         self.common = False  # whether something is kept for the whole block
         self.alone = False
-        self.threads = MOST_THREADS
-        self.lanes = 0  # positions along the vector axis at once, where there are rows
 
     def kernel(self) -> Kernel:
         """Print everything."""
@@ -92,9 +86,10 @@ class _Printer(Values):
         walked = list(_walked(body))
         self.alone = not walked and bool(self.schedule.tasks)
         if walked:
-            widest = max(number(size, self.nominal) for size in map(self._extent, walked))
+            widest = max(self._steps(one) for one in walked)
             if 2 * widest <= self.threads and _are_columns(body, walked, self.nominal):
                 self.lanes = 1 << (widest - 1).bit_length()
+            self.threads = MOST_THREADS if self.lanes or widest < LONG else 2 * MOST_THREADS
             while not self.lanes and self.threads > WARP and self.threads // 2 >= widest:
                 self.threads //= 2
         if self.schedule.tasks:
@@ -118,10 +113,12 @@ class _Printer(Values):
             self.schedule.task_count(), self.threads, self.alone,
         )  # fmt: skip
 
-    def _extent(self, loop: For) -> Size:
+    def _steps(self, loop: For) -> int:
+        """Count the positions, or groups of neighbours, that threads walk together."""
         if self.schedule.block and loop.axis is self.schedule.vector:
             return self.schedule.block
-        return loop.axis.extent
+        count = number(loop.axis.extent, self.nominal)
+        return count // WIDE if self._is_wide(loop) else count
 
     # -- statements --------------------------------------------------------------------------------
 
@@ -156,8 +153,9 @@ class _Printer(Values):
             self.kept[staged] = name = self.fresh("kept")
             own = self.alone or frame.vector not in (None, staged.over, staged.along)
             self.common = self.common or not own
-            kind = f"{'' if own else '__shared__ '}{REGISTER[staged.made.dtype]}"
-            self.shared.append(f"{kind} {name}[{staged.over.extent}];")
+            kind = REGISTER[staged.made.dtype]
+            place = "" if own else f"__shared__ alignas({WIDE} * sizeof({kind})) "
+            self.shared.append(f"{place}{kind} {name}[{staged.over.extent}];")
         return self.kept[staged]
 
     def tasks(self, tasks: Tasks, frame: Frame) -> None:
@@ -188,11 +186,44 @@ class _Printer(Values):
         assert vector is not None  # a block is of the vector axis
         start = self.new(f"{frame.places.pop(vector)} * {block}", "int64").text
         for one in body:
-            if isinstance(one, For) and one.axis is vector:
+            if isinstance(one, For) and one.axis is vector and self.alone:
+                self.wide(one, frame, start)
+            elif isinstance(one, For) and one.axis is vector:
                 stop = f"least({start} + {block}LL, (long long){self.size(vector.extent)})"
                 self.walk(one, frame, start, stop)
             else:
                 self.statements([one], frame)
+
+    def wide(self, loop: For, frame: Frame, start: str) -> None:
+        """Print neighbours along an axis, in one thread; what lies together is read at once."""
+        frames = [frame.inner() for _ in range(WIDE)]
+        for step, each in enumerate(frames):
+            place = start if step == 0 else self.new(f"{start} + {step}", "int64").text
+            each.places[loop.axis] = place
+        for one in loop.body:
+            if isinstance(one, Let) and self._lies_together(one.value, loop.axis):
+                self.load_together(one.value, frames)
+            elif isinstance(one, Put):
+                self.put_together(one.store, frames)
+            elif isinstance(one, Keep):
+                room, made = self._room(one.staged, frame), one.staged.made
+                values = [self.value(made, each).text for each in frames]
+                self.write_four(REGISTER[made.dtype], f"{room} + {start}", values)
+            elif isinstance(one, Fetch):
+                room, used = self._room(one.staged, frame), one.staged.used
+                for each, text in zip(frames, self.four(REGISTER[used.dtype], f"{room} + {start}")):
+                    each.values[used] = self.new(text, used.dtype)
+            else:
+                for each in frames:
+                    self.statements([one], each)
+
+    def _lies_together(self, node: Scalar, along: Axis) -> bool:
+        """Tell whether a value is a load of neighbours, all of them or none."""
+        if node.op != "load" or not is_whole(
+            self.form(node.args[0]), along, node.attr.buffer, WIDE
+        ):
+            return False
+        return not (node.attr.guarded and along in free_axes(scalar_order([node]))[node.args[-1]])
 
     def stop(self, loop: For, frame: Frame) -> str:
         """Give where a loop ends."""
@@ -216,8 +247,30 @@ class _Printer(Values):
         if together:
             inner.vector, step = loop.axis, "blockDim.x"
             start = "threadIdx.x" if start == "0" else f"{start} + threadIdx.x"
+            if self._is_wide(loop):
+                start, step = f"{WIDE} * threadIdx.x", f"{WIDE} * blockDim.x"
         with self.block(f"for (long long {place} = {start}; {place} < {stop}; {place} += {step})"):
-            self.statements(loop.body, inner)
+            if together and self._is_wide(loop):
+                self.wide(loop, inner, place)
+            else:
+                self.statements(loop.body, inner)
+
+    def _is_wide(self, loop: For) -> bool:
+        """Tell whether a thread can take neighbours of a row that the block walks."""
+        one = loop.axis
+        if loop.stop is not None or self.schedule.block or divides(WIDE, one.extent) is not True:
+            return False
+        for each in loop.body:
+            if isinstance(each, Put):
+                store = each.store
+                if not is_whole(self.form(store.index[0]), one, store.buffer, WIDE):
+                    return False
+            elif isinstance(each, Let):
+                if each.value.op == "load" and not self._lies_together(each.value, one):
+                    return False
+            elif not isinstance(each, Accumulate | Keep | Fetch):
+                return False
+        return True
 
     def columns(self, loop: For, frame: Frame, start: str, stop: str) -> None:
         """Print a loop whose positions have several threads each.
@@ -239,7 +292,7 @@ class _Printer(Values):
         store = put.store
         value = self.value(store.value, frame)
         place = self.offset(self.form(store.index[0]), frame)
-        text = f"{self.names[store.buffer]}[{place}] = {_memory(value)};"
+        text = f"{self.names[store.buffer]}[{place}] = {in_memory(value)};"
         if frame.guard:
             if frame.rows and store.buffer in self.nest.reads():  # all rows have read it by then
                 self.line("__syncthreads();")
@@ -278,41 +331,6 @@ class _Printer(Values):
             frame.parts[node] = tuple(found)
             frame.values[node] = found[0]
 
-    def written_down(self, parts: Sequence[Reg]) -> list[str]:
-        """Let every thread write its parts to shared memory, the same for all reductions.
-
-        Whoever reads them ends with a barrier, so that the next may be written there.
-        """
-        found = []
-        for place, part in enumerate(parts):
-            key = place, part.dtype
-            if key not in self.rooms:
-                self.rooms[key] = self.fresh("room")
-                kind = REGISTER[part.dtype]
-                self.shared.append(f"__shared__ {kind} {self.rooms[key]}[{self.threads}];")
-            found.append(self.rooms[key])
-            self.line(f"{found[-1]}[threadIdx.x] = {part};")
-        return found
-
-    def across(self, node: Scalar, parts: Sequence[Reg]) -> None:
-        """Combine the accumulators of a block in a fixed tree; every thread gets the result."""
-        rooms = self.written_down(parts)
-        half = self.fresh("half")
-        self.line("__syncthreads();")
-        with self.block(f"for (int {half} = {self.threads // 2}; {half} > 0; {half} /= 2)"):
-            with self.block(f"if (threadIdx.x < {half})"):
-                other = [
-                    self.new(f"{room}[threadIdx.x + {half}]", part.dtype)
-                    for room, part in zip(rooms, parts)
-                ]
-                for room, part, made in zip(rooms, parts, self.combined(node, parts, other)):
-                    self.line(f"{part} = {made};")
-                    self.line(f"{room}[threadIdx.x] = {part};")
-            self.line("__syncthreads();")
-        for room, part in zip(rooms, parts):
-            self.line(f"{part} = {room}[0];")
-        self.line("__syncthreads();")  # before anybody writes there again
-
     def walk_row(self, loop: For, frame: Frame) -> None:
         """Print the loop of a reduction that the threads of a position share."""
         place, inner = self.fresh("i"), frame.inner()
@@ -322,52 +340,6 @@ class _Printer(Values):
         stop, step = self.stop(loop, frame), f"blockDim.x / {self.lanes}"
         with self.block(f"for ({head}; {place} < {stop}; {place} += {step})"):
             self.statements(loop.body, inner)
-
-    def down(self, node: Scalar, parts: Sequence[Reg]) -> None:
-        """Combine the accumulators of a position's threads, one after another."""
-        rooms = self.written_down(parts)
-        self.line("__syncthreads();")
-        for room, part in zip(rooms, parts):
-            self.line(f"{part} = {room}[threadIdx.x % {self.lanes}];")
-        row = self.fresh("row")
-        rows = self.threads // self.lanes
-        with self.block(f"for (int {row} = 1; {row} < {rows}; {row} += 1)"):
-            at = f"threadIdx.x % {self.lanes} + {row} * {self.lanes}"
-            other = [self.new(f"{room}[{at}]", part.dtype) for room, part in zip(rooms, parts)]
-            for part, made in zip(parts, self.combined(node, parts, other)):
-                self.line(f"{part} = {made};")
-        self.line("__syncthreads();")  # before anybody writes there again
-
-    def combined(self, node: Scalar, first: Sequence[Reg], second: Sequence[Reg]) -> list[Reg]:
-        """Print how two partial results combine."""
-        names = operands_of([reg.dtype for reg in (*first, *second)])
-        frame = Frame(dict(zip(names, (*first, *second))))
-        count = len(first)
-        made = combine(node.attr.monoid, tuple(names[:count]), tuple(names[count:]))
-        return [self.value(one, frame) for one in made]
-
-    def accumulate(self, statement: Accumulate, frame: Frame) -> None:
-        """Print one step of reductions."""
-        for node in statement.reduces:
-            slots = self.accumulators[node]
-            for slot, after in zip(slots, self.step(node, slots, frame)):
-                self.line(f"{slot} = {after};")
-
-    def step(self, node: Scalar, old: Sequence[Reg], frame: Frame) -> list[Reg]:
-        """Give the accumulators with one more element; a product is added with one rounding."""
-        (first, *_) = node.args
-        fused = node.attr.monoid.name == "sum" and first.op == "mul"
-        if fused and is_float(first.dtype) and first.dtype in ("float32", "float64"):
-            factors = [self.value(one, frame) for one in first.args]
-            return [self.new(written("fma", [*factors, old[0]], first.dtype), first.dtype)]
-        return self.combined(node, old, [self.value(one, frame) for one in node.args])
-
-
-def _memory(value: Reg) -> str:
-    """Give what stands in memory for a register."""
-    if value.dtype in ("float16", "bfloat16"):
-        return f"{value.dtype}_bits({value})"
-    return f"{value} ? 1 : 0" if value.dtype == "bool" else value.text
 
 
 def _are_columns(body: Iterable[Statement], walked: Sequence[For], nominal: Env) -> bool:

@@ -12,6 +12,31 @@ SG double infinity64() { return float64_of(0x7ff0000000000000ull); }
 SG float nan32() { return float32_of(0x7fc00000u); }
 SG double nan64() { return float64_of(0x7ff8000000000000ull); }
 
+// Neighbours that are read and written at once.
+template <class T> struct alignas(4 * sizeof(T)) Four {
+  T at[4];
+  __device__ static __forceinline__ Four all(T x) { return Four{{x, x, x, x}}; }
+};
+
+// -- the threads of a warp -----------------------------------------------------------------------
+
+template <class T> SG T shift_down(T x, int by) { return __shfl_down_sync(0xffffffffu, x, by); }
+SG bool shift_down(bool x, int by) { return shift_down((int)x, by) != 0; }
+SG signed char shift_down(signed char x, int by) { return (signed char)shift_down((int)x, by); }
+SG short shift_down(short x, int by) { return (short)shift_down((int)x, by); }
+SG unsigned char shift_down(unsigned char x, int by) {
+  return (unsigned char)shift_down((unsigned int)x, by);
+}
+SG unsigned short shift_down(unsigned short x, int by) {
+  return (unsigned short)shift_down((unsigned int)x, by);
+}
+template <class T> SG T of_first(T x) { return __shfl_sync(0xffffffffu, x, 0); }
+SG bool of_first(bool x) { return of_first((int)x) != 0; }
+SG signed char of_first(signed char x) { return (signed char)of_first((int)x); }
+SG short of_first(short x) { return (short)of_first((int)x); }
+SG unsigned char of_first(unsigned char x) { return (unsigned char)of_first((unsigned int)x); }
+SG unsigned short of_first(unsigned short x) { return (unsigned short)of_first((unsigned int)x); }
+
 // -- half precisions: floats in registers ---------------------------------------------------------
 
 SG unsigned short bfloat16_bits(float x) {  // of a float that is one already

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -11,10 +11,11 @@ from symgraph.errors import LoweringError
 from symgraph.graph.index import Axis
 from symgraph.graph.scalar import Scalar
 from symgraph.lower.cuda.operations import written
-from symgraph.lower.cuda.types import REGISTER, Reg, literal
+from symgraph.lower.cuda.schedule import WIDE
+from symgraph.lower.cuda.types import MEMORY, REGISTER, Reg, literal
 from symgraph.lower.linear import Linear, linear
 from symgraph.lower.loops import unprinted
-from symgraph.lower.nest import Buffer, Nest
+from symgraph.lower.nest import Buffer, Nest, Store
 
 
 @dataclass
@@ -125,6 +126,42 @@ class Values:
         fill = literal(node.attr.fill, source.dtype)
         return self.new(f"{guard} ? {loaded} : {fill}", source.dtype)
 
+    # -- neighbours --------------------------------------------------------------------------------
+
+    def four(self, kind: str, pointer: str, guard: str = "", fill: str = "") -> list[str]:
+        """Print one load of neighbours; where a guard is false memory is not touched."""
+        held = self.fresh("four")
+        text = f"*(const Four<{kind}>*)({pointer})"
+        if guard:
+            text = f"{guard} ? {text} : Four<{kind}>::all({fill})"
+        self.line(f"const Four<{kind}> {held} = {text};")
+        return [f"{held}.at[{step}]" for step in range(WIDE)]
+
+    def write_four(self, kind: str, pointer: str, values: Sequence[str]) -> None:
+        """Print one store of neighbours."""
+        held = self.fresh("four")
+        self.line(f"Four<{kind}> {held};")
+        for step, value in enumerate(values):
+            self.line(f"{held}.at[{step}] = {value};")
+        self.line(f"*(Four<{kind}>*)({pointer}) = {held};")
+
+    def load_together(self, node: Scalar, frames: Sequence[Frame]) -> None:
+        """Print one load of neighbours, which frames have one each; the first tells where."""
+        source = node.attr.buffer
+        guard = str(self.value(node.args[-1], frames[0])) if node.attr.guarded else ""
+        fill = in_memory(literal(node.attr.fill, source.dtype)) if guard else ""
+        pointer = f"{self.names[source]} + ({self.offset(self.form(node.args[0]), frames[0])})"
+        found = self.four(MEMORY[source.dtype], pointer, guard, fill)
+        for frame, text in zip(frames, found, strict=True):
+            frame.values[node] = self.new(_register(text, source), source.dtype)
+
+    def put_together(self, store: Store, frames: Sequence[Frame]) -> None:
+        """Print one store of neighbours."""
+        values = [in_memory(self.value(store.value, frame)) for frame in frames]
+        pointer = self.names[store.buffer]
+        pointer += f" + ({self.offset(self.form(store.index[0]), frames[0])})"
+        self.write_four(MEMORY[store.buffer.dtype], pointer, values)
+
     # -- addresses ---------------------------------------------------------------------------------
 
     def form(self, offset: Scalar) -> Linear:
@@ -159,3 +196,10 @@ def _register(text: str, source: Buffer) -> str:
     if source.dtype in ("float16", "bfloat16"):
         return f"{source.dtype}_of({text})"
     return f"{text} != 0" if source.dtype == "bool" else text
+
+
+def in_memory(value: Reg) -> str:
+    """Give what stands in memory for a register."""
+    if value.dtype in ("float16", "bfloat16"):
+        return f"{value.dtype}_bits({value})"
+    return f"{value} ? 1 : 0" if value.dtype == "bool" else value.text
