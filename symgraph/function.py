@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 import symgraph.passes.standard  # noqa: F401 - registers the standard passes
-from symgraph.backends.choice import chosen_backend, device_number
+from symgraph.backends.choice import chosen_backend, device_number, require_outputs_on
 from symgraph.backends.cuda.device import device
 from symgraph.config import config
 from symgraph.dims import Dim, is_symbol
@@ -70,6 +70,7 @@ class Function:
         backend: str = "reference",
         threads: int | None = None,
         precision: str = "fp32",
+        outputs_on: str = "host",
     ) -> None:
         self.name = name
         self.graph = graph
@@ -77,15 +78,16 @@ class Function:
         self.passes = tuple(passes)
         self.nan_guard = nan_guard
         self._structure = structure
-        self._feeds = Feeds(name, graph.inputs)
-        self._binder = Binder(name, graph, built.guards())
+        found = device(device_number(backend)) if backend.startswith("cuda") else None
+        self._feeds = Feeds(name, graph.inputs, found)
+        machine = None if found is None else found.memory
+        self._binder = Binder(name, graph, built.guards(), machine=machine)
         self._executor: NativeExecutor | DeviceExecutor | InterpretedExecutor
         guard = name if nan_guard else ""
         if backend == "cpu":
             self._executor = NativeExecutor(graph, precision == "bf16", guard, threads)
-        elif backend.startswith("cuda"):
-            found = device(device_number(backend))
-            self._executor = DeviceExecutor(graph, found, precision, guard)
+        elif found is not None:
+            self._executor = DeviceExecutor(graph, found, precision, guard, outputs_on)
         else:
             self._executor = InterpretedExecutor(graph)
         self._shared = graph.shared
@@ -111,7 +113,10 @@ class Function:
     def given(self, *args: Any, **named: Any) -> tuple[dict[Value, Array], Mapping[Dim, int]]:
         """Give the arrays of a call by input, and the numbers of its sizes; nothing runs."""
         feeds = self._feeds.take(args, named)
-        return feeds, self._binder.bind(feeds, {})
+        env = self._binder.bind(feeds, {})
+        if isinstance(self._executor, DeviceExecutor):
+            feeds = self._executor.on_host(feeds)
+        return feeds, env
 
     def __call__(self, *args: Any, **named: Any) -> Any:
         """Run: arrays by position or by the inputs' names; raises before anything is written."""
@@ -244,6 +249,7 @@ def function(
     backend: str | None = None,
     precision: str | None = None,
     threads: int | None = None,
+    outputs_on: str = "host",
 ) -> Function:
     """Compile: `outputs` as a function of `inputs`, writing `updates` of shared variables.
 
@@ -256,6 +262,7 @@ def function(
     convolutions of float32 are computed in bfloat16 and added up in float32, with "fp16" in float16
     (`sg.optim.LossScaling`), with "tf32", on CUDA devices, rounded to 11 bits (`config.precision`).
     `threads` is how many a compiled function uses, else `config.threads` at each call.
+    With `outputs_on="device"` outputs of a CUDA backend are arrays of CuPy, for its current stream.
     Raises `GraphError` for an input that is missing or not an input, `ShapeError` or `DTypeError`
     for updates and givens of another type, and `ConfigError` for more threads than usable cores.
 
@@ -301,7 +308,10 @@ def function(
             f"{name}: the precision tf32 is one of NVIDIA GPUs, not of the backend {chosen}.",
             fix='precision="fp32", or backend="cuda"',
         )
-    return Function(name, graph, built, structure, planned, nan_guard, chosen, threads, precision)
+    require_outputs_on(name, outputs_on, chosen)
+    return Function(
+        name, graph, built, structure, planned, nan_guard, chosen, threads, precision, outputs_on
+    )
 
 
 def _precision(name: str, wanted: str | None) -> tuple[list[Pass], str]:

@@ -29,6 +29,19 @@ def chosen_backend(name: str, wanted: str | None) -> str:
     return "reference" if problem else "cpu"
 
 
+def require_outputs_on(name: str, wanted: str, backend: str) -> None:
+    """Check where outputs shall be: on the host, or on the device that a function runs on."""
+    if wanted not in ("host", "device"):
+        raise ArgumentTypeError(
+            f"{name}: outputs_on={wanted!r:.60} is no place.", fix='outputs_on="host" or "device"'
+        )
+    if wanted == "device" and not backend.startswith("cuda"):
+        raise ArgumentTypeError(
+            f"{name}: outputs stay on a device of CUDA, not of the backend {backend}.",
+            fix='backend="cuda", or leave out outputs_on="device"',
+        )
+
+
 def device_number(backend: str) -> int:
     """Give the number of a CUDA device, 0 unless one is said; -1 for another backend."""
     found = re.fullmatch(r"cuda(?::(\d{1,3}))?", backend) if isinstance(backend, str) else None

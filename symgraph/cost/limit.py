@@ -42,10 +42,21 @@ def require_memory(name: str, graph: Graph, env: Mapping[Dim, int], limit: int) 
         raise _refused(name, graph, env, needed, limit)
 
 
-def memory_limit() -> int:
-    """Give the setting `memory_limit`, or the memory of the machine where it is None."""
+def memory_limit(machine: int | None = None) -> int:
+    """Give the setting `memory_limit`; where it is None, the memory of a device or this machine."""
     limit = config.memory_limit
-    return machine_memory() if limit is None else limit
+    if limit is not None:
+        return limit
+    return machine_memory() if machine is None else machine
+
+
+def too_large(subject: str, needed: int, limit: int) -> MemoryLimitError:
+    """Give the error of a plan that needs more bytes than it may have."""
+    return MemoryLimitError(
+        f"{subject}: it does not fit in memory.",
+        details=[f"needed : {number_text(needed, 'B')}", f"limit  : {number_text(limit, 'B')}"],
+        fix="raise the limit, sg.config.set(memory_limit=...), or compute less",
+    )
 
 
 @cache

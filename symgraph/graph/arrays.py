@@ -48,17 +48,29 @@ def lossless(subject: str, given: Any, dtype: DType) -> Array:
         if array.size and array.dtype.kind not in kinds:
             raise _refused(subject, dtype, str(array.dtype))
         return _fitting(subject, array, dtype)
-    if array.dtype == target:
-        return array
-    number = array.dtype.kind in "biuf" or array.dtype.name == "bfloat16"
-    if not number or not np.can_cast(array.dtype, target, "safe"):
-        raise _refused(subject, dtype, str(array.dtype))
-    return array.astype(target)
+    require_lossless(subject, array.dtype, dtype)
+    return array if array.dtype == target else array.astype(target)
+
+
+def require_lossless(subject: str, found: np.dtype[Any], dtype: DType) -> None:
+    """Raise `DTypeError` where arrays of a dtype are not converted, since something could be lost.
+
+    >>> require_lossless("it", np.dtype("uint8"), "float32")
+    """
+    number = found.kind in "biuf" or found.name == "bfloat16"
+    if not number or not np.can_cast(found, numpy_dtype(dtype), "safe"):
+        raise _refused(subject, dtype, str(found))
 
 
 def _read(subject: str, given: Any) -> Array:
     try:
+        if hasattr(type(given), "__cuda_array_interface__") and hasattr(given, "get"):
+            given = given.get()  # CuPy makes the trip to the host only when told to
         array = np.asarray(given)
+    except TypeError as problem:  # an array that refuses, such as one on a device
+        raise DTypeError(
+            f"{subject} cannot be made an array: {problem}", fix="copy it to the host before"
+        ) from problem
     except ValueError as problem:
         raise DTypeError(
             f"{subject} cannot be made an array: {problem}",

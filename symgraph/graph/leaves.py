@@ -8,13 +8,13 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from symgraph.dims import Dim, Size, equal
 from symgraph.errors import ArgumentTypeError, DTypeError, GraphError, ShapeError
-from symgraph.graph.arrays import as_array, lossless
+from symgraph.graph.arrays import as_array, lossless, require_lossless
 from symgraph.graph.dtypes import (
     DType,
     default_float,
@@ -152,18 +152,29 @@ class Attach(Op):
         return xs[0]
 
 
+class Home(Protocol):
+    """A device where the numbers of a variable lie too: it takes arrays that lie there."""
+
+    def read(self, subject: str, given: Any) -> Any:
+        """Look at an array of this device; None where it is not one."""
+
+    def keep(self, variable: Shared, array: Any) -> None:
+        """Make what `read` gave, of the right shape, the numbers of a variable."""
+
+
 class Storage:
     """The numbers of a shared variable; `version` counts the writes.
 
     They may lie on a device: then `array` is there as soon as somebody asks for it.
     """
 
-    __slots__ = ("__weakref__", "_fetch", "array", "version")
+    __slots__ = ("__weakref__", "_fetch", "array", "home", "version")
 
     array: np.ndarray[Any, Any]
 
     def __init__(self, array: np.ndarray[Any, Any]) -> None:
         self.array = array
+        self.home: Home | None = None
         self.version = 0
 
     def __getattr__(self, name: str) -> Any:
@@ -199,7 +210,10 @@ class Shared(Value):
 
     @property
     def value(self) -> np.ndarray[Any, Any]:
-        """A copy of the numbers; assigning checks dtype and shape."""
+        """A copy of the numbers; assigning checks dtype and shape.
+
+        An array of CuPy stays on the device where a function of that device has used the variable.
+        """
         return self.storage.array.copy()
 
     @value.setter
@@ -207,8 +221,11 @@ class Shared(Value):
         self._assign(new)
 
     def _assign(self, new: Any) -> None:
+        subject, home = f"shared: `{self.label}`", self.storage.home
         try:
-            array = lossless(f"shared: `{self.label}`", new, self.dtype)
+            there = None if home is None else home.read(subject, new)
+            array = lossless(subject, new, self.dtype) if there is None else there
+            require_lossless(subject, array.dtype, self.dtype)
         except DTypeError as problem:
             problem.details = (self.describe(),)
             raise
@@ -219,7 +236,10 @@ class Shared(Value):
                 details=[self.describe()],
                 fix="give an array of the same shape",
             )
-        self.storage.replace(np.array(array, order="C"))
+        if home is None or there is None:
+            self.storage.replace(np.array(array, order="C"))
+        else:
+            home.keep(self, there)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "value":

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from symgraph.cost.limit import memory_limit
+from symgraph.cost.limit import memory_limit, too_large
 from symgraph.cost.units import number_text
 from symgraph.errors import ArgumentError, MemoryLimitError
 
@@ -62,11 +62,7 @@ class Arena:
             return False
         limit = memory_limit()
         if size > limit:
-            raise MemoryLimitError(
-                "arena: it does not fit in memory.",
-                details=_numbers(size, limit),
-                fix="raise the limit, sg.config.set(memory_limit=...), or compute less",
-            )
+            raise too_large("arena", size, limit)
         self.close()
         try:
             self._bytes = _map(size)

@@ -25,8 +25,15 @@ Env = Mapping[Dim, int]
 class Binder:
     """Turns shapes of inputs into numbers for sizes, and checks what could not be decided."""
 
-    def __init__(self, name: str, graph: Graph, guards: Sequence[Guard], limit: int = 64) -> None:
-        self.name = name
+    def __init__(
+        self,
+        name: str,
+        graph: Graph,
+        guards: Sequence[Guard],
+        limit: int = 64,
+        machine: int | None = None,
+    ) -> None:
+        self.name, self.machine = name, machine  # the bytes of a device's memory
         self.graph = graph
         self.inputs = graph.inputs
         self.guards = tuple(guards)
@@ -44,7 +51,7 @@ class Binder:
         if given:
             return self._solve(feeds, given)
         key = tuple(feeds[value].shape for value in self.inputs)
-        allowed = memory_limit()
+        allowed = memory_limit(self.machine)
         env, least = self._known.get(key, (None, 0))
         if env is None:
             env, least = self._solve(feeds, {}), allowed
@@ -105,7 +112,7 @@ class Binder:
                 guard.check(env)
             except GuardError as problem:
                 raise self._explained(problem, feeds) from None
-        require_memory(self.name, self.graph, env, memory_limit())
+        require_memory(self.name, self.graph, env, memory_limit(self.machine))
         return env
 
     def _solved(self, pairs: list[tuple[Size, int]]) -> dict[Dim, int]:

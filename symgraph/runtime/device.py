@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from symgraph.backends.cuda.device import Device
+from symgraph.backends.cuda.exchange import DeviceArray
 from symgraph.dims import Dim
 from symgraph.errors import DeviceError
+from symgraph.graph.dtypes import dtype_name
 from symgraph.graph.graph import Graph
 from symgraph.graph.node import Value
 from symgraph.graph.op import Array
@@ -19,6 +19,7 @@ from symgraph.lower.plan import Plan, make_plan
 from symgraph.runtime.commit import held_interrupt
 from symgraph.runtime.device_plan import DevicePlan
 from symgraph.runtime.explain import explained
+from symgraph.runtime.foreign import fetched, plain
 
 Env = Mapping[Dim, int]
 MOST_BOUND = 16
@@ -30,9 +31,15 @@ class DeviceExecutor:
     name = "cuda"
 
     def __init__(
-        self, graph: Graph, device: Device, precision: str = "fp32", guard: str = ""
+        self,
+        graph: Graph,
+        device: Device,
+        precision: str = "fp32",
+        guard: str = "",
+        outputs_on: str = "host",
     ) -> None:
         self.graph, self.device, self.precision, self.guard = graph, device, precision, guard
+        self.stay = outputs_on == "device"
         self.plan: Plan | None = None
         self.broken = ""  # why no further call can be right
         self._functions: list[Any] = []
@@ -64,8 +71,8 @@ class DeviceExecutor:
             self._bound[key] = DevicePlan(plan, self._functions, env, self.device, tf32)
         return self._bound[key]
 
-    def run(self, feeds: Mapping[Value, Array], env: Env) -> list[Array]:
-        """Compute the outputs, fresh arrays, and write the updates.
+    def run(self, feeds: Mapping[Value, Array], env: Env) -> list[Any]:
+        """Compute the outputs, fresh arrays here or on the device, and write the updates.
 
         Raises `DeviceError` from then on where a step ended between two of its writes.
         """
@@ -75,18 +82,36 @@ class DeviceExecutor:
                 details=[self.broken],
                 fix="compile the function anew and load the variables from a checkpoint",
             )
-        arrays = [np.ascontiguousarray(feeds[one]) for one in self.graph.inputs]
+        arrays = [plain(feeds[one]) for one in self.graph.inputs]
         with held_interrupt(), self.device.lock:
             bound = self.bound(env)
             try:
-                outputs = bound.run(arrays)
+                outputs = bound.run(arrays, self.stay)
             except BaseException as problem:
                 if bound.writing:
                     self.broken = f"{type(problem).__name__}: {problem}"
                 raise
         if outputs is None:
-            return explained(self.graph, feeds, env, self.guard)
+            return self._sent(explained(self.graph, self.on_host(feeds), env, self.guard))
         return outputs
+
+    def on_host(self, feeds: Mapping[Value, Array]) -> dict[Value, Array]:
+        """Give the numbers of inputs here, those too that were given on the device."""
+        there = (one for one in feeds if isinstance(feeds[one], DeviceArray))
+        return {**feeds, **{one: fetched(self.device, feeds[one]) for one in there}}
+
+    def _sent(self, arrays: list[Array]) -> list[Any]:
+        """Give outputs that were computed here where they are wanted."""
+        if not self.stay:
+            return arrays
+        sent = []
+        with self.device.lock:
+            for array in arrays:
+                made, address = self.device.empty(array.shape, dtype_name(array.dtype))
+                self.device.follow(self.device.caller())
+                self.device.upload(address, array)
+                sent.append(made)
+        return sent
 
     def close(self) -> None:
         """Forget everything but the code; variables stay, since other functions may share them."""

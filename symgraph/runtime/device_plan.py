@@ -3,10 +3,15 @@
 Steps between two checks are a segment. The first call runs the steps one by one; the second lets
 the device record each segment, and from then on a segment is one launch. What is recorded are
 addresses: where a variable has moved, segments are recorded again.
+
+So inputs are brought into the plan's memory before steps that are recorded, and outputs copied out
+of it. Steps that are not read arrays of the device where they lie, and write outputs that stay
+there at once.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,17 +19,19 @@ from typing import Any
 
 import numpy as np
 
-from symgraph.backends.cuda.calls import concrete, empty, rounded, start
+from symgraph.backends.cuda.calls import ALIGNED, concrete, empty, rounded, start
 from symgraph.backends.cuda.device import Device
+from symgraph.backends.cuda.exchange import DeviceArray
 from symgraph.backends.cuda.interface import Routine
 from symgraph.config import config
+from symgraph.cost.limit import memory_limit, too_large
 from symgraph.dims import Dim
-from symgraph.graph.dtypes import numpy_dtype
-from symgraph.graph.op import Array
+from symgraph.graph.dtypes import itemsize, numpy_dtype
 from symgraph.lower.memory import Interval, plan_memory
 from symgraph.lower.nest import Buffer
 from symgraph.lower.plan import CallStep, CheckStep, KernelStep, Plan
 from symgraph.lower.program import nbytes, number
+from symgraph.runtime.foreign import Given, bring, is_plain, release
 from symgraph.runtime.resident import resident
 
 Env = Mapping[Dim, int]
@@ -74,12 +81,22 @@ class DevicePlan:
         working = [place for place, one in self.routines.items() if one.workspace]
         intervals += [Interval(self.routines[k].workspace, k, k) for k in working]
         self.memory = plan_memory([replace(one, size=rounded(one.size)) for one in intervals])
+        self._require_memory()
         self.region = self.device.reserve(self.memory.total)
         at = [self.region.address + offset for offset in self.memory.offsets]
         self.places = dict(zip([*temporaries, *whole], at))
         self.workspace = dict(zip(working, at[len(at) - len(working) :]))
+        self.made = written & self.places.keys()  # by steps, in the plan's own memory
         for one, array in program.constants.items():
             self.device.upload(self.places[one], np.ascontiguousarray(array))
+
+    def _require_memory(self) -> None:
+        """Refuse what does not fit beside the variables, before any of it is reserved."""
+        variables = {*self.plan.program.shared, *self.plan.program.updates}
+        held = sum(number(math.prod(one.shape), {}) * itemsize(one.dtype) for one in variables)
+        needed, limit = self.memory.total + held, memory_limit(self.device.memory)
+        if needed > limit:
+            raise too_large(self.device.name, needed, limit)
 
     def _segments(self) -> list[Segment]:
         """Cut the steps at checks, which the host waits for."""
@@ -94,22 +111,40 @@ class DevicePlan:
                 found[-1].writes |= not targets.isdisjoint(step.writes)
         return found
 
-    def run(self, arrays: Sequence[Array]) -> list[Array] | None:
-        """Run once; None where a check has failed, before anything was written."""
+    def run(self, arrays: Sequence[Given], stay: bool = False) -> list[Any] | None:
+        """Run once; None where a check has failed, before anything was written.
+
+        Outputs are of NumPy, or, if they stay, arrays of the device for the caller's stream.
+        """
+        self.writing, capture = False, config.capture
+        places = self._filled(arrays, not capture)
+        if capture:  # they were copied
+            release(self.device, arrays)
+        try:
+            return self._run(places, stay, capture)
+        finally:
+            if not capture:
+                release(self.device, arrays)
+
+    def _run(self, places: dict[Buffer, int], stay: bool, capture: bool) -> list[Any] | None:
         plan, program, device = self.plan, self.plan.program, self.device
-        self.writing = False
-        places = self._filled(arrays)
+        caller, outputs = device.caller() if stay else 0, self._outputs(stay)
+        if stay:
+            device.follow(caller)  # it may still use what the memory of outputs was before
+            for one, (_, address) in zip(program.outputs, () if capture else outputs):
+                if one in self.made and places[one] == self.places[one]:
+                    places[one] = address
         moved = tuple(places[one] for one in (*program.shared.values(), *plan.in_place.values()))
-        known, self._moved = moved == self._moved, moved
+        known, self._moved = capture and moved == self._moved, moved
         for segment in self.segments:
             self._advance(segment, places, known)
             if segment.check is not None and not self._holds(segment.check, places):
                 return None
-        outputs = []
-        for one in program.outputs:
-            shape = tuple(number(size, self.env) for size in one.shape)
-            outputs.append(np.empty(shape, numpy_dtype(one.dtype)))
-            device.download(outputs[-1], places[one])
+        for one, (array, address) in zip(program.outputs, outputs):
+            if not stay:
+                device.download(array, places[one])
+            elif address != places[one]:
+                device.copy(address, places[one], number(nbytes(one), self.env))
         self.writing = bool(program.updates)
         for shared, new in program.updates.items():
             if shared not in plan.in_place:
@@ -118,20 +153,34 @@ class DevicePlan:
         for shared in program.updates:
             self.resident.updated(shared)
         self.writing = False
-        return outputs
+        if stay:
+            device.lead(caller)
+        return [array for array, _ in outputs]
+
+    def _outputs(self, stay: bool) -> list[tuple[Any, int]]:
+        """Make the arrays of a call's outputs, and tell where those of the device lie."""
+        made: list[tuple[Any, int]] = []
+        for one in self.plan.program.outputs:
+            shape = tuple(number(size, self.env) for size in one.shape)
+            if stay:
+                made.append(self.device.empty(shape, one.dtype))
+            else:
+                made.append((np.empty(shape, numpy_dtype(one.dtype)), 0))
+        return made
 
     def _holds(self, check: CheckStep, places: Mapping[Buffer, int]) -> bool:
         holds = np.empty((), np.bool_)
         self.device.download(holds, places[check.condition])
         return bool(holds)
 
-    def timed(self, arrays: Sequence[Array], repeat: int) -> list[list[float]] | None:
+    def timed(self, arrays: Sequence[Given], repeat: int) -> list[list[float]] | None:
         """Give the seconds of each step, `repeat` times; variables are as before afterwards.
 
         None where a check has failed.
         """
         device = self.device
         places = self._filled(arrays)
+        release(device, arrays)
         written = {
             places[one]: number(nbytes(one), self.env) for one in self.plan.in_place.values()
         }
@@ -150,8 +199,8 @@ class DevicePlan:
                     device.copy(at, memory.address, written[at])
         return [each[1:] for each in taken]
 
-    def _filled(self, arrays: Sequence[Array]) -> dict[Buffer, int]:
-        """Copy inputs to the device and tell where every buffer is."""
+    def _filled(self, arrays: Sequence[Given], direct: bool = False) -> dict[Buffer, int]:
+        """Bring inputs to their places and tell where every buffer is."""
         plan, program = self.plan, self.plan.program
         places = dict(self.places)
         for shared in program.updates:  # memory is asked for before anything is written
@@ -160,8 +209,19 @@ class DevicePlan:
             places[one] = self.resident.address(shared.storage)
         for value, array in zip(plan.graph.inputs, arrays):
             if value in program.inputs:
-                self.device.upload(places[program.inputs[value]], array)
+                one = program.inputs[value]
+                places[one] = self._brought(array, one, places[one], direct)
         return places
+
+    def _brought(self, array: Given, one: Buffer, place: int, direct: bool) -> int:
+        """Bring an input to its place, unless it can be read where it lies; tell where it is."""
+        if not isinstance(array, DeviceArray):
+            self.device.upload(place, array)
+        elif direct and is_plain(array, one.dtype) and array.address % ALIGNED == 0 < array.nbytes:
+            return array.address
+        else:
+            bring(self.device, place, array, one.dtype)
+        return place
 
     def _advance(self, segment: Segment, places: Mapping[Buffer, int], known: bool) -> None:
         """Run a segment: step by step, or, where nothing has moved, as it was recorded."""

@@ -26,6 +26,7 @@ from symgraph.runtime.calibrate import ENOUGH, Peaks
 from symgraph.runtime.commit import held_interrupt
 from symgraph.runtime.device import DeviceExecutor
 from symgraph.runtime.explain import explained
+from symgraph.runtime.foreign import plain
 from symgraph.runtime.profile import GENERATED, Profile, Row, require_repeat
 
 SIDE, LARGEST_SIDE = 128, 8192  # of the square matrices
@@ -44,13 +45,14 @@ def device_profile(
 ) -> Profile:
     """Run `repeat` times, after once that does not count; variables stay as they are."""
     require_repeat(name, repeat)
-    arrays = [np.ascontiguousarray(feeds[one]) for one in executor.graph.inputs]
+    arrays = [plain(feeds[one]) for one in executor.graph.inputs]
     with held_interrupt(), executor.device.lock:
         machine = device_peaks(executor.device, executor.precision)
         bound = executor.bound(env)
         taken = bound.timed(arrays, repeat)
     if taken is None:
-        explained(executor.graph, feeds, env, executor.guard)  # raises what a call would
+        given = executor.on_host(feeds)
+        explained(executor.graph, given, env, executor.guard)  # raises what a call would
         raise BackendError(f"{name}: a check failed: there is nothing to time.")
     known = Attribution(bound.plan)
     rows = []

@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from symgraph.backends.cuda.device import Device
+from symgraph.backends.cuda.exchange import DeviceArray, on_device
 from symgraph.dims import Dim
 from symgraph.errors import ArgumentError, DTypeError, InputError
-from symgraph.graph.arrays import lossless
+from symgraph.graph.arrays import lossless, require_lossless
+from symgraph.graph.dtypes import DType
 from symgraph.graph.node import Value
 from symgraph.graph.op import Array
 
@@ -18,8 +21,8 @@ from symgraph.graph.op import Array
 class Feeds:
     """The declared inputs of a function; `take` makes arrays of a call's arguments."""
 
-    def __init__(self, name: str, inputs: Sequence[Value]) -> None:
-        self.name = name
+    def __init__(self, name: str, inputs: Sequence[Value], device: Device | None = None) -> None:
+        self.name, self.device = name, device
         self.inputs = tuple(inputs)
         self.by_name: dict[str, Value] = {}
         self.ambiguous: set[str] = set()
@@ -45,7 +48,7 @@ class Feeds:
             raise InputError(
                 f"{self.name}: missing {names}.", details=[value.describe() for value in absent]
             )
-        return {value: convert(self.name, value, feeds[value]) for value in self.inputs}
+        return {one: convert(self.name, one, feeds[one], self.device) for one in self.inputs}
 
     def _named(self, label: str, taken: Mapping[Value, Any]) -> Value:
         value = self.by_name.get(label)
@@ -67,16 +70,23 @@ class Feeds:
         return [value.describe() for value in self.inputs]
 
 
-def convert(name: str, value: Value, given: Any) -> Array:
-    """Make one argument an array of its input's dtype; shapes are checked when sizes are bound."""
+def convert(name: str, value: Value, given: Any, device: Device | None = None) -> Array:
+    """Make one argument an array of its input's dtype; shapes are checked when sizes are bound.
+
+    One on the function's device stays there (a `DeviceArray`).
+    """
     if isinstance(given, Value | Dim):
         raise InputError(
             f"{name}: `{value.label}` needs numbers, it was given something symbolic.",
             details=[value.describe()],
             fix="build the expression before compiling, or use givens",
         )
+    subject = f"{name}: `{value.label}`"
     try:
-        array = lossless(f"{name}: `{value.label}`", given, value.dtype)
+        if on_device(given):
+            array: Any = _there(subject, given, value.dtype, device)
+        else:
+            array = lossless(subject, given, value.dtype)
     except DTypeError as problem:
         raise InputError(problem.message, details=[value.describe()], fix=problem.fix) from None
     if array.ndim != value.ndim:
@@ -86,6 +96,19 @@ def convert(name: str, value: Value, given: Any) -> Array:
             details=[value.describe()],
             fix="reshape the array, or declare the input with that many axes",
         )
+    found: Array = array
+    return found
+
+
+def _there(subject: str, given: Any, dtype: DType, device: Device | None) -> DeviceArray:
+    """Look at an array on a device; nothing is copied."""
+    if device is None:
+        raise InputError(
+            f"{subject} lies on a CUDA device, the function runs on the CPU.",
+            fix='array.get() in CuPy, tensor.cpu() in PyTorch; or compile with backend="cuda"',
+        )
+    array = device.read(subject, given)
+    require_lossless(subject, array.dtype, dtype)
     return array
 
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import threading
 from functools import partial
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from symgraph.backends.cuda.device import Device, Memory
+from symgraph.backends.cuda.exchange import DeviceArray, on_device, place
 from symgraph.graph.dtypes import DType, numpy_dtype
 from symgraph.graph.leaves import Shared, Storage
 from symgraph.graph.op import Array
+from symgraph.runtime.foreign import bring, release
 
 
 class Resident:
@@ -33,7 +36,22 @@ class Resident:
             memory = memory or self.device.reserve(array.nbytes)
             self.device.upload(memory.address, array)
             self._held[storage] = memory, storage.version
+            storage.home = self
         return memory.address
+
+    def read(self, subject: str, given: Any) -> DeviceArray | None:
+        """Look at an array of this device; None for any other."""
+        if on_device(given) and place(given, self.device) in (None, self.device.number):
+            return self.device.read(subject, given)
+        return None
+
+    def keep(self, variable: Shared, array: DeviceArray) -> None:
+        """Make an array of this device the numbers of a variable that was here before."""
+        with self.device.lock:
+            memory, _ = self._held[variable.storage]
+            bring(self.device, memory.address, array, variable.dtype)
+            self.updated(variable)
+            release(self.device, [array])
 
     def updated(self, shared: Shared) -> None:
         """Say that the newest numbers of a variable are those on the device."""

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from symgraph.backends.cuda.calls import Libraries
+from symgraph.backends.cuda.exchange import DeviceArray, read
 from symgraph.backends.cuda.interface import Routine
+from symgraph.graph.dtypes import numpy_dtype
 from tests.lower.cuda_host import MEETS, compiled
 
 
@@ -25,10 +27,48 @@ class HostMemory:
         self.address = self.bytes.ctypes.data + -self.bytes.ctypes.data % 256
 
 
+class HostArray:
+    """An array of the library of this device, whose memory is NumPy's: what CuPy's are to a GPU.
+
+    It names the stream that is current where it is asked, as CuPy's do.
+    """
+
+    def __init__(self, device: HostDevice, numbers: np.ndarray[Any, Any]) -> None:
+        self.device, self.numbers = device, numbers
+        self.dtype, self.shape = numbers.dtype, numbers.shape
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        address = self.numbers.ctypes.data if self.numbers.size else 0
+        plain = self.numbers.flags.c_contiguous
+        return {
+            "shape": self.shape, "typestr": self.dtype.str, "data": (address, False), "version": 3,
+            "strides": None if plain else self.numbers.strides, "stream": self.device.current,
+        }  # fmt: skip
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, 0
+
+    def __dlpack__(self, **options: Any) -> Any:
+        raise AssertionError("CuPy's are read by the interface that names their stream")
+
+    def get(self) -> np.ndarray[Any, Any]:
+        self.device.downloads += 1
+        return self.numbers.copy()
+
+    def __array__(self, *args: Any, **options: Any) -> Any:
+        raise TypeError("Implicit conversion to a NumPy array is not allowed.")
+
+
 class HostDevice:
-    """Counts what it is asked for."""
+    """Counts what it is asked for.
+
+    Its own work is done at once. Other streams have work that is done when somebody follows them;
+    `order` remembers who waited for whom, and what was read and written in between.
+    """
 
     most_blocks = 7
+    number, stream, array = 0, 77, HostArray
 
     def __init__(self, folder: Path, name: str) -> None:
         self.folder, self.name = folder, name
@@ -38,6 +78,12 @@ class HostDevice:
         self.lock = threading.RLock()
         self.calls = self.replays = 0
         self.recorded: list[Any] | None = None  # what is started while a step is captured
+        self.memory = 1 << 40
+        self.current = 1  # the stream in which the caller works
+        self.pending: dict[int, list[Callable[[], None]]] = {}
+        self.order: list[tuple[str, int]] = []
+        self.elsewhere: dict[int, int | None] = {}  # devices by addresses, where they are others
+        self.copies = self.gathers = 0
 
     def reserve(self, size: int) -> HostMemory:
         return HostMemory(size)
@@ -64,6 +110,7 @@ class HostDevice:
             self.recorded.append((self.launch, function, blocks, threads, list(words)))
             return
         self.launches += 1
+        self.order.append(("launch", 0))
         if self.launches > self.last:
             raise OSError("the device is lost")
         function((ctypes.c_longlong * len(words))(*words), blocks, threads)
@@ -106,4 +153,57 @@ class HostDevice:
         ctypes.memmove(array.ctypes.data, address, array.nbytes)
 
     def copy(self, target: int, source: int, size: int) -> None:
+        assert self.recorded is None
+        self.copies += 1
+        self.order.append(("copy", source))
         ctypes.memmove(target, source, size)
+
+    def read(self, subject: str, given: Any) -> DeviceArray:
+        return read(subject, given, self)
+
+    def where(self, address: int) -> int | None:
+        return self.elsewhere.get(address, 0)
+
+    def gather(self, target: int, source: DeviceArray, dtype: str) -> None:
+        self.gathers += 1
+        self.order.append(("gather", source.address))
+        here = viewed(source.address, source.dtype, source.shape, source.strides)
+        there = np.ascontiguousarray(here.astype(numpy_dtype(dtype)))
+        ctypes.memmove(target, there.ctypes.data, there.nbytes)
+
+    def empty(self, shape: Sequence[int], dtype: str) -> tuple[HostArray, int]:
+        size = int(np.prod(shape)) * numpy_dtype(dtype).itemsize
+        held = np.full(size + 256, 0xCD, np.uint8)
+        start = -held.ctypes.data % 256
+        numbers = held[start : start + size].view(numpy_dtype(dtype)).reshape(tuple(shape))
+        return HostArray(self, numbers), numbers.ctypes.data
+
+    def caller(self) -> int:
+        return self.current
+
+    def follow(self, stream: int) -> None:
+        assert self.recorded is None, "nobody waits for others while a step is captured"
+        self.order.append(("follow", stream))
+        for work in self.pending.pop(stream, []):
+            work()
+
+    def lead(self, stream: int) -> None:
+        self.order.append(("lead", stream))
+
+    def settle(self) -> None:
+        self.order.append(("settle", 0))
+
+
+def viewed(
+    address: int, dtype: Any, shape: Sequence[int], strides: Sequence[int], writable: bool = False
+) -> np.ndarray[Any, Any]:
+    """Give memory at an address as an array."""
+    if 0 in shape:
+        return np.empty(tuple(shape), dtype)
+    lows = [min(0, (size - 1) * step) for size, step in zip(shape, strides)]
+    highs = [max(0, (size - 1) * step) for size, step in zip(shape, strides)]
+    first, size = address + sum(lows), sum(highs) - sum(lows) + dtype.itemsize
+    memory = (ctypes.c_char * size).from_address(first)
+    found = np.ndarray(tuple(shape), dtype, memory, address - first, tuple(strides))
+    found.flags.writeable = writable
+    return found

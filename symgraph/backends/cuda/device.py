@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
 
 from symgraph.backends.cuda.calls import Libraries, opened
+from symgraph.backends.cuda.exchange import DeviceArray, Reader, read
 from symgraph.backends.cuda.interface import Routine
 from symgraph.backends.cuda.status import status
 from symgraph.errors import BackendError, DeviceError
+from symgraph.graph.dtypes import DType, numpy_dtype
 from symgraph.graph.op import Array
 from symgraph.lower.cuda.module import OPTIONS
 
@@ -31,16 +33,15 @@ class Memory(Protocol):
         """Where it begins."""
 
 
-class Device(Protocol):
-    """A device: memory, kernels, and one stream in which everything happens in order."""
+class Device(Reader, Protocol):
+    """A device: memory, kernels, and one stream in which everything happens in order.
+
+    Whoever uses it holds its lock: there is one stream, and others may be recording.
+    """
 
     @property
-    def name(self) -> str:
-        """What users call it: "cuda:0"."""
-
-    @property
-    def lock(self) -> AbstractContextManager[Any]:
-        """What whoever uses the device holds: there is one stream, and others may be recording."""
+    def memory(self) -> int:
+        """The bytes of memory that it has."""
 
     @property
     def most_blocks(self) -> int:
@@ -80,6 +81,21 @@ class Device(Protocol):
     def copy(self, target: int, source: int, size: int) -> None:
         """Copy bytes on the device."""
 
+    def read(self, subject: str, given: Any) -> DeviceArray:
+        """Look at somebody's array, and wait for its numbers; raises as `exchange.read`."""
+
+    def gather(self, target: int, source: DeviceArray, dtype: DType) -> None:
+        """Copy somebody's array into plain order, as a dtype that loses nothing."""
+
+    def empty(self, shape: Sequence[int], dtype: DType) -> tuple[Any, int]:
+        """Make an array that stays on the device, and tell where it lies."""
+
+    def lead(self, stream: int) -> None:
+        """Let what comes in another stream wait for what is queued here."""
+
+    def settle(self) -> None:
+        """Wait until everything is done."""
+
 
 @cache
 def device(number: int = 0) -> Device:
@@ -113,10 +129,12 @@ class CupyDevice:
 
     def __init__(self, cupy: Any, number: int) -> None:
         self._cupy, self._device = cupy, cupy.cuda.Device(number)
-        self.name = f"cuda:{number}"
+        self.name, self.number = f"cuda:{number}", number
         self.lock = threading.RLock()
+        self.array: type = cupy.ndarray
         with self._device:
             self._stream = cupy.cuda.Stream(non_blocking=True)
+            self.stream, self.memory = int(self._stream.ptr), int(self._device.mem_info[1])
             processors = int(self._device.attributes["MultiProcessorCount"])
             self.libraries = opened(self._stream.ptr)
         self.most_blocks = 16 * processors
@@ -127,11 +145,14 @@ class CupyDevice:
             try:
                 return _CupyMemory(self._cupy.cuda.Memory(max(size, 1)))
             except self._cupy.cuda.runtime.CUDARuntimeError as problem:
-                raise BackendError(
-                    f"{self.name}: {size:,} bytes of memory are not to be had.",
-                    details=[str(problem)],
-                    fix="a smaller batch; sg.cost(f).max_dim tells the largest that fits",
-                ) from problem
+                raise self._out_of_memory(size, problem) from problem
+
+    def _out_of_memory(self, size: int, problem: Exception) -> BackendError:
+        return BackendError(
+            f"{self.name}: {size:,} bytes of memory are not to be had.",
+            details=[str(problem)],
+            fix="a smaller batch; sg.cost(f).max_dim tells the largest that fits",
+        )
 
     def functions(self, source: str, names: Sequence[str]) -> list[Any]:
         """Compile a source and give its functions."""
@@ -197,3 +218,77 @@ class CupyDevice:
             with self._device:
                 runtime = self._cupy.cuda.runtime
                 runtime.memcpyAsync(target, source, size, kind, self._stream.ptr)
+
+    # -- arrays of others --------------------------------------------------------------------------
+
+    def read(self, subject: str, given: Any) -> DeviceArray:
+        """Look at somebody's array: CuPy tells the stream that is current on its device."""
+        with self._device:
+            return read(subject, given, self)
+
+    def where(self, address: int) -> int | None:
+        """Ask the driver; memory of the host that devices read, and managed memory, is of all."""
+        runtime = self._cupy.cuda.runtime
+        found = runtime.pointerGetAttributes(address)
+        return int(found.device) if found.type == runtime.memoryTypeDevice else None
+
+    def gather(self, target: int, source: DeviceArray, dtype: DType) -> None:
+        """Copy by kernels of CuPy, as bits where the dtype stays; bfloat16 is half a float32."""
+        with self._device, self._stream:
+            wanted, own = numpy_dtype(dtype), source.dtype
+            bits = np.dtype(f"u{own.itemsize}")
+            if own == wanted:
+                here, kind = self._view(source, bits), bits
+            elif own.name == "bfloat16":
+                wide = self._view(source, bits).astype(np.uint32) << np.uint32(16)
+                here, kind = wide.view(np.float32), wanted
+            elif wanted.name == "bfloat16":
+                wide = self._view(source, own).astype(np.float32)
+                here, kind = wide.view(np.uint32) >> np.uint32(16), np.dtype(np.uint16)
+            else:
+                here, kind = self._view(source, own), wanted
+            at = self._pointer(target, here.size * kind.itemsize)
+            there = self._cupy.ndarray(source.shape, kind, at)
+            there[...] = here
+
+    def _view(self, source: DeviceArray, kind: np.dtype[Any]) -> Any:
+        at = self._pointer(source.address, source.nbytes, source.owner)
+        return self._cupy.ndarray(source.shape, kind, at, source.strides)
+
+    def _pointer(self, address: int, size: int, owner: Any = None) -> Any:
+        memory = self._cupy.cuda.UnownedMemory(address, size, owner, self.number)
+        return self._cupy.cuda.MemoryPointer(memory, 0)
+
+    def empty(self, shape: Sequence[int], dtype: DType) -> tuple[Any, int]:
+        """Make an array of CuPy, of the pool of the caller's stream, where it will be freed."""
+        with self._device:
+            try:
+                array = self._cupy.empty(tuple(shape), numpy_dtype(dtype))
+            except self._cupy.cuda.memory.OutOfMemoryError as problem:
+                size = int(np.prod(shape)) * numpy_dtype(dtype).itemsize
+                raise self._out_of_memory(size, problem) from problem
+            return array, int(array.data.ptr)
+
+    def caller(self) -> int:
+        """Give CuPy's current stream on this device, of this thread."""
+        with self._device:
+            return int(self._cupy.cuda.get_current_stream().ptr)
+
+    def follow(self, stream: int) -> None:
+        """Let this stream wait for another, by an event."""
+        self._order(stream, self.stream)
+
+    def lead(self, stream: int) -> None:
+        """Let another stream wait for this one, by an event."""
+        self._order(self.stream, stream)
+
+    def settle(self) -> None:
+        """Wait for the stream."""
+        self._stream.synchronize()
+
+    def _order(self, first: int, second: int) -> None:
+        if first != second:
+            with self._device:
+                runtime, event = self._cupy.cuda.runtime, self._cupy.cuda.Event(disable_timing=True)
+                runtime.eventRecord(event.ptr, first)
+                runtime.streamWaitEvent(second, event.ptr)
