@@ -15,12 +15,22 @@ class Routine(Protocol):
     """An operation at concrete sizes, planned for one device."""
 
     @property
+    def key(self) -> str:
+        """What tells it from other operations."""
+
+    @property
     def workspace(self) -> int:
         """The bytes of memory that it needs while it runs."""
 
     @property
     def implementation(self) -> str:
-        """The library's name of what it will run."""
+        """The name of the way in which it is computed."""
+
+    def alternatives(self) -> Sequence[str]:
+        """Name the ways in which it can be computed, the likely fastest first; one at least."""
+
+    def choose(self, name: str) -> bool:
+        """Compute it in one of these ways from now on; False if there is none of that name."""
 
     def run(self, addresses: Sequence[int], workspace: int) -> None:
         """Queue it on the device, for operands and then the result at these addresses."""

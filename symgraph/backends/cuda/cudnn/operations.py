@@ -6,7 +6,7 @@ are the fastest engines. A convolution along one axis is one along two, the firs
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from symgraph.backends.arrays import Array, Arrays
@@ -20,6 +20,8 @@ from symgraph.graph.op import Op
 from symgraph.lower.program import Operand
 
 ALIGNED = 16  # bytes: what the frontend tells cuDNN of every address
+MOST_PLANS = 6  # that are measured; the fastest was among them in a trial of AlexNet's convolutions
+MOST_GROUPS = 4  # that may be computed one by one
 TYPES = {"float32": "FLOAT", "float16": "HALF", "bfloat16": "BFLOAT16"}
 
 
@@ -53,7 +55,64 @@ class Convolutions:
 
 
 class Convolution:
-    """One convolution with its plan."""
+    """One convolution, by one of the ways that cuDNN has for it."""
+
+    def __init__(self, library: Cudnn, op: Any, arrays: Arrays, result: Array, tf32: bool) -> None:
+        self.key = f"{op} of {arrays} as {result}{', tf32' if tf32 else ''}"
+        self._graphs = [Planned(library, op, arrays, result, tf32)]
+        self._offsets = [[tuple(0 for _ in (*arrays, result))]]
+        self._pieces = lambda: _groups(op, arrays, result)
+        self._make = lambda *piece: Planned(library, op, *piece, tf32)
+        self._way = 0, self._graphs[0].first
+
+    @property
+    def implementation(self) -> str:
+        """The name of the plan that runs."""
+        return self._named(*self._way)
+
+    @property
+    def workspace(self) -> int:
+        """The bytes that the plan needs while it runs."""
+        graph, plan = self._way
+        return self._graphs[graph].workspace(plan)
+
+    def _named(self, graph: int, plan: int) -> str:
+        apart = ", group by group" if graph else ""
+        return f"cuDNN {self._graphs[graph].plan_name(plan)}{apart}"
+
+    def alternatives(self) -> list[str]:
+        """Name the plans that cuDNN thinks are fastest, of groups one by one, too."""
+        return [self._named(*way) for way in self._ways()]
+
+    def choose(self, name: str) -> bool:
+        """Take one of them from now on; False if there is none of that name."""
+        for way in self._ways():
+            if self._named(*way) == name:
+                self._way = way
+                return True
+        return False
+
+    def _ways(self) -> Iterator[tuple[int, int]]:
+        yield from ((0, plan) for plan in self._graphs[0].built(MOST_PLANS))
+        if len(self._graphs) == 1:
+            pieces = self._pieces()
+            if pieces is None:
+                return
+            arrays, result, offsets = pieces
+            self._graphs.append(self._make(arrays, result))
+            self._offsets.append(offsets)
+        yield from ((1, plan) for plan in self._graphs[1].built(MOST_PLANS))
+
+    def run(self, addresses: Sequence[int], workspace: int) -> None:
+        """Queue it for operands and the result."""
+        graph, plan = self._way
+        for offsets in self._offsets[graph]:
+            places = [at + offset for at, offset in zip(addresses, offsets, strict=True)]
+            self._graphs[graph].run(places, workspace, plan)
+
+
+class Planned:
+    """A convolution as a graph of cuDNN, with the plans that it has for it."""
 
     def __init__(self, library: Cudnn, op: Any, arrays: Arrays, result: Array, tf32: bool) -> None:
         self._library, self._op = library, op
@@ -66,10 +125,14 @@ class Convolution:
         out.set_output(True).set_dim(dims).set_stride(strides)
         out.set_data_type(self._type(result.dtype))
         self._ids = [one.get_uid() for one in operands]
-        exact = arrays[0].dtype == "float32" and not tf32
-        self.implementation = self._plan(exact)
+        self._known: dict[int, bool] = {}  # plans that were tried, and whether they are any good
+        self._last: Exception | None = None
+        self._plan(exact=arrays[0].dtype == "float32" and not tf32)
         self._ids.append(out.get_uid())
-        self.workspace = int(self._graph.get_workspace_size())
+        found = self.built(1)
+        if not found:
+            raise self._refused(self._last)
+        (self.first,) = found
 
     def _type(self, dtype: str) -> Any:
         return getattr(self._cudnn.data_type, TYPES[dtype])
@@ -107,13 +170,12 @@ class Convolution:
         """Add the gradient by the filters to the graph."""
         return self._graph.conv_wgrad(image=x, loss=g, **self._window)
 
-    def _plan(self, exact: bool) -> str:
-        """Take the engine that cuDNN thinks is fastest, of those that are wanted; give its name.
+    def _plan(self, exact: bool) -> None:
+        """Ask for engines, the likely fastest first, of those that are wanted.
 
         Engines that add in any order, so that bits change from run to run, are not.
         """
         cudnn, graph = self._cudnn, self._graph
-        unsupported = cudnn.cudnnGraphNotSupportedError
         try:
             graph.validate()
             graph.build_operation_graph()
@@ -122,17 +184,32 @@ class Convolution:
             strict = [notes.TENSOR_CORE, notes.DOWN_CONVERT_INPUTS] if exact else []
             graph.deselect_numeric_notes([notes.NONDETERMINISTIC, *strict])
             graph.check_support()
-        except (unsupported, RuntimeError) as problem:
+        except (cudnn.cudnnGraphNotSupportedError, RuntimeError) as problem:
             raise self._refused(problem) from problem
-        last: Exception | None = None
-        for index in range(graph.get_execution_plan_count()):
-            try:
-                graph.build_plan_at_index(index)  # which selects it, too
-            except unsupported as problem:  # unwanted, or not for these layouts
-                last = problem
-                continue
-            return f"cuDNN {graph.get_plan_name_at_index(index)}"
-        raise self._refused(last)
+
+    def built(self, most: int) -> list[int]:
+        """Give the first plans that can be had, as many as that at most."""
+        found: list[int] = []
+        for index in range(self._graph.get_execution_plan_count()):
+            if len(found) == most:
+                break
+            if index not in self._known:
+                try:
+                    self._graph.build_plan_at_index(index)
+                    self._known[index] = True
+                except self._cudnn.cudnnGraphNotSupportedError as problem:
+                    self._known[index], self._last = False, problem  # or not for these layouts
+            if self._known[index]:
+                found.append(index)
+        return found
+
+    def plan_name(self, plan: int) -> str:
+        """Give cuDNN's name of a plan: the engine, and how it is set."""
+        return str(self._graph.get_plan_name_at_index(plan))
+
+    def workspace(self, plan: int) -> int:
+        """Give the bytes that a plan needs while it runs."""
+        return int(self._graph.get_workspace_size_plan_at_index(plan))
 
     def _refused(self, problem: Exception | None) -> BackendError:
         return BackendError(
@@ -141,18 +218,44 @@ class Convolution:
             fix='compile with backend="cpu", and please report the sizes',
         )
 
-    def run(self, addresses: Sequence[int], workspace: int) -> None:
-        """Queue it for operands and the result."""
+    def run(self, addresses: Sequence[int], workspace: int, plan: int) -> None:
+        """Queue a plan for operands and the result."""
         given = dict(zip(self._ids, addresses, strict=True))
-        self._graph.execute(given, workspace, handle=self._library.handle)
+        self._graph.execute_plan_at_index(given, workspace, plan, handle=self._library.handle)
 
 
 BUILD: dict[str, Callable[..., Any]] = {
-    "conv": Convolution.forward,
-    "conv_bias": Convolution.forward_bias,
-    "conv_input": Convolution.by_input,
-    "conv_weight": Convolution.by_filters,
+    "conv": Planned.forward,
+    "conv_bias": Planned.forward_bias,
+    "conv_input": Planned.by_input,
+    "conv_weight": Planned.by_filters,
 }
+
+
+def _groups(
+    op: Op, arrays: Arrays, result: Array
+) -> tuple[Arrays, Array, list[tuple[int, ...]]] | None:
+    """Give the operands and the result of one group, and the bytes to where each group begins.
+
+    None where there is one, or many, or where they do not begin where cuDNN reads.
+    """
+    whole = (*arrays, result)
+    filters = {"conv_input": 1, "conv_weight": 2}.get(op.name, 1)  # which of them
+    images = whole[2 if op.name == "conv_input" else 0]
+    count = images.dims[1] // whole[filters].dims[1]
+    if not 1 < count <= MOST_GROUPS:
+        return None
+    pieces, steps = [], []
+    for place, one in enumerate(whole):
+        axis = 0 if place == filters or len(one.dims) == 1 else 1
+        size = one.dims[axis] // count
+        dims = (*one.dims[:axis], size, *one.dims[axis + 1 :])
+        pieces.append(Array(dims, one.dtype, one.strides))
+        steps.append(size * one.strides[axis] * itemsize(one.dtype))
+    if any(step % ALIGNED for step in steps):
+        return None
+    offsets = [tuple(step * group for step in steps) for group in range(count)]
+    return tuple(pieces[:-1]), pieces[-1], offsets
 
 
 def _spatial(one: Array, rank: int) -> tuple[list[int], list[int]]:
