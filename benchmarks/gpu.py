@@ -2,7 +2,8 @@
 
 Before a clock starts, the batch, the weights and whatever else a step reads lie on the device, for
 everybody: symgraph's in shared variables. A measurement is several steps in a row, given to the
-device without waiting, and one wait at its end; its time is divided by the number of steps.
+device without waiting, and one wait at its end; its time is divided by the number of steps. The
+time of a call in Python is taken by itself, on a device that has nothing else to do.
 
 The reference is PyTorch in float64 on the whole batch, on the same device; how results are compared
 is said in races.py. A peer that fails, or errs, does not race, and a note says why. Where symgraph
@@ -38,7 +39,7 @@ DEVICES = ("cuda", "cpu")
 PRECISIONS = ("fp32", "tf32", "bf16")
 PEERS = ("torch", "jax")
 HOST_LIMIT = 15.0  # microseconds that a call of a captured step may keep Python busy
-CALLS = 10  # that are timed between two waits
+CALLS = 10  # that are timed in a burst
 
 # PyTorch's settings on the command line, and as peers.torch_nets calls them
 SETTINGS = {
@@ -321,13 +322,15 @@ def _plain_error(
 
 
 def host_times(step: Contestant, bursts: int) -> list[float]:
-    """Give the microseconds that calls take in Python while nobody waits for the device."""
+    """Give the microseconds that calls take in Python, each on a device that has nothing to do.
+
+    A step with a check in it, as that labels are in range, waits for the device up to there.
+    """
     found = []
-    for _ in range(bursts):
+    for _ in range(bursts * CALLS):
         step.wait()
-        for _ in range(CALLS):
-            begin = time.perf_counter()
-            step.run()
-            found.append((time.perf_counter() - begin) * 1e6)
+        begin = time.perf_counter()
+        step.run()
+        found.append((time.perf_counter() - begin) * 1e6)
     step.wait()
     return found

@@ -23,7 +23,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -216,7 +216,7 @@ class Race:
     def run(
         self,
         us: dict[str, Contestant],
-        makers: dict[str, Callable[[], list[Contestant]]],
+        makers: Mapping[str, Callable[[], list[Contestant]]],
         reference: Array,
     ) -> None:
         """Race each of ours, by what its row is called, and hold it against the copy."""
