@@ -2,7 +2,7 @@
 
 Contestants take turns within a round, and the first of a round changes, so that a slow minute of
 the machine is shared. Ratios are taken round by round; their spread is that of the rounds. A result
-is checked before anything is timed. A contestant waits for its own device before it returns.
+is checked before anything is timed. A contestant waits for its own device within its time.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from symgraph.config import usable_cores
 from symgraph.doctor import cpu_model
 
 VERSIONS = (
-    "numpy", "networkx", "ml_dtypes", "llvmlite", "onednn-cpu-gomp", "torch", "jax", "pytensor",
-    "cupy-cuda12x",
+    "numpy", "networkx", "ml_dtypes", "llvmlite", "onednn-cpu-gomp", "torch", "triton", "jax",
+    "pytensor", "cupy-cuda12x", "cupy-cuda13x", "nvidia-cudnn-frontend", "nvidia-cudnn-cu13",
 )  # fmt: skip
 FLAGS = (
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE", "MKL_NUM_THREADS",
@@ -45,13 +45,14 @@ class Contestant:
     """One way to do the work. With `own_clock`, `run` returns the seconds that it measured.
 
     `check` gives the result to be checked, where `run` gives another one or none; it leaves the
-    contestant as it found it.
+    contestant as it found it. `wait` waits for a device, where `run` only gives it work.
     """
 
     name: str
     run: Callable[[], Any]
     own_clock: bool = False
     check: Callable[[], Any] | None = None
+    wait: Callable[[], Any] = lambda: None
 
     def result(self) -> Any:
         """Give what is compared with the reference."""
@@ -61,6 +62,7 @@ class Contestant:
         """Run once and give the time it took."""
         start = time.perf_counter()
         result = self.run()
+        self.wait()
         return float(result) if self.own_clock else time.perf_counter() - start
 
 
@@ -98,6 +100,7 @@ class Benchmark:
     left_out: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     taken: dict[str, list[float]] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=dict)  # what else there is to say of the machine
 
     def times(self, contestants: Sequence[Contestant]) -> dict[str, list[float]]:
         """Time all contestants, interleaved; give the seconds of every round.
@@ -144,7 +147,10 @@ class Benchmark:
         """
         if reference is None:
             reference = peers[0].result()
-        errors = [_checked(case, each, reference, tolerance) for each in (ours, *peers)]
+        error = _checked(case, ours, reference, tolerance)
+        peers = [peer for peer in peers if self.admits(case, peer, reference, tolerance)]
+        if not peers:
+            raise ArithmeticError(f"{case}: there is nobody to race against")
         if within is not None:
             peers = self._shortlist(case, peers, within)
         taken = self.times([ours, *peers])
@@ -162,10 +168,15 @@ class Benchmark:
                 statistics.median(ratios),
                 spread(ratios),
                 target,
-                errors[0],
+                error,
                 best.name,
             )
         )
+
+    def admits(self, case: str, peer: Contestant, reference: Any, tolerance: float) -> bool:
+        """Tell whether a peer may race; raises `ArithmeticError` where its result is wrong."""
+        _checked(case, peer, reference, tolerance)
+        return True
 
     def _shortlist(
         self, case: str, peers: Sequence[Contestant], within: float
@@ -223,13 +234,20 @@ class Benchmark:
         print(told, file=sys.stderr, flush=True)
         return row
 
+    def line(self) -> str:
+        """Give what is known so far as one JSON object."""
+        machine = {**_machine(), **self.facts, "versions": _versions(), "flags": _flags()}
+        known = {"benchmark": self.name, "quick": self.quick, "machine": machine}
+        rows = [asdict(row) for row in self.rows]
+        return json.dumps({**known, "rows": rows, "left_out": self.left_out, "notes": self.notes})
+
     def finish(self) -> int:
         """Print versions, the table and the JSON line; give the exit status of the script.
 
         A missed target fails only with `--strict`: another machine has other times.
         """
         print(f"{self.name}{' (quick: a smoke run, not a measurement)' if self.quick else ''}")
-        for name, value in {**_machine(), **_versions(), **_flags()}.items():
+        for name, value in {**_machine(), **self.facts, **_versions(), **_flags()}.items():
             print(f"  {name}: {value}")
         print()
         print(table(self.rows))
@@ -237,18 +255,7 @@ class Benchmark:
             print(f"note: {note}")
         for missing in self.left_out:
             print(f"left out: {missing}")
-        print(
-            json.dumps(
-                {
-                    "benchmark": self.name,
-                    "quick": self.quick,
-                    "machine": {**_machine(), "versions": _versions(), "flags": _flags()},
-                    "rows": [asdict(row) for row in self.rows],
-                    "left_out": self.left_out,
-                    "notes": self.notes,
-                }
-            )
-        )
+        print(self.line())
         return int(self.strict and not (all(row.met for row in self.rows) and not self.left_out))
 
 
@@ -286,12 +293,13 @@ def spread(values: Sequence[float]) -> tuple[float, float]:
 
 
 def repeated(contestant: Contestant, times: int) -> Contestant:
-    """Make a contestant that runs so often in a row and gives the mean time: for short work."""
+    """Make a contestant that runs so often, waits once and gives the mean time: for short work."""
 
     def run() -> float:
         begin = time.perf_counter()
         for _ in range(times):
             contestant.run()
+        contestant.wait()
         return (time.perf_counter() - begin) / times
 
     return Contestant(contestant.name, run, True, contestant.check or contestant.run)
@@ -321,6 +329,8 @@ def _ratio(result: Any, reference: Any, size: Callable[[Any], float]) -> float:
         raise ArithmeticError("infinities or NaNs in other places")
     if not finite.any():
         return 0.0
+    if finite.all():  # no copies of what may be large
+        finite = np.s_[...]
     return size(result[finite] - reference[finite]) / (size(reference[finite]) or 1.0)
 
 

@@ -66,7 +66,7 @@ class Problem:
     """A network, its update rule, and the batch that everybody works on.
 
     `axis` holds the classes in the logits. Weights are those of `state`, the network's own when the
-    problem was made: every contestant starts from them.
+    problem was made: every contestant starts from them. `device` is where the peers work.
     """
 
     net: Module
@@ -74,6 +74,7 @@ class Problem:
     images: Array
     labels: Array
     axis: int = -1
+    device: str = "cpu"
     state: dict[str, Array] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -165,6 +166,68 @@ def inference_function(problem: Problem, precision: str, backend: str | None = N
     images, _ = problem.inputs()
     net = problem.net(images)
     return compiled([images], net, precision=precision, backend=backend, name="inference")
+
+
+def resident_training(
+    problem: Problem, precision: str, backend: str | None, wait: Callable[[], Any]
+) -> Contestant:
+    """Make the contestant that trains with everything in shared variables.
+
+    A call has no arguments and gives nothing, so that on a device nothing is copied: the batch lies
+    there, and so does the loss. What is checked is what `training` checks.
+    """
+    images, labels = sg.shared(problem.images, "images"), sg.shared(problem.labels, "labels")
+    kept = sg.shared(np.float32(0), "loss")
+
+    def made() -> sg.Function:
+        logits = problem.net(images, train=True)
+        loss = sg.cross_entropy(logits, labels, axis=problem.axis).mean()
+        updates = {**problem.optimizer.updates(loss), kept: loss}
+        return compiled([], [], updates, precision=precision, backend=backend, name="train step")
+
+    step = made()
+
+    def check() -> dict[str, Array]:
+        with without_dropout(problem.net) as any_dropout:
+            again = made() if any_dropout else step
+        problem.reset()
+        again()
+        found = problem.directions(float(kept.value))
+        again.close()
+        problem.reset()
+        return found
+
+    problem.reset()
+    return Contestant(called(step), step, check=check, wait=wait)
+
+
+def resident_inference(
+    problem: Problem, precision: str, backend: str | None, wait: Callable[[], Any]
+) -> Contestant:
+    """Make the contestant that computes logits of a shared batch into a shared variable."""
+    problem.reset()
+    logits = problem.net(sg.shared(problem.images, "images"))
+    shape = tuple(int(size) for size in logits.shape)
+    return resident(logits, shape, precision=precision, backend=backend, wait=wait)
+
+
+def resident(
+    value: sg.Value,
+    shape: tuple[int, ...],
+    *,
+    backend: str | None,
+    wait: Callable[[], Any],
+    precision: str = "fp32",
+) -> Contestant:
+    """Make the contestant that computes a value of shared variables into another one."""
+    kept = sg.shared(np.zeros(shape, np.float32), "result")
+    step = compiled([], [], {kept: value}, precision=precision, backend=backend, name="step")
+
+    def check() -> Array:
+        step()
+        return kept.value
+
+    return Contestant(called(step), step, check=check, wait=wait)
 
 
 def training(

@@ -20,6 +20,8 @@ from ours import PRECISIONS, Problem, Unsupported
 TOLERANCE = {
     ("train", "fp32"): 2e-2,
     ("infer", "fp32"): 1e-4,
+    ("train", "tf32"): 5e-2,
+    ("infer", "tf32"): 5e-3,
     ("train", "bf16"): 1e-1,
     ("infer", "bf16"): 5e-2,
 }
@@ -57,6 +59,7 @@ def add_options(
     batches: Sequence[int],
     modes: Sequence[str] = MODES,
     peers: Sequence[str] = PEERS,
+    precisions: Sequence[str] = PRECISIONS,
 ) -> None:
     """Add the flags that choose rows; all are run by default."""
 
@@ -69,7 +72,7 @@ def add_options(
     add("--mode", list_of(modes), modes, "what they do")
     if batches:
         add("--batch", sizes, batches, "images in a batch")
-    add("--precision", list_of(PRECISIONS), PRECISIONS, "precisions")
+    add("--precision", list_of(precisions), precisions, "precisions")
     add("--peers", list_of(peers), peers, "who races; PyTorch always checks")
     parser.add_argument("--backend", help="symgraph's backend (default: the one it chooses)")
 

@@ -22,7 +22,7 @@ CPU = (
 )  # fmt: skip
 NO_PEERS_NEEDED = ("compile", "guard")
 SHARED = (
-    "final_accuracy", "kinks", "machine", "oracle", "ours", "peers", "peers.torch_settings",
+    "final_accuracy", "gpu", "kinks", "machine", "oracle", "ours", "peers", "peers.torch_settings",
     "races", "roofline", "workers", "zoo",
 )  # fmt: skip
 
@@ -111,6 +111,8 @@ def test_what_scripts_share_imports_no_peer() -> None:
         ("cpu_alexnet", ("--case", "no-lrn,vgg"), "vgg: must be among with-lrn, no-lrn"),
         ("cpu_zoo", ("--peers", "pytensor"), "pytensor: must be among torch, jax"),
         ("cpu_resnet", ("--batch", "0"), "sizes are >= 1"),
+        ("gpu_alexnet", ("--precision", "fp8"), "fp8: must be among fp32, tf32, bf16"),
+        ("gpu_resnet", ("--settings", "lazy"), "lazy: must be among eager, eager-last"),
         ("cpu_accuracy", ("--steps", "0,-1"), "steps are >= 0"),
         ("cpu_accuracy", ("--seeds", "0"), "must be >= 1"),
     ],

@@ -13,6 +13,9 @@ race, make an environment that holds all of them, in the root of the checkout:
 symgraph's own extras are named one by one there, since PyTensor's Numba wants an older llvmlite
 than the extra `cpu` does; both work. Written with torch 2.14.1, jax 0.10.2 and pytensor 3.0.7. A
 build of PyTorch without CUDA will do. torch.compile needs a C++ compiler.
+
+The scripts gpu_*.py race on a GPU, where PyTorch and JAX must be those for CUDA 13, beside
+cupy-cuda13x and nvidia-cudnn-frontend.
 """
 
 from __future__ import annotations

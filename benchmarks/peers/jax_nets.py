@@ -2,7 +2,8 @@
 
 Images lie as (batch, height, width, channels), which is what XLA's convolutions like best on a CPU,
 and are turned round once, outside of the clock. In bf16, weights stay in fp32 and are rounded for
-each step, as autocast does. A step gets its weights and momenta donated.
+each step, as autocast does. A step gets its weights and momenta donated. On a GPU they lie so too;
+a run gives it a step and does not wait, and the random numbers of a step come from a counter there.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ jnp, lax = jax.numpy, jax.lax
 
 Arrays = dict[str, Any]
 LAYOUT = ("NHWC", "HWIO", "NHWC")
+# how GPUs multiply float32
+PRODUCTS = {"fp32": "float32", "tf32": "tensorfloat32", "bf16": None}
 
 
 @dataclass
@@ -201,6 +204,8 @@ class Net:
 
     def __init__(self, problem: Problem, precision: str) -> None:
         self.problem = problem
+        if problem.device != "cpu":
+            jax.config.update("jax_default_matmul_precision", PRODUCTS[precision])
         self.paths = {id(module): path for path, module in problem.net.named_modules()}
         self.kind = jnp.bfloat16 if precision == "bf16" else jnp.float32
         trained = dict(problem.net.named_parameters())
@@ -222,46 +227,54 @@ class Net:
         found = forward(self.problem.net, images, run)
         return found.astype(jnp.float32), {name: run.state[name] for name in buffers}
 
-    def loss(self, weights: Arrays, buffers: Arrays, key: Any) -> tuple[Any, Arrays]:
+    def loss(
+        self, weights: Arrays, buffers: Arrays, batch: tuple[Any, Any], key: Any
+    ) -> tuple[Any, Arrays]:
         """Give the mean cross-entropy, and the buffers as they are after it."""
-        logits, after = self.logits(weights, buffers, self.images, True, key)
+        images, labels = batch
+        logits, after = self.logits(weights, buffers, images, True, key)
         chances = jax.nn.log_softmax(logits)
-        return -jnp.take_along_axis(chances, self.labels[..., None], -1).mean(), after
+        return -jnp.take_along_axis(chances, labels[..., None], -1).mean(), after
 
 
 def training(problem: Problem, precision: str) -> Contestant:
     """Make the contestant that trains; for what is checked see `ours.training`."""
     net, momentum, rates = Net(problem, precision), problem.optimizer.momentum, problem.rates
+    drops = any(isinstance(module, Dropout) for _, module in problem.net.named_modules())
+    random = jax.random.key(0, impl="rbg")
 
-    def step(weights: Arrays, moving: Arrays, buffers: Arrays, key: Any) -> Any:
-        (loss, after), found = jax.value_and_grad(net.loss, has_aux=True)(weights, buffers, key)
+    def step(weights: Arrays, moving: Arrays, buffers: Arrays, count: Any, batch: Any) -> Any:
+        key = jax.random.fold_in(random, count) if drops and count is not None else None
+        gradients = jax.value_and_grad(net.loss, has_aux=True)
+        (loss, after), found = gradients(weights, buffers, batch, key)
         new_weights, new_moving = {}, {}
         for name, (lr, decay) in rates.items():
             new_moving[name] = momentum * moving[name] + (found[name] + decay * weights[name])
             new_weights[name] = weights[name] - lr * new_moving[name]
-        return loss, new_weights, new_moving, after
+        return loss, new_weights, new_moving, after, None if count is None else count + 1
 
-    def begin() -> list[Arrays]:
+    def begin() -> list[Any]:
         moving = {name: np.zeros_like(array) for name, array in net.weights.items()}
-        return [jax.tree.map(jnp.array, part) for part in (net.weights, moving, net.buffers)]
+        parts = [jax.tree.map(jnp.array, part) for part in (net.weights, moving, net.buffers)]
+        return [*parts, jnp.uint32(0)]
 
     fast: Callable[..., Any] = jax.jit(step, donate_argnums=(0, 1, 2))
-    now: list[Arrays] = begin()
-    key, count = jax.random.key(0, impl="rbg"), 0
+    now, batch = begin(), (net.images, net.labels)
+    wait: Callable[[], Any] = lambda: jax.block_until_ready(now)
 
-    def run() -> float:
-        nonlocal count
-        count += 1
-        loss, *now[:] = fast(*now, jax.random.fold_in(key, count))
-        jax.block_until_ready(now)
-        return float(loss)
+    def run() -> Any:
+        loss, *now[:] = fast(*now, batch)
+        if problem.device == "cpu":
+            wait()
+        return loss
 
     def check() -> dict[str, Any]:
-        loss, _, moving, _ = fast(*begin(), None)
+        *first, count = begin()
+        loss, _, moving, _, _ = fast(*first, None if drops else count, batch)
         found = {name: turned(np.asarray(moving[name], np.float64), back=True) for name in rates}
         return {"loss": np.asarray(float(loss)), **found}
 
-    return Contestant("jax", run, check=check)
+    return Contestant("jax", run, check=check, wait=wait)
 
 
 def inference(problem: Problem, precision: str) -> Contestant:
@@ -270,4 +283,10 @@ def inference(problem: Problem, precision: str) -> Contestant:
     weights = jax.tree.map(lambda array: jnp.asarray(array, net.kind), net.weights)
     buffers = jax.tree.map(jnp.asarray, net.buffers)
     fast = jax.jit(lambda weights, buffers, x: net.logits(weights, buffers, x, False)[0])
-    return Contestant("jax", lambda: jax.block_until_ready(fast(weights, buffers, net.images)))
+    last: list[Any] = []
+
+    def run() -> Any:
+        last[:] = [fast(weights, buffers, net.images)]
+        return last[0] if problem.device != "cpu" else jax.block_until_ready(last[0])
+
+    return Contestant("jax", run, wait=lambda: jax.block_until_ready(last))

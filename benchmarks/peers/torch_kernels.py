@@ -1,4 +1,8 @@
-"""Single operations in PyTorch: eager, into memory that is kept, and compiled."""
+"""Single operations in PyTorch: eager, into memory that is kept, and compiled.
+
+Images are (batch, channels, height, width) and lie so, or with the channels innermost. A backward
+part is given what comes in from behind; eagerly it goes back through a graph that is kept.
+"""
 
 from __future__ import annotations
 
@@ -36,17 +40,84 @@ def layer_norm(x: Any, scale: Any, shift: Any) -> Any:
     return F.layer_norm(x, x.shape[-1:], scale, shift, 1e-5)
 
 
+def add(x: Any, y: Any) -> Any:
+    """x + y."""
+    return x + y
+
+
+def bias_relu(x: Any, b: Any) -> Any:
+    """relu(x + b)."""
+    return F.relu(x + b)
+
+
+def bias_relu_in_place(x: Any, b: Any) -> Any:
+    """relu(x + b), with one new array."""
+    return (x + b).relu_()
+
+
+def row_sum(x: Any) -> Any:
+    """Sums of rows."""
+    return x.sum(1)
+
+
+def column_sum(x: Any) -> Any:
+    """Sums of columns."""
+    return x.sum(0)
+
+
+def full_sum(x: Any) -> Any:
+    """The sum of everything."""
+    return x.sum()
+
+
+def max_pool(x: Any) -> Any:
+    """The largest of 3 x 3, at every second place."""
+    return F.max_pool2d(x, 3, 2)
+
+
+def lrn(x: Any) -> Any:
+    """AlexNet's normalisation across channels; PyTorch divides alpha by the size."""
+    return F.local_response_norm(x, 5, 5 * 1e-4, 0.75, 2.0)
+
+
+def max_pool_back(x: Any, g: Any) -> Any:
+    """The gradient of `max_pool`."""
+    return torch.func.vjp(max_pool, x)[1](g)[0]
+
+
+def lrn_back(x: Any, g: Any) -> Any:
+    """The gradient of `lrn`."""
+    return torch.func.vjp(lrn, x)[1](g)[0]
+
+
 EAGER: dict[str, tuple[Callable[..., Any], ...]] = {
     "gelu": (gelu, gelu_in_place),
     "softmax": (softmax,),
     "layer_norm": (layer_norm,),
+    "add": (add,),
+    "bias_relu": (bias_relu, bias_relu_in_place),
+    "row_sum": (row_sum,),
+    "column_sum": (column_sum,),
+    "full_sum": (full_sum,),
+    "max_pool": (max_pool,),
+    "lrn": (lrn,),
+    "max_pool_back": (max_pool_back,),
+    "lrn_back": (lrn_back,),
 }
+OF_IMAGES = ("max_pool", "lrn", "max_pool_back", "lrn_back")
+FORWARD: dict[str, Callable[..., Any]] = {"max_pool_back": max_pool, "lrn_back": lrn}
 
 
-def exact(name: str, arrays: list[Array]) -> Array:
+def exact(name: str, arrays: list[Array], device: str = "cpu") -> Array:
     """Compute an operation in float64: the reference of its errors."""
-    found: Array = EAGER[name][0](*(torch.tensor(array).double() for array in arrays)).numpy()
+    tensors = [torch.tensor(array, dtype=torch.float64, device=device) for array in arrays]
+    found: Array = EAGER[name][0](*tensors).cpu().numpy()
     return found
+
+
+def _waiting(device: str) -> Callable[[], Any]:
+    wait: Callable[[], Any] = (lambda: None) if device == "cpu" else torch.cuda.synchronize
+    return wait
 
 
 def _contestant(name: str, function: Callable[..., Any], tensors: list[Any]) -> Contestant:
@@ -54,17 +125,35 @@ def _contestant(name: str, function: Callable[..., Any], tensors: list[Any]) -> 
         with torch.no_grad():
             return function(*tensors)
 
-    return Contestant(f"torch {name}", run, check=lambda: run().numpy())
+    wait = _waiting(tensors[0].device.type)
+    return Contestant(f"torch {name}", run, check=lambda: run().cpu().numpy(), wait=wait)
 
 
-def kernels(name: str, arrays: list[Array]) -> list[Contestant]:
+def _kept_graph(forward: Callable[..., Any], x: Any) -> Callable[..., Any]:
+    """Make the backward part of an operation on x as loss.backward() has it."""
+    leaf = x.clone().requires_grad_()
+    y = forward(leaf)
+
+    def back(x: Any, g: Any) -> Any:
+        return torch.autograd.grad(y, leaf, g, retain_graph=True)[0]
+
+    return back
+
+
+def kernels(name: str, arrays: list[Array], device: str = "cpu") -> list[Contestant]:
     """Make PyTorch's contestants for an operation."""
-    tensors = [torch.tensor(array) for array in arrays]
-    found = [
-        _contestant(f"eager {function.__name__}", function, tensors) for function in EAGER[name]
-    ]
-    fast = torch.compile(EAGER[name][0], dynamic=False)
-    found.append(_contestant("compile", fast, tensors))
+    tensors = [torch.tensor(array, device=device) for array in arrays]
+    layouts = {"": tensors}
+    if name in OF_IMAGES:
+        last = [tensor.to(memory_format=torch.channels_last) for tensor in tensors]
+        layouts[" channels_last"] = last
+    found = []
+    for layout, tensors in layouts.items():
+        for function in EAGER[name]:
+            eager = _kept_graph(FORWARD[name], tensors[0]) if name in FORWARD else function
+            found.append(_contestant(f"eager {function.__name__}{layout}", eager, tensors))
+        fast = torch.compile(EAGER[name][0], dynamic=False)
+        found.append(_contestant(f"compile{layout}", fast, tensors))
     if name == "softmax":
         out = torch.empty_like(tensors[0])
         into: Callable[..., Any] = lambda x: torch.softmax(x, -1, out=out)
@@ -73,7 +162,12 @@ def kernels(name: str, arrays: list[Array]) -> list[Contestant]:
 
 
 def sgd(
-    weight: Array, gradient: Array, lr: float, momentum: float, decay: float
+    weight: Array,
+    gradient: Array,
+    lr: float,
+    momentum: float,
+    decay: float,
+    device: str = "cpu",
 ) -> list[Contestant]:
     """Make PyTorch's contestants for an update: its fused, its foreach and a compiled one."""
 
@@ -82,14 +176,15 @@ def sgd(
 
         def check() -> Array:
             step(parameter, velocity)
-            found: Array = parameter.detach().numpy().copy()
+            found: Array = parameter.detach().cpu().numpy().copy()
             return found
 
-        return Contestant(f"torch {name}", lambda: step(parameter, velocity), check=check)
+        run: Callable[[], Any] = lambda: step(parameter, velocity)
+        return Contestant(f"torch {name}", run, check=check, wait=_waiting(device))
 
     def library(name: str) -> Contestant:
-        parameter = torch.nn.Parameter(torch.tensor(weight))
-        parameter.grad = torch.from_numpy(gradient)
+        parameter = torch.nn.Parameter(torch.tensor(weight, device=device))
+        parameter.grad = g
         optimizer = torch.optim.SGD(
             [parameter], lr, momentum=momentum, weight_decay=decay, **{name: True}
         )
@@ -100,9 +195,9 @@ def sgd(
         parameter.sub_(velocity * lr)
 
     fast = torch.compile(update, dynamic=False)
-    g = torch.from_numpy(gradient)
+    g = torch.from_numpy(gradient).to(device)
     return [
         library("fused"),
         library("foreach"),
-        make("compile", lambda p, v: fast(p, v, g), torch.tensor(weight)),
+        make("compile", lambda p, v: fast(p, v, g), torch.tensor(weight, device=device)),
     ]
