@@ -83,8 +83,9 @@ class DeviceExecutor:
                 fix="compile the function anew and load the variables from a checkpoint",
             )
         arrays = [plain(feeds[one]) for one in self.graph.inputs]
+        with self.device.lock:
+            bound = self._bound_at(env)
         with held_interrupt(), self.device.lock:
-            bound = self.bound(env)
             try:
                 outputs = bound.run(arrays, self.stay)
             except BaseException as problem:

@@ -33,6 +33,7 @@ from symgraph.lower.plan import CallStep, CheckStep, KernelStep, Plan
 from symgraph.lower.program import nbytes, number
 from symgraph.runtime.foreign import Given, bring, is_plain, release
 from symgraph.runtime.resident import resident
+from symgraph.runtime.tuning import choose_fastest, most_workspace, recalled
 
 Env = Mapping[Dim, int]
 
@@ -62,12 +63,30 @@ class DevicePlan:
                 self.routines[place] = device.libraries.prepare(*asked, tf32)
         self.resident = resident(device)
         self.writing = False  # whether a step is between its first write and its last
-        self._place()
+        undecided = {k for k, one in self.routines.items() if not recalled(device, one)}
+        if undecided:
+            self._tune(undecided)
+        self._place({k: one.workspace for k, one in self.routines.items()})
         self.segments = self._segments()
         self._moved: tuple[int, ...] | None = None  # where variables lay in the last call
 
-    def _place(self) -> None:
-        """Give every buffer, and what libraries work in, its place in one piece of memory."""
+    def _tune(self, undecided: set[int]) -> None:
+        """Find the fastest ways of libraries, in memory that is then laid out anew."""
+        needed = {
+            k: most_workspace(one) if k in undecided else one.workspace
+            for k, one in self.routines.items()
+        }
+        self._place(needed)
+        places = self._filled(())
+        for place in sorted(undecided):
+            routine = self.routines[place]
+            if not recalled(self.device, routine):  # the same operation may have come before
+                addresses, workspace = self._operands(place, places)
+                choose_fastest(self.device, routine, addresses, workspace, needed[place])
+        del self.region
+
+    def _place(self, needed: Mapping[int, int]) -> None:
+        """Give every buffer its place in one piece of memory, and libraries what they work in."""
         plan, program, env = self.plan, self.plan.program, self.env
         own = list(dict.fromkeys([*program.inputs.values(), *program.constants, *program.outputs]))
         written = {one for step in plan.steps for one in step.writes}
@@ -78,8 +97,8 @@ class DevicePlan:
         intervals = plan.intervals(temporaries, env)
         count = len(plan.steps)
         intervals += [Interval(number(nbytes(one), env), 0, count) for one in whole]
-        working = [place for place, one in self.routines.items() if one.workspace]
-        intervals += [Interval(self.routines[k].workspace, k, k) for k in working]
+        working = [place for place, size in needed.items() if size]
+        intervals += [Interval(needed[k], k, k) for k in working]
         self.memory = plan_memory([replace(one, size=rounded(one.size)) for one in intervals])
         self._require_memory()
         self.region = self.device.reserve(self.memory.total)
@@ -248,9 +267,15 @@ class DevicePlan:
         if isinstance(step, KernelStep):
             self._launch(step, places)
         elif isinstance(step, CallStep) and place in self.routines:
-            addresses = [places[one.buffer] + start(one, self.env) for one in step.call.sources]
-            addresses.append(places[step.call.writes[0]])
-            self.device.call(self.routines[place], addresses, self.workspace.get(place, 0))
+            self.device.call(self.routines[place], *self._operands(place, places))
+
+    def _operands(self, place: int, places: Mapping[Buffer, int]) -> tuple[list[int], int]:
+        """Give where the operands of a library call lie, its result, and what it works in."""
+        step = self.plan.steps[place]
+        assert isinstance(step, CallStep)
+        addresses = [places[one.buffer] + start(one, self.env) for one in step.call.sources]
+        addresses.append(places[step.call.writes[0]])
+        return addresses, self.workspace.get(place, 0)
 
     def _launch(self, step: KernelStep, places: Mapping[Buffer, int]) -> None:
         tasks = number(step.tasks, self.env)

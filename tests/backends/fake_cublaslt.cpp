@@ -127,6 +127,7 @@ static_assert(CUBLAS_STATUS_INVALID_VALUE == 7 && CUBLAS_STATUS_NOT_SUPPORTED ==
 extern "C" {
 
 int fake_alive() { return alive; }
+size_t cublasLtGetVersion() { return 130000; }
 
 int cublasLtCreate(void** made) { return *made = new Description, alive++, 0; }
 int cublasLtDestroy(void* one) { return end<Description>(one); }
@@ -166,10 +167,12 @@ int cublasLtMatmulAlgoGetHeuristic(
     if (wanted->get<uint32_t>(3, ~0u) != 2) return UNSUPPORTED;  // symgraph promises such sums
     if (int status = check((Description*)what, (Layout*)a, (Layout*)b, (Layout*)d)) return status;
     uint32_t alignment = wanted->get<uint32_t>(5, 256);
-    memset(found, 0, sizeof(Found));
-    found->algorithm[0] = 0xA160 + alignment;
-    found->workspace = wanted->get<size_t>(1, 0) / 1024;
-    *count = 1;
+    *count = most < 2 ? most : 2;
+    memset(found, 0, *count * sizeof(Found));
+    for (int way = 0; way < *count; ++way) {
+        found[way].algorithm[0] = 0xA160 + alignment;
+        found[way].workspace = wanted->get<size_t>(1, 0) / 1024 + way;
+    }
     return 0;
 }
 

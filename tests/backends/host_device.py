@@ -68,6 +68,7 @@ class HostDevice:
     """
 
     most_blocks = 7
+    kind = "this CPU"
     number, stream, array = 0, 77, HostArray
 
     def __init__(self, folder: Path, name: str) -> None:

@@ -29,10 +29,20 @@ def view(address: int, one: Array) -> Any:
 class HostRoutine:
     """An operation by its reference; it fills its workspace, as a library might."""
 
-    implementation = "numpy"
-
     def __init__(self, op: Op, arrays: Arrays, result: Array, workspace: int) -> None:
         self.op, self.arrays, self.result, self.workspace = op, arrays, result, workspace
+        self.key = f"{op} of {arrays} as {result}"
+        self.implementation = "numpy"
+        self.slow: dict[str, float] = {}  # seconds that a way takes
+
+    def alternatives(self) -> list[str]:
+        return ["numpy", *self.slow]
+
+    def choose(self, name: str) -> bool:
+        found = name in self.alternatives()
+        if found:
+            self.implementation = name
+        return found
 
     def run(self, addresses: Sequence[int], workspace: int) -> None:
         if self.workspace:
@@ -44,6 +54,8 @@ class HostRoutine:
 
 class HostLibrary:
     """Takes what is a product or convolution of floats; writes down what it was asked."""
+
+    version = "NumPy"
 
     def __init__(self, workspace: int = 1000) -> None:
         self.workspace = workspace

@@ -29,6 +29,11 @@ class Libraries:
     def __init__(self, table: Mapping[str, Library]) -> None:
         self._table = dict(table)
 
+    @property
+    def versions(self) -> str:
+        """The libraries with their versions."""
+        return ", ".join(sorted({one.version for one in self._table.values()}))
+
     def takes(self, value: Value) -> bool:
         """Tell whether a library computes an operation, at all sizes."""
         library = self._table.get(value.op.name)

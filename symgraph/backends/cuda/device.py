@@ -44,6 +44,10 @@ class Device(Reader, Protocol):
         """The bytes of memory that it has."""
 
     @property
+    def kind(self) -> str:
+        """Its model, its driver and its libraries: with the same, the same is fastest."""
+
+    @property
     def most_blocks(self) -> int:
         """How many blocks a launch may have: enough for all processors several times over."""
 
@@ -125,7 +129,7 @@ class _CupyMemory:
 
 
 class CupyDevice:
-    """A device through CuPy. Not yet run on a GPU."""
+    """A device through CuPy."""
 
     def __init__(self, cupy: Any, number: int) -> None:
         self._cupy, self._device = cupy, cupy.cuda.Device(number)
@@ -137,6 +141,9 @@ class CupyDevice:
             self.stream, self.memory = int(self._stream.ptr), int(self._device.mem_info[1])
             processors = int(self._device.attributes["MultiProcessorCount"])
             self.libraries = opened(self._stream.ptr)
+            runtime = cupy.cuda.runtime
+            model = runtime.getDeviceProperties(number)["name"].decode()
+            self.kind = f"{model}, CUDA {runtime.driverGetVersion()}, {self.libraries.versions}"
         self.most_blocks = 16 * processors
 
     def reserve(self, size: int) -> Memory:

@@ -39,6 +39,10 @@ class Routine(Protocol):
 class Library(Protocol):
     """A library that is open on a device."""
 
+    @property
+    def version(self) -> str:
+        """Its name and version."""
+
     def takes(self, value: Value) -> bool:
         """Tell whether it computes an operation, at all sizes."""
 

@@ -20,6 +20,7 @@ def declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
     for name, arguments in SIGNATURES.items():
         function = getattr(loaded, name)
         function.argtypes, function.restype = arguments, ctypes.c_int
+    loaded.cublasLtGetVersion.argtypes, loaded.cublasLtGetVersion.restype = (), ctypes.c_size_t
     return loaded
 
 

@@ -22,6 +22,8 @@ from symgraph.graph.op import Op
 from symgraph.lower.program import Operand
 
 WORKSPACE = 32 << 20  # bytes at most; NVIDIA recommends as much for compute capability 9
+MOST_ALGORITHMS = 6  # that are measured
+NAME = "cublasLt matmul"
 SMALLEST = 16  # rows, columns and terms of a product that is worth a call, where they are known
 
 
@@ -30,6 +32,11 @@ class Products:
 
     def __init__(self, library: CublasLt) -> None:
         self.library = library
+
+    @property
+    def version(self) -> str:
+        """The library and its version."""
+        return f"cuBLASLt {self.library.lib.cublasLtGetVersion()}"
 
     def takes(self, value: Value) -> bool:
         """Take matrices of floats that are not known to be tiny, with a bias of their dtype."""
@@ -102,9 +109,33 @@ class Product:
             for (one, columns, line), step in zip((*sides, (out, turned, line_out)), steps)
         ]
         inside = (start * self._size for starts in self._outer for start in starts)
-        self._algorithm, self.workspace = self._chosen(math.gcd(alignment, *inside))
+        name = "matmul" if bias is None else "matmul_bias"
+        self.key = f"{name} of {arrays} as {result}, {compute}"
+        self._found = self._algorithms(math.gcd(alignment, *inside))
+        self._way = 0
 
-    implementation = "cublasLt matmul"
+    @property
+    def implementation(self) -> str:
+        """The library's function, and which of its algorithms runs."""
+        return self.alternatives()[self._way]
+
+    @property
+    def workspace(self) -> int:
+        """The bytes that the algorithm needs while it runs."""
+        return int(self._found[self._way].workspace)
+
+    def alternatives(self) -> list[str]:
+        """Name the algorithms that the library thinks are fastest."""
+        more = (f"{NAME}, choice {place}" for place in range(2, len(self._found) + 1))
+        return [NAME, *more]
+
+    def choose(self, name: str) -> bool:
+        """Take one of them from now on; False if there is none of that name."""
+        names = self.alternatives()
+        if name not in names:
+            return False
+        self._way = names.index(name)
+        return True
 
     def _describe(self, attribute: int, value: Any) -> None:
         self.library.set("cublasLtMatmulDescSetAttribute", self._description, attribute, value)
@@ -124,8 +155,8 @@ class Product:
             self.library.set(name, made, api.STEP, ctypes.c_int64(step))
         return made
 
-    def _chosen(self, alignment: int) -> tuple[api.Algorithm, int]:
-        """Ask for the algorithm that the library thinks is fastest."""
+    def _algorithms(self, alignment: int) -> list[api.Found]:
+        """Ask for the algorithms that the library thinks are fastest."""
         library = self.library
         preference = library.create(
             "cublasLtMatmulPreferenceCreate", "cublasLtMatmulPreferenceDestroy", self
@@ -136,18 +167,19 @@ class Product:
         library.set(name, preference, api.REDUCTIONS, ctypes.c_uint32(api.IN_SUMS))
         for attribute in api.ALIGNMENTS:
             library.set(name, preference, attribute, ctypes.c_uint32(alignment))
-        found, count = api.Found(), ctypes.c_int()
+        found, count = (api.Found * MOST_ALGORITHMS)(), ctypes.c_int()
         a, b, d = self._layouts
         library.call(
             "cublasLtMatmulAlgoGetHeuristic", library.handle, self._description, a, b, d, d,
-            preference, 1, ctypes.byref(found), ctypes.byref(count),
+            preference, MOST_ALGORITHMS, found, ctypes.byref(count),
         )  # fmt: skip
-        if not count.value:
+        usable = [one for one in found[: count.value] if not one.state]
+        if not usable:
             raise BackendError(
                 "matmul: cuBLASLt has no algorithm for these operands.",
                 fix='compile with backend="cpu", and please report the sizes',
             )
-        return found.algorithm, int(found.workspace)
+        return usable
 
     def run(self, addresses: Sequence[int], workspace: int) -> None:
         """Queue the product of the first two; then come a bias, if there is one, and the result."""
@@ -156,12 +188,13 @@ class Product:
             self._describe(api.BIAS, ctypes.c_void_p(rest[0]))
         starts = (y, x, out) if self._swapped else (x, y, out)
         a, b, d = self._layouts
+        algorithm = self._found[self._way].algorithm
         one, zero = ctypes.byref(self._one), ctypes.byref(self._zero)
         for offsets in self._outer:
             at = [start + offset * self._size for start, offset in zip(starts, offsets)]
             self.library.call(
                 "cublasLtMatmul", self.library.handle, self._description, one, at[0], a, at[1], b,
-                zero, at[2], d, at[2], d, ctypes.byref(self._algorithm), workspace,
+                zero, at[2], d, at[2], d, ctypes.byref(algorithm), workspace,
                 self.workspace, self.library.stream,
             )  # fmt: skip
 

@@ -31,6 +31,11 @@ class Convolutions:
     def __init__(self, library: Cudnn) -> None:
         self.library = library
 
+    @property
+    def version(self) -> str:
+        """The library and its version."""
+        return f"cuDNN {self.library.module.backend_version()}"
+
     def takes(self, value: Value) -> bool:
         """Take one to three spatial axes of the floats that cuDNN has."""
         types = [one.tensor for one in (*value.inputs, value)]
@@ -61,9 +66,9 @@ class Convolution:
         self.key = f"{op} of {arrays} as {result}{', tf32' if tf32 else ''}"
         self._graphs = [Planned(library, op, arrays, result, tf32)]
         self._offsets = [[tuple(0 for _ in (*arrays, result))]]
-        self._pieces = lambda: _groups(op, arrays, result)
-        self._make = lambda *piece: Planned(library, op, *piece, tf32)
         self._way = 0, self._graphs[0].first
+        self._group = _group(op, arrays, result)
+        self._asked = library, op, tf32
 
     @property
     def implementation(self) -> str:
@@ -94,12 +99,12 @@ class Convolution:
 
     def _ways(self) -> Iterator[tuple[int, int]]:
         yield from ((0, plan) for plan in self._graphs[0].built(MOST_PLANS))
+        if self._group is None:
+            return
         if len(self._graphs) == 1:
-            pieces = self._pieces()
-            if pieces is None:
-                return
-            arrays, result, offsets = pieces
-            self._graphs.append(self._make(arrays, result))
+            library, op, tf32 = self._asked
+            arrays, result, offsets = self._group
+            self._graphs.append(Planned(library, op, arrays, result, tf32))
             self._offsets.append(offsets)
         yield from ((1, plan) for plan in self._graphs[1].built(MOST_PLANS))
 
@@ -221,7 +226,13 @@ class Planned:
     def run(self, addresses: Sequence[int], workspace: int, plan: int) -> None:
         """Queue a plan for operands and the result."""
         given = dict(zip(self._ids, addresses, strict=True))
-        self._graph.execute_plan_at_index(given, workspace, plan, handle=self._library.handle)
+        try:
+            self._graph.execute_plan_at_index(given, workspace, plan, handle=self._library.handle)
+        except RuntimeError as problem:
+            raise BackendError(
+                f"{self._op.name}: cuDNN could not run {self.plan_name(plan)}.",
+                details=str(problem).splitlines()[:1],
+            ) from problem
 
 
 BUILD: dict[str, Callable[..., Any]] = {
@@ -232,7 +243,7 @@ BUILD: dict[str, Callable[..., Any]] = {
 }
 
 
-def _groups(
+def _group(
     op: Op, arrays: Arrays, result: Array
 ) -> tuple[Arrays, Array, list[tuple[int, ...]]] | None:
     """Give the operands and the result of one group, and the bytes to where each group begins.
