@@ -8,15 +8,17 @@ a copy is nothing but a loop that reads one and writes the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
+from dataclasses import replace
 
 import networkx as nx
 
 from symgraph.dims import Dim, Size, product
+from symgraph.graph.index import axes, load
 from symgraph.graph.node import Value
 from symgraph.graph.scalar import scalar_order
 from symgraph.lower.linear import Linear, linear
-from symgraph.lower.nest import Buffer, place
+from symgraph.lower.nest import Buffer, bound, buffer, place
 from symgraph.lower.program import (
     Definition,
     LibraryCall,
@@ -25,6 +27,7 @@ from symgraph.lower.program import (
     nbytes,
     number,
     operand,
+    positions,
 )
 
 PLAIN, LIBRARY = "plain", "library"
@@ -37,9 +40,37 @@ def channels_innermost(shape: tuple[Size, ...]) -> tuple[Size, ...]:
     return (product((channels, *sizes)), 1, *inner)
 
 
-def choose_layouts(program: Program, nominal: Mapping[Dim, int]) -> None:
-    """Set the strides of every buffer whose channels are to be innermost."""
-    graph = _preferences(program, nominal)
+def copy_given(program: Program) -> frozenset[Buffer]:
+    """Have what is given to convolutions copied, so that its channels are innermost there, too.
+
+    Gives the copies.
+    """
+    given = {*program.inputs.values(), *program.shared.values(), *program.constants}
+    copies: dict[Buffer, Buffer] = {}
+    items: list[Definition | LibraryCall] = []
+    for item in program.items:
+        if isinstance(item, LibraryCall):
+            for one in _activations(item):
+                if one in given and one not in copies:
+                    copies[one] = made = buffer(one.name, one.dtype, one.shape)
+                    made.strides = channels_innermost(one.shape)
+                    out = axes(one.shape)
+                    read = bound(load(0, one.dtype, *positions(out)), [one])
+                    items.append(Definition(made, out, read))
+            item.sources = tuple(
+                replace(operand(copies[one.buffer]), whole=False) if one.buffer in copies else one
+                for one in item.sources
+            )  # and no view of what is given
+        items.append(item)
+    program.items = items
+    return frozenset(copies.values())
+
+
+def choose_layouts(
+    program: Program, nominal: Mapping[Dim, int], innermost: Container[Buffer] = ()
+) -> None:
+    """Set the strides of every buffer whose channels are to be innermost; of some they are."""
+    graph = _preferences(program, nominal, innermost)
     if LIBRARY not in graph or not graph[LIBRARY]:
         return
     _, (library, _) = nx.minimum_cut(graph, LIBRARY, PLAIN, capacity="bytes")
@@ -48,10 +79,14 @@ def choose_layouts(program: Program, nominal: Mapping[Dim, int]) -> None:
             one.strides = channels_innermost(one.shape)
     for item in program.items:
         if isinstance(item, LibraryCall):
-            item.sources = tuple(operand(each.buffer) for each in item.sources)
+            item.sources = tuple(
+                operand(each.buffer) if each.whole else each for each in item.sources
+            )
 
 
-def _preferences(program: Program, nominal: Mapping[Dim, int]) -> nx.DiGraph:
+def _preferences(
+    program: Program, nominal: Mapping[Dim, int], innermost: Container[Buffer]
+) -> nx.DiGraph:
     """Give the graph that is cut: an edge's bytes are paid when its ends have unlike labels."""
     graph = nx.DiGraph()
     graph.add_nodes_from([LIBRARY, PLAIN])
@@ -73,7 +108,9 @@ def _preferences(program: Program, nominal: Mapping[Dim, int]) -> nx.DiGraph:
                 graph.add_edge(one, PLAIN)  # no bytes: it cannot be otherwise
         if isinstance(item, LibraryCall):
             for one in _activations(item):
-                if one not in outside:
+                if one in innermost:
+                    graph.add_edge(LIBRARY, one)  # no bytes, either
+                elif one not in outside:
                     tie(LIBRARY, one, bytes_of(one))
             for one in _filters(item):
                 graph.add_edge(one, PLAIN)

@@ -19,7 +19,7 @@ from symgraph.lower.approximations.power import power
 from symgraph.lower.approximations.table import body
 from symgraph.lower.flatten import flatten
 from symgraph.lower.fuse import Group, fuse
-from symgraph.lower.layout import choose_layouts, look_through_views
+from symgraph.lower.layout import choose_layouts, copy_given, look_through_views
 from symgraph.lower.linear import replaced, substitute
 from symgraph.lower.llvm.kernel import print_kernel as print_native
 from symgraph.lower.memory import Interval
@@ -63,7 +63,8 @@ class Target:
 
     `chosen` tells which operations a library computes, `reads` which views of operands it can read
     where they lie; `grain` says how reductions are cut, `choice` chooses the schedule of a nest and
-    `printer` gives its text.
+    `printer` gives its text. With `copies`, inputs of convolutions are brought into the library's
+    layout.
     """
 
     chosen: Callable[[Value], bool] = lambda value: False
@@ -71,6 +72,7 @@ class Target:
     printer: Printer = print_native
     grain: Grain = CPU
     choice: Choice = choose
+    copies: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +169,7 @@ def make_plan(
     """
     graph = widen(graph, target.chosen)
     program = build(graph, target.chosen, finite)
-    choose_layouts(program, nominal)
+    choose_layouts(program, nominal, copy_given(program) if target.copies else ())
     look_through_views(program, target.reads)
     order = fuse(program, nominal, narrow)
     plan = Plan(graph, program)

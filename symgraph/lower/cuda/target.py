@@ -34,4 +34,4 @@ def device_target(
     def printed(nest: Nest, schedule: Schedule, name: str) -> Kernel:
         return print_kernel(nest, schedule, name, nominal)
 
-    return Target(takes, reads, printed, GRAIN, choose)
+    return Target(takes, reads, printed, GRAIN, choose, copies=True)
