@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from symgraph.graph.registry import Functions, apply, function_of
 from symgraph.graph.types import TensorType, TupleType, Type, tensor_type
 
 _keys = itertools.count()
+_touches = itertools.count(1)
 SMALL = 1024  # bytes up to which equal constants are one node
 
 
@@ -170,6 +171,7 @@ class Storage:
 
     __slots__ = ("__weakref__", "_fetch", "array", "home", "version")
 
+    touched: ClassVar[int] = 0  # another number whenever any variable was fetched or written
     array: np.ndarray[Any, Any]
 
     def __init__(self, array: np.ndarray[Any, Any]) -> None:
@@ -181,6 +183,7 @@ class Storage:
         if name != "array":
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         self.array = self._fetch()
+        Storage.touched = next(_touches)
         return self.array
 
     def postpone(self, fetch: Callable[[], np.ndarray[Any, Any]]) -> None:
@@ -188,12 +191,17 @@ class Storage:
         self._fetch = fetch
         with suppress(AttributeError):  # where it was postponed already
             del self.array
-        self.version += 1
+        self.written()
 
     def replace(self, array: np.ndarray[Any, Any]) -> None:
         """Put another array in place (not copied)."""
         self.array = array
+        self.written()
+
+    def written(self) -> None:
+        """Count a write."""
         self.version += 1
+        Storage.touched = next(_touches)
 
 
 class Shared(Value):

@@ -16,6 +16,7 @@ from symgraph.graph.op import Array
 from symgraph.lower.cuda.module import numbered
 from symgraph.lower.cuda.target import device_target
 from symgraph.lower.plan import Plan, make_plan
+from symgraph.runtime.checks import latched
 from symgraph.runtime.commit import held_interrupt
 from symgraph.runtime.device_plan import DevicePlan
 from symgraph.runtime.explain import explained
@@ -41,6 +42,7 @@ class DeviceExecutor:
         self.graph, self.device, self.precision, self.guard = graph, device, precision, guard
         self.stay = outputs_on == "device"
         self.plan: Plan | None = None
+        self.latched = False  # whether checks are waited for on the device alone
         self.broken = ""  # why no further call can be right
         self._functions: list[Any] = []
         self._bound: dict[frozenset[tuple[Dim, int]], DevicePlan] = {}
@@ -52,6 +54,7 @@ class DeviceExecutor:
             target = device_target(env, libraries.takes, libraries.reads)
             narrow, finite = self.precision == "bf16", bool(self.guard)
             plan = make_plan(self.graph, env, target, narrow, finite)
+            self.latched = not finite and latched(plan)
             if plan.kernels:
                 self._functions = self.device.functions(*numbered(plan.kernels))
             self.plan = plan
@@ -68,7 +71,9 @@ class DeviceExecutor:
             if len(self._bound) >= MOST_BOUND:
                 self._bound.pop(next(iter(self._bound)))
             plan, tf32 = self.compile(env), self.precision == "tf32"
-            self._bound[key] = DevicePlan(plan, self._functions, env, self.device, tf32)
+            self._bound[key] = DevicePlan(
+                plan, self._functions, env, self.device, tf32, self.latched
+            )
         return self._bound[key]
 
     def run(self, feeds: Mapping[Value, Array], env: Env) -> list[Any]:

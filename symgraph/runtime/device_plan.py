@@ -27,10 +27,12 @@ from symgraph.config import config
 from symgraph.cost.limit import memory_limit, too_large
 from symgraph.dims import Dim
 from symgraph.graph.dtypes import itemsize, numpy_dtype
+from symgraph.graph.leaves import Storage
 from symgraph.lower.memory import Interval, plan_memory
 from symgraph.lower.nest import Buffer
 from symgraph.lower.plan import CallStep, CheckStep, KernelStep, Plan
 from symgraph.lower.program import nbytes, number
+from symgraph.runtime.checks import Mark
 from symgraph.runtime.foreign import Given, bring, is_plain, release
 from symgraph.runtime.resident import resident
 from symgraph.runtime.tuning import choose_fastest, most_workspace, recalled
@@ -53,8 +55,9 @@ class DevicePlan:
     """A plan at sizes, with its memory."""
 
     def __init__(
-        self, plan: Plan, functions: Sequence[Any], env: Env, device: Device, tf32: bool
-    ) -> None:
+        self, plan: Plan, functions: Sequence[Any], env: Env, device: Device, tf32: bool,
+        latched: bool,
+    ) -> None:  # fmt: skip
         self.plan, self.functions, self.env, self.device = plan, functions, dict(env), device
         self.routines: dict[int, Routine] = {}
         for place, step in enumerate(plan.steps):
@@ -67,8 +70,13 @@ class DevicePlan:
         if undecided:
             self._tune(undecided)
         self._place({k: one.workspace for k, one in self.routines.items()})
+        self.mark = Mark(device, plan) if latched else None
+        if self.mark is not None:
+            self.resident.marks.add(self.mark)
+        self._targets = frozenset(plan.in_place.values())
         self.segments = self._segments()
         self._moved: tuple[int, ...] | None = None  # where variables lay in the last call
+        self._touched, self._where = -1, self.places  # and when nobody had touched one since
 
     def _tune(self, undecided: set[int]) -> None:
         """Find the fastest ways of libraries, in memory that is then laid out anew."""
@@ -118,16 +126,15 @@ class DevicePlan:
             raise too_large(self.device.name, needed, limit)
 
     def _segments(self) -> list[Segment]:
-        """Cut the steps at checks, which the host waits for."""
-        targets = frozenset(self.plan.in_place.values())
+        """Cut the steps at checks, if the host must wait for them."""
         found = [Segment()]
         for place, step in enumerate(self.plan.steps):
-            if isinstance(step, CheckStep):
+            if isinstance(step, CheckStep) and self.mark is None:
                 found[-1].check = step
                 found.append(Segment())
             else:
                 found[-1].steps.append(place)
-                found[-1].writes |= not targets.isdisjoint(step.writes)
+                found[-1].writes |= not self._targets.isdisjoint(step.writes)
         return found
 
     def run(self, arrays: Sequence[Given], stay: bool = False) -> list[Any] | None:
@@ -136,6 +143,8 @@ class DevicePlan:
         Outputs are of NumPy, or, if they stay, arrays of the device for the caller's stream.
         """
         self.writing, capture = False, config.capture
+        if self.mark is not None:
+            self.mark.report()
         places = self._filled(arrays, not capture)
         if capture:  # they were copied
             release(self.device, arrays)
@@ -147,14 +156,20 @@ class DevicePlan:
 
     def _run(self, places: dict[Buffer, int], stay: bool, capture: bool) -> list[Any] | None:
         plan, program, device = self.plan, self.plan.program, self.device
+        before = Storage.touched
         caller, outputs = device.caller() if stay else 0, self._outputs(stay)
         if stay:
             device.follow(caller)  # it may still use what the memory of outputs was before
             for one, (_, address) in zip(program.outputs, () if capture else outputs):
                 if one in self.made and places[one] == self.places[one]:
                     places[one] = address
-        moved = tuple(places[one] for one in (*program.shared.values(), *plan.in_place.values()))
-        known, self._moved = capture and moved == self._moved, moved
+        steady = self._touched == Storage.touched
+        if not steady:
+            leaves = (*program.shared.values(), *plan.in_place.values())
+            moved = tuple(places[one] for one in leaves)
+            known, self._moved = capture and moved == self._moved, moved
+        else:
+            known = capture
         for segment in self.segments:
             self._advance(segment, places, known)
             if segment.check is not None and not self._holds(segment.check, places):
@@ -164,17 +179,26 @@ class DevicePlan:
                 device.download(array, places[one])
             elif address != places[one]:
                 device.copy(address, places[one], number(nbytes(one), self.env))
+        if self.mark is not None and outputs and not stay and self.mark.seen():
+            return None
         self.writing = bool(program.updates)
         for shared, new in program.updates.items():
             if shared not in plan.in_place:
                 target = self.resident.address(shared.storage)
                 device.copy(target, places[new], number(nbytes(new), self.env))
-        for shared in program.updates:
-            self.resident.updated(shared)
+        if not steady:
+            self._note_updates(before)
         self.writing = False
         if stay:
             device.lead(caller)
         return [array for array, _ in outputs]
+
+    def _note_updates(self, before: int) -> None:
+        """Say that variables are newest here; till somebody touches one, that stays so."""
+        for shared in self.plan.program.updates:
+            self.resident.updated(shared)
+        others = Storage.touched - before - len(self.plan.program.updates)
+        self._touched = -1 if others else Storage.touched
 
     def _outputs(self, stay: bool) -> list[tuple[Any, int]]:
         """Make the arrays of a call's outputs, and tell where those of the device lie."""
@@ -212,6 +236,8 @@ class DevicePlan:
                 for place, step in enumerate(self.plan.steps):
                     taken[place].append(device.seconds(partial(self._step, place, places)))
                     if isinstance(step, CheckStep) and not self._holds(step, places):
+                        if self.mark is not None:
+                            self.mark.clear()
                         return None
             finally:
                 for at, memory in kept.items():
@@ -221,11 +247,13 @@ class DevicePlan:
     def _filled(self, arrays: Sequence[Given], direct: bool = False) -> dict[Buffer, int]:
         """Bring inputs to their places and tell where every buffer is."""
         plan, program = self.plan, self.plan.program
-        places = dict(self.places)
-        for shared in program.updates:  # memory is asked for before anything is written
-            self.resident.address(shared.storage)
-        for shared, one in (*program.shared.items(), *plan.in_place.items()):
-            places[one] = self.resident.address(shared.storage)
+        if self._touched != Storage.touched:
+            self._where = dict(self.places)
+            for shared in program.updates:  # memory is asked for before anything is written
+                self.resident.address(shared.storage)
+            for shared, one in (*program.shared.items(), *plan.in_place.items()):
+                self._where[one] = self.resident.address(shared.storage)
+        places = dict(self._where) if direct else self._where
         for value, array in zip(plan.graph.inputs, arrays):
             if value in program.inputs:
                 one = program.inputs[value]
@@ -248,12 +276,13 @@ class DevicePlan:
         def work() -> None:
             for place in segment.steps:
                 self._step(place, places)
+            if self.mark is not None:
+                self.mark.bring()
 
         if not segment.steps:
             return
         if not known or not segment.warm or not config.capture:
             segment.captured = None
-            self.writing = self.writing or segment.writes
             work()
             segment.warm = True
             return
@@ -264,8 +293,12 @@ class DevicePlan:
 
     def _step(self, place: int, places: Mapping[Buffer, int]) -> None:
         step = self.plan.steps[place]
+        self.writing = self.writing or not self._targets.isdisjoint(step.writes)
         if isinstance(step, KernelStep):
             self._launch(step, places)
+        elif isinstance(step, CheckStep) and self.mark is not None:
+            words = [places[step.condition], self.mark.address]
+            self.device.launch(self.functions[-1], 1, 1, words)
         elif isinstance(step, CallStep) and place in self.routines:
             self.device.call(self.routines[place], *self._operands(place, places))
 
@@ -285,4 +318,7 @@ class DevicePlan:
             words += [number(size, self.env) for size in step.sizes]
             blocks = kernel.blocks(tasks, self.device.most_blocks)
             function = self.functions[step.kernel]
-            self.device.launch(function, blocks, kernel.threads, [*words, tasks])
+            words.append(tasks)
+            if kernel.held and self.mark is not None:
+                words.append(self.mark.address)
+            self.device.launch(function, blocks, kernel.threads, words)

@@ -400,7 +400,7 @@ class BoundPlan:
             feeds = dict(zip(self.plan.graph.inputs, arrays))
             return explained(self.plan.graph, feeds, self.env, self.guard)
         for storage in self.updated:
-            storage.version += 1
+            storage.written()
         return outputs
 
     def _walk(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from functools import partial
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from symgraph.backends.cuda.exchange import DeviceArray, on_device, place
 from symgraph.graph.dtypes import DType, numpy_dtype
 from symgraph.graph.leaves import Shared, Storage
 from symgraph.graph.op import Array
+from symgraph.runtime.checks import Mark
 from symgraph.runtime.foreign import bring, release
 
 
@@ -26,6 +27,7 @@ class Resident:
 
     def __init__(self, device: Device) -> None:
         self.device = device
+        self.marks: WeakSet[Mark] = WeakSet()  # of checks that nobody has waited for
         self._held: WeakKeyDictionary[Storage, tuple[Memory, int]] = WeakKeyDictionary()
 
     def address(self, storage: Storage) -> int:
@@ -64,6 +66,8 @@ class Resident:
         array = np.empty(shape, numpy_dtype(dtype))
         with self.device.lock:
             self.device.download(array, memory.address)
+            for mark in list(self.marks):
+                mark.report()
         return array
 
 

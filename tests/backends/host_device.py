@@ -89,6 +89,18 @@ class HostDevice:
     def reserve(self, size: int) -> HostMemory:
         return HostMemory(size)
 
+    def pinned(self, size: int) -> HostMemory:
+        made = HostMemory(size)
+        start = made.address - made.bytes.ctypes.data
+        made.bytes = made.bytes[start : start + size]
+        return made
+
+    def send(self, target: int, address: int, size: int) -> None:
+        if self.recorded is not None:
+            self.recorded.append((self.send, target, address, size))
+            return
+        ctypes.memmove(target, address, size)
+
     def functions(self, source: str, names: Sequence[str]) -> list[Any]:
         self.modules += 1
         launchers = []

@@ -33,6 +33,14 @@ class Memory(Protocol):
         """Where it begins."""
 
 
+class Pinned(Memory, Protocol):
+    """Memory of this machine that stays where it is."""
+
+    @property
+    def bytes(self) -> Array:
+        """What is there."""
+
+
 class Device(Reader, Protocol):
     """A device: memory, kernels, and one stream in which everything happens in order.
 
@@ -57,6 +65,12 @@ class Device(Reader, Protocol):
 
     def reserve(self, size: int) -> Memory:
         """Give memory."""
+
+    def pinned(self, size: int) -> Pinned:
+        """Give memory of this machine that the device reaches at any time."""
+
+    def send(self, target: int, address: int, size: int) -> None:
+        """Queue a copy of bytes to pinned memory."""
 
     def functions(self, source: str, names: Sequence[str]) -> list[Any]:
         """Compile a source and give its functions."""
@@ -128,6 +142,12 @@ class _CupyMemory:
         return int(self._held.ptr)
 
 
+class _CupyPinned:
+    def __init__(self, held: Any, size: int) -> None:
+        self.address = int(held.ptr)
+        self.bytes = np.frombuffer(held, np.uint8, size)  # which keeps it
+
+
 class CupyDevice:
     """A device through CuPy."""
 
@@ -160,6 +180,15 @@ class CupyDevice:
             details=[str(problem)],
             fix="a smaller batch; sg.cost(f).max_dim tells the largest that fits",
         )
+
+    def pinned(self, size: int) -> Pinned:
+        """Give memory of this machine that the device reaches at any time."""
+        with self._device:
+            return _CupyPinned(self._cupy.cuda.alloc_pinned_memory(size), size)
+
+    def send(self, target: int, address: int, size: int) -> None:
+        """Queue a copy of bytes to pinned memory."""
+        self._move(target, address, size, TO_HOST)
 
     def functions(self, source: str, names: Sequence[str]) -> list[Any]:
         """Compile a source and give its functions."""

@@ -12,7 +12,7 @@ for each channel), a position has several threads, rows, which share its loops.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from symgraph.dims import Dim, Size, ceil_div, divides
 from symgraph.graph.index import Axis
@@ -58,6 +58,13 @@ class Kernel:
     tasks: Size
     threads: int
     alone: bool
+    held: bool = False  # whether it is told, after its tasks, where a check leaves its mark
+
+    def holding(self) -> Kernel:
+        """Give the kernel that does nothing once a check has failed."""
+        head = "long long tasks) {"
+        marked = "long long tasks, const unsigned char* failed) {\n  if (*failed) return;"
+        return replace(self, text=self.text.replace(head, marked, 1), held=True)
 
     def blocks(self, tasks: int, most: int) -> int:
         """Give the number of blocks for so many tasks."""

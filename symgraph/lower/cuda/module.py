@@ -23,10 +23,19 @@ def prelude() -> str:
     return defined + Path(__file__).with_name("prelude.cuh").read_text(encoding="utf-8")
 
 
+# Where a condition does not hold, what comes later and writes over variables does nothing.
+LATCH = "latch"
+LATCHED = f"""
+extern "C" __global__ void {LATCH}(const unsigned char* holds, unsigned char* failed) {{
+  if (!*holds) *failed = 1;
+}}
+"""
+
+
 def numbered(kernels: Sequence[Kernel]) -> tuple[str, list[str]]:
-    """Give a module of kernels that are called kernel0, kernel1 and so on, and these names."""
+    """Give a module of kernels called kernel0, kernel1 and so on, then `latch`; and the names."""
     names = [f"kernel{place}" for place in range(len(kernels))]
-    return module(kernels, names), names
+    return module(kernels, names) + LATCHED, [*names, LATCH]
 
 
 def module(kernels: Iterable[Kernel], names: Iterable[str]) -> str:

@@ -1,0 +1,83 @@
+"""Checks of a step on a device that the host does not wait for.
+
+A check that fails leaves a mark on the device. Whatever writes over variables looks at it first and
+does nothing, in later steps too, until somebody here has seen the mark and raised.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from symgraph.backends.cuda.device import Device
+from symgraph.cost.table import made_at
+from symgraph.errors import InputError
+from symgraph.lower.plan import CheckStep, KernelStep, Plan
+from symgraph.runtime.attribution import Attribution
+
+
+def latched(plan: Plan) -> bool:
+    """Have what writes over variables look at the mark; False where that is not done.
+
+    Copies, of which some updates consist, cannot look. What has no updates is waited for.
+    """
+    updates = plan.program.updates
+    if not plan.program.checks or not updates or any(s not in plan.in_place for s in updates):
+        return False
+    targets = frozenset(plan.in_place.values())
+    holding: dict[int, int] = {}
+    for place, step in enumerate(plan.steps):
+        if isinstance(step, KernelStep) and not targets.isdisjoint(step.writes):
+            if step.kernel not in holding:
+                holding[step.kernel] = len(plan.kernels)
+                plan.kernels.append(plan.kernels[step.kernel].holding())
+            plan.steps[place] = replace(step, kernel=holding[step.kernel])
+    return True
+
+
+class Mark:
+    """The mark of failed checks, and a copy of it here, which is brought at the end of a step."""
+
+    def __init__(self, device: Device, plan: Plan) -> None:
+        self.device, self.plan = device, plan
+        self._there, self._here = device.reserve(1), device.pinned(1)
+        self.clear()
+
+    def clear(self) -> None:
+        """Wipe it off."""
+        self.device.upload(self._there.address, np.zeros(1, np.uint8))
+        self._here.bytes[0] = 0
+
+    @property
+    def address(self) -> int:
+        """Where it is on the device."""
+        return self._there.address
+
+    def bring(self) -> None:
+        """Queue the copy to here."""
+        self.device.send(self._here.address, self._there.address, 1)
+
+    def seen(self) -> bool:
+        """Tell whether a step that is done has left it, and wipe it off."""
+        found = bool(self._here.bytes[0])
+        if found:
+            self.clear()
+        return found
+
+    def report(self) -> None:
+        """Raise `InputError` if an earlier step has left it."""
+        if self.seen():
+            known = Attribution(self.plan)
+            checks = [step for step in self.plan.steps if isinstance(step, CheckStep)]
+            lines = [
+                f"{value.op.name}  made at {made_at(value)}"
+                for step in checks
+                for value in known.owners(step)
+            ]
+            raise InputError(
+                "a step before this one was given numbers that it must not be given; nothing was"
+                " written by it, nor by any step since.",
+                details=lines,
+                fix="ask for an output, which waits for each step, to see in which it is",
+            )
