@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 from symgraph.backends.cuda.device import Device
@@ -90,13 +91,14 @@ class DeviceExecutor:
         arrays = [plain(feeds[one]) for one in self.graph.inputs]
         with self.device.lock:
             bound = self._bound_at(env)
-        with held_interrupt(), self.device.lock:
-            try:
-                outputs = bound.run(arrays, self.stay)
-            except BaseException as problem:
-                if bound.writing:
-                    self.broken = f"{type(problem).__name__}: {problem}"
-                raise
+            # Ctrl-C finds one launch undone or done
+            with nullcontext() if bound.is_one_launch() else held_interrupt():
+                try:
+                    outputs = bound.run(arrays, self.stay)
+                except Exception as problem:
+                    if bound.writing:
+                        self.broken = f"{type(problem).__name__}: {problem}"
+                    raise
         if outputs is None:
             return self._sent(explained(self.graph, self.on_host(feeds), env, self.guard))
         return outputs

@@ -137,6 +137,12 @@ class DevicePlan:
                 found[-1].writes |= not self._targets.isdisjoint(step.writes)
         return found
 
+    def is_one_launch(self) -> bool:
+        """Tell whether the next call is one launch of what is recorded, with nothing to note."""
+        (first, *others) = self.segments
+        same = self._touched == Storage.touched and config.capture
+        return same and not others and first.captured is not None
+
     def run(self, arrays: Sequence[Given], stay: bool = False) -> list[Any] | None:
         """Run once; None where a check has failed, before anything was written.
 
