@@ -66,17 +66,22 @@ class DevicePlan:
                 self.routines[place] = device.libraries.prepare(*asked, tf32)
         self.resident = resident(device)
         self.writing = False  # whether a step is between its first write and its last
+        self._moved: tuple[int, ...] | None = None  # where variables lay in the last call
+        self._touched, self._where = -1, dict[Buffer, int]()  # and when nobody touched one since
         undecided = {k for k, one in self.routines.items() if not recalled(device, one)}
         if undecided:
             self._tune(undecided)
-        self._place({k: one.workspace for k, one in self.routines.items()})
+        self.lay_out()
         self.mark = Mark(device, plan) if latched else None
         if self.mark is not None:
             self.resident.marks.add(self.mark)
         self._targets = frozenset(plan.in_place.values())
         self.segments = self._segments()
-        self._moved: tuple[int, ...] | None = None  # where variables lay in the last call
-        self._touched, self._where = -1, self.places  # and when nobody had touched one since
+
+    def lay_out(self) -> None:
+        """Give everything its place, for the ways in which libraries compute now."""
+        self._place({k: one.workspace for k, one in self.routines.items()})
+        self._touched = -1
 
     def _tune(self, undecided: set[int]) -> None:
         """Find the fastest ways of libraries, in memory that is then laid out anew."""

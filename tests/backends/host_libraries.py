@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from symgraph.backends.arrays import Array, Arrays
 from symgraph.backends.cuda.calls import CONVOLUTIONS, PRODUCTS, Libraries
 from symgraph.backends.matrices import always_sums
+from symgraph.errors import BackendError
 from symgraph.graph.dtypes import itemsize, numpy_dtype
 from symgraph.graph.node import Value
 from symgraph.graph.op import Op
@@ -26,30 +28,43 @@ def view(address: int, one: Array) -> Any:
     return np.lib.stride_tricks.as_strided(whole, one.dims, strides)
 
 
+WAYS = ("numpy", "numpy, slowly", "numpy, at last", "nothing, with an error")
+
+
 class HostRoutine:
-    """An operation by its reference; it fills its workspace, as a library might."""
+    """An operation by its reference, in several ways; it fills its workspace, as some do."""
 
     def __init__(self, op: Op, arrays: Arrays, result: Array, workspace: int) -> None:
-        self.op, self.arrays, self.result, self.workspace = op, arrays, result, workspace
+        self.op, self.arrays, self.result = op, arrays, result
         self.key = f"{op} of {arrays} as {result}"
-        self.implementation = "numpy"
-        self.slow: dict[str, float] = {}  # seconds that a way takes
+        self.implementation, self._workspace = WAYS[0], workspace
+        self.slow = {WAYS[1]: 1e-3}  # seconds that a way takes at least
+        self.runs = 0
+
+    @property
+    def workspace(self) -> int:
+        return self._workspace + 100 * WAYS.index(self.implementation)
 
     def alternatives(self) -> list[str]:
-        return ["numpy", *self.slow]
+        return list(WAYS)
 
     def choose(self, name: str) -> bool:
-        found = name in self.alternatives()
-        if found:
-            self.implementation = name
-        return found
+        if name not in WAYS:
+            return False
+        self.implementation = name
+        return True
 
     def run(self, addresses: Sequence[int], workspace: int) -> None:
+        self.runs += 1
+        if self.implementation == WAYS[3]:
+            raise BackendError("numpy: does not work in this way, after all.")
+        time.sleep(self.slow.get(self.implementation, 0))
         if self.workspace:
             ctypes.memset(workspace, 0xAB, self.workspace)
         *operands, result = addresses
         found = [view(at, one) for at, one in zip(operands, self.arrays, strict=True)]
-        view(result, self.result)[...] = self.op.ref(np, *found)
+        with np.errstate(all="ignore"):  # ways are measured on whatever lies there
+            view(result, self.result)[...] = self.op.ref(np, *found)
 
 
 class HostLibrary:

@@ -21,7 +21,9 @@ from symgraph.errors import BackendError, DeviceError
 from symgraph.graph.dtypes import numpy_dtype
 from symgraph.graph.graph import Graph
 from symgraph.graph.interpret import interpret
-from symgraph.graph.node import Value
+from symgraph.graph.node import Value, make
+from symgraph.graph.registry import OPS
+from symgraph.graph.walk import topological
 from symgraph.passes.precision import PASSES
 from symgraph.runtime.device import DeviceExecutor
 from tests.backends.host_device import HostDevice
@@ -141,6 +143,71 @@ def test_libraries_in_every_precision(device: Device, precision: str, limit: flo
         for one, wanted in zip(executor.run(feeds, {}), exact, strict=True):
             error = np.linalg.norm(one.astype(np.float64) - wanted) / np.linalg.norm(wanted)
             assert error < limit
+
+
+WAYS = [
+    # images, filters, stride, operation
+    ((8, 32, 14, 14), (64, 32, 3, 3), 1),
+    ((8, 32, 14, 14), (64, 16, 3, 3), 1),
+    ((8, 32, 14, 14), (64, 32, 3, 3), 2),
+    ((8, 32, 14, 14), (64, 16, 3, 3), 2),
+    ((4, 48, 9, 9), (128, 24, 5, 5), 1),
+    ((4, 3, 33, 33), (32, 3, 7, 7), 4),
+]
+
+
+def of_ways(
+    images: tuple[int, ...], filters: tuple[int, ...], stride: int, dtype: str
+) -> list[tuple[str, Value, dict[Value, Any]]]:
+    """Convolutions in all directions, as single operations, with their numbers."""
+    rng = np.random.default_rng(7)
+    x, w = sg.tensor("x", images, dtype), sg.tensor("w", filters, dtype)
+    b = sg.tensor("b", filters[:1], dtype)
+    groups = images[1] // filters[1]
+    plain = sg.conv2d(x, w, stride=stride, padding=filters[2] // 2, groups=groups)
+    g = sg.tensor("g", plain.shape, dtype)
+    feeds = {
+        one: (0.2 * rng.standard_normal(one.shape)).astype(numpy_dtype(dtype))
+        for one in (x, w, b, g)
+    }
+    by_x, by_w = sg.grad((plain * g).sum(), [x, w])
+    backwards = {one.op.name: one.op for one in topological([by_x, by_w])}
+    return [
+        ("conv", plain, feeds),
+        ("conv_bias", make(OPS["conv_bias"](**plain.op.attributes()), x, w, b), feeds),
+        ("conv_input", make(backwards["conv_input"], g, w), feeds),
+        ("conv_weight", make(backwards["conv_weight"], x, g), feeds),
+    ]
+
+
+@each
+@pytest.mark.parametrize(
+    ("precision", "limit"), [("fp32", 2e-6), ("tf32", 2e-3), ("fp16", 4e-3), ("bf16", 3e-2)]
+)
+def test_every_way_of_a_library(device: Device, precision: str, limit: float) -> None:
+    """Whichever is the fastest must be right: each plan, on random numbers."""
+    dtype = {"fp16": "float16", "bf16": "bfloat16"}.get(precision, "float32")
+    wrong = []
+    for images, filters, stride in WAYS:
+        for name, value, feeds in of_ways(images, filters, stride, dtype):
+            inputs = list(value.inputs)
+            executor = DeviceExecutor(Graph(inputs, [value]), device, precision)
+            bound = executor.bound({})
+            exact = [feeds[one].astype(np.float64) for one in inputs]
+            wanted = value.op.ref(np, *exact)
+            for routine in bound.routines.values():
+                for way in routine.alternatives():
+                    if way == "nothing, with an error":
+                        continue
+                    routine.choose(way)
+                    bound.lay_out()
+                    with config(capture=False):
+                        (found,) = executor.run({one: feeds[one] for one in inputs}, {})
+                    error = np.linalg.norm(found.astype(np.float64) - wanted)
+                    if not error < limit * np.linalg.norm(wanted):
+                        error /= np.linalg.norm(wanted)
+                        wrong.append(f"{name} {images} {filters} / {stride}: {error:.2g} by {way}")
+    assert not wrong, "\n".join(wrong)
 
 
 @each

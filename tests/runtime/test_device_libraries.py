@@ -52,11 +52,12 @@ def test_training_is_that_of_the_reference(host: HostDevice, library: HostLibrar
     here, wanted = training("reference")
     for count in (4, 3, 4):
         arrays = batch_of(count)
+        host.calls = 0
         np.testing.assert_allclose(there(*arrays), here(*arrays), rtol=1e-5)
     for one, other in zip(own.parameters(), wanted.parameters()):
         np.testing.assert_allclose(one.value, other.value, rtol=1e-5, atol=1e-6)
     asked = [name for name, *_ in library.asked]
-    assert len(asked) * 3 == host.calls * 2, "two sizes were planned, three calls made"
+    assert len(asked) == host.calls * 2, "two sizes were planned"
     assert set(asked) == {"conv", "conv_input", "conv_weight", "matmul"}
     assert asked.count("conv") == 4
     assert asked.count("conv_input") == 2, "of the second convolution alone"

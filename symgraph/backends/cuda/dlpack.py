@@ -81,7 +81,11 @@ def opened(
     shape = tuple(tensor.shape[axis] for axis in range(tensor.ndim))
     strides = None
     if tensor.strides:
-        strides = tuple(tensor.strides[axis] * dtype.itemsize for axis in range(tensor.ndim))
+        # CuPy divides strides below zero as if they had no sign: what comes round is right again
+        strides = tuple(
+            ctypes.c_int64(tensor.strides[axis] * dtype.itemsize).value
+            for axis in range(tensor.ndim)
+        )
     return (tensor.data or 0) + tensor.byte_offset, dtype, shape, strides
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from symgraph.backends.arrays import Array, Arrays
 from symgraph.backends.cuda.cudnn.library import Cudnn
 from symgraph.backends.matrices import always_sums
-from symgraph.dims import less_equal
+from symgraph.dims import equal, less_equal
 from symgraph.errors import BackendError
 from symgraph.graph.dtypes import itemsize
 from symgraph.graph.node import Value
@@ -41,7 +41,9 @@ class Convolutions:
         types = [one.tensor for one in (*value.inputs, value)]
         if any(one.dtype not in TYPES for one in types) or value.ndim not in (3, 4, 5):
             return False
-        return types[0].dtype == types[1].dtype == value.dtype and always_sums(value)
+        if not types[0].dtype == types[1].dtype == value.dtype or not always_sums(value):
+            return False
+        return value.op.name != "conv_bias" or _biases_fit(value)
 
     def reads(self, value: Value, view: Operand) -> bool:
         """Read what lies forwards, nothing repeated, and begins where 16 bytes do."""
@@ -64,11 +66,21 @@ class Convolution:
 
     def __init__(self, library: Cudnn, op: Any, arrays: Arrays, result: Array, tf32: bool) -> None:
         self.key = f"{op} of {arrays} as {result}{', tf32' if tf32 else ''}"
-        self._graphs = [Planned(library, op, arrays, result, tf32)]
-        self._offsets = [[tuple(0 for _ in (*arrays, result))]]
-        self._way = 0, self._graphs[0].first
-        self._group = _group(op, arrays, result)
+        whole = arrays, result, [tuple(0 for _ in (*arrays, result))]
+        group = _group(op, arrays, result)
+        self._pieces = [whole] if group is None else [whole, group]
+        if op.name == "conv_bias" and group is not None:
+            self._pieces = [group]  # with a bias cuDNN's engines compute several groups wrongly
         self._asked = library, op, tf32
+        self._graphs: list[Planned] = []
+        self._way = 0, self._graph(0).first
+
+    def _graph(self, number: int) -> Planned:
+        library, op, tf32 = self._asked
+        while len(self._graphs) <= number:
+            arrays, result, _ = self._pieces[len(self._graphs)]
+            self._graphs.append(Planned(library, op, arrays, result, tf32))
+        return self._graphs[number]
 
     @property
     def implementation(self) -> str:
@@ -79,11 +91,11 @@ class Convolution:
     def workspace(self) -> int:
         """The bytes that the plan needs while it runs."""
         graph, plan = self._way
-        return self._graphs[graph].workspace(plan)
+        return self._graph(graph).workspace(plan)
 
     def _named(self, graph: int, plan: int) -> str:
-        apart = ", group by group" if graph else ""
-        return f"cuDNN {self._graphs[graph].plan_name(plan)}{apart}"
+        apart = ", group by group" if len(self._pieces[graph][2]) > 1 else ""
+        return f"cuDNN {self._graph(graph).plan_name(plan)}{apart}"
 
     def alternatives(self) -> list[str]:
         """Name the plans that cuDNN thinks are fastest, of groups one by one, too."""
@@ -98,22 +110,15 @@ class Convolution:
         return False
 
     def _ways(self) -> Iterator[tuple[int, int]]:
-        yield from ((0, plan) for plan in self._graphs[0].built(MOST_PLANS))
-        if self._group is None:
-            return
-        if len(self._graphs) == 1:
-            library, op, tf32 = self._asked
-            arrays, result, offsets = self._group
-            self._graphs.append(Planned(library, op, arrays, result, tf32))
-            self._offsets.append(offsets)
-        yield from ((1, plan) for plan in self._graphs[1].built(MOST_PLANS))
+        for number in range(len(self._pieces)):
+            yield from ((number, plan) for plan in self._graph(number).built(MOST_PLANS))
 
     def run(self, addresses: Sequence[int], workspace: int) -> None:
         """Queue it for operands and the result."""
         graph, plan = self._way
-        for offsets in self._offsets[graph]:
+        for offsets in self._pieces[graph][2]:
             places = [at + offset for at, offset in zip(addresses, offsets, strict=True)]
-            self._graphs[graph].run(places, workspace, plan)
+            self._graph(graph).run(places, workspace, plan)
 
 
 class Planned:
@@ -241,6 +246,20 @@ BUILD: dict[str, Callable[..., Any]] = {
     "conv_input": Planned.by_input,
     "conv_weight": Planned.by_filters,
 }
+
+
+def _biases_fit(value: Value) -> bool:
+    """Tell whether a convolution with a bias has one group, or can be computed group by group."""
+    images, filters = (one.shape for one in value.inputs[:2])
+    if equal(images[1], filters[1]) is True:
+        return True
+    channels = [one for one in (images[1], *filters[:2]) if isinstance(one, int)]
+    if len(channels) < 3:
+        return False
+    inner, outer, each = channels
+    count, size = inner // each, itemsize(value.dtype)
+    starts = each * size, outer // count * size  # of the second group
+    return count <= MOST_GROUPS and all(start % ALIGNED == 0 for start in starts)
 
 
 def _group(
