@@ -1,8 +1,8 @@
-"""Products of half precisions where a machine has none: computed as float32, rounded afterwards.
+"""Products of half precisions that a library does not have: computed as others that it has.
 
-Both give the same but for the order of sums: a product of two halves is exact in float32, and a
-library adds up in float32. What is asked of memory differs, so that it is done only where the
-library has nothing for the one and something for the other.
+As float32 they give the same but for the order of sums: a product of two halves is exact in
+float32, and a library adds up in float32. What is asked of memory differs, so that it is done only
+where the library has nothing for the one and something for the other.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ WITHOUT_BIAS = {name: (product, axis) for product, (axis, name) in WITH_BIAS.ite
 def widen(graph: Graph, chosen: Callable[[Value], bool]) -> Graph:
     """Give the graph without products of halves that a library only has otherwise.
 
-    It may have them with a bias of its own dtype only; in float32; or in float32 without a bias,
-    which is added afterwards, before the rounding.
+    It may have them with a bias of its own dtype only; without a bias, which is added to what was
+    rounded; in float32; or in float32 without a bias, which is added before the rounding.
     """
     found = {}
     for node in graph.values:
@@ -43,13 +43,21 @@ def _others(node: Value) -> Iterator[tuple[Value, Callable[[Value], Value]]]:
         narrow = make(node.op, x, y, cast_to(bias[0], node.tensor.dtype))
         yield narrow, lambda value: value
     wide = [cast_to(one, "float32") for one in node.inputs]
+    if not bias:
+        yield make(node.op, *wide), lambda value: value
+        return
+    name, axis = WITHOUT_BIAS[node.op.name]
+    shape: list[Size] = [1] * node.ndim
+    shape[axis] = node.shape[axis]
+    added = F.reshape(wide[2], shape)
+    product = OPS[name](**node.op.attributes())
+
+    def finish(value: Value) -> Value:
+        return cast_to(value, "float32") + added
+
+    yield make(product, x, y), finish
     yield make(node.op, *wide), lambda value: value
-    if bias:
-        name, axis = WITHOUT_BIAS[node.op.name]
-        shape: list[Size] = [1] * node.ndim
-        shape[axis] = node.shape[axis]
-        added = F.reshape(wide[2], shape)
-        yield make(OPS[name](**node.op.attributes()), *wide[:2]), lambda value: value + added
+    yield make(product, *wide[:2]), finish
 
 
 def _is_narrow(node: Value) -> bool:

@@ -117,15 +117,33 @@ def test_one_axis_and_three(
 ) -> None:
     x, w = Array(dims, "bfloat16", last(*dims)), Array(kernel, "bfloat16", plain(*kernel))
     y = Array(out, "bfloat16", last(*out))
-    bias = Array((kernel[0],), "float32", (1,))
     sizes, taps = dims[2:], kernel[2:]
     for made in (
         planned("conv", x, w, result=y),
-        planned("conv_bias", x, w, bias, result=y),
         planned("conv_input", y, w, result=x, sizes=sizes),
         planned("conv_weight", x, y, result=w, kernel=taps),
     ):
         assert made.implementation.startswith("cuDNN eng")
+
+
+def test_groups_one_by_one_are_another_way() -> None:
+    x, w = Array((8, 96, 27, 27), "float32", last(8, 96, 27, 27)), (256, 48, 5, 5)
+    y = Array((8, 256, 27, 27), "float32", last(8, 256, 27, 27))
+    filters = Array(w, "float32", plain(*w))
+    for made in (
+        planned("conv", x, filters, result=y, padding=2, groups=2),
+        planned("conv_input", y, filters, result=x, sizes=(27, 27), padding=2, groups=2),
+        planned("conv_weight", x, y, result=filters, kernel=(5, 5), padding=2, groups=2),
+    ):
+        ways = made.alternatives()
+        apart = [one for one in ways if one.endswith(", group by group")]
+        assert apart
+        assert len(apart) < len(ways)
+        assert made.choose(apart[0])
+        assert made.implementation == apart[0]
+        assert made.workspace >= 0
+        assert not made.choose("cuDNN of another version")
+        assert made.implementation == apart[0]
 
 
 def test_an_address_that_cudnn_cannot_take() -> None:

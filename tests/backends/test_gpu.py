@@ -22,7 +22,6 @@ from symgraph.graph.dtypes import numpy_dtype
 from symgraph.graph.graph import Graph
 from symgraph.graph.interpret import interpret
 from symgraph.graph.node import Value, make
-from symgraph.graph.registry import OPS
 from symgraph.graph.walk import topological
 from symgraph.passes.precision import PASSES
 from symgraph.runtime.device import DeviceExecutor
@@ -162,19 +161,17 @@ def of_ways(
     """Convolutions in all directions, as single operations, with their numbers."""
     rng = np.random.default_rng(7)
     x, w = sg.tensor("x", images, dtype), sg.tensor("w", filters, dtype)
-    b = sg.tensor("b", filters[:1], dtype)
     groups = images[1] // filters[1]
     plain = sg.conv2d(x, w, stride=stride, padding=filters[2] // 2, groups=groups)
     g = sg.tensor("g", plain.shape, dtype)
     feeds = {
         one: (0.2 * rng.standard_normal(one.shape)).astype(numpy_dtype(dtype))
-        for one in (x, w, b, g)
+        for one in (x, w, g)
     }
     by_x, by_w = sg.grad((plain * g).sum(), [x, w])
     backwards = {one.op.name: one.op for one in topological([by_x, by_w])}
     return [
         ("conv", plain, feeds),
-        ("conv_bias", make(OPS["conv_bias"](**plain.op.attributes()), x, w, b), feeds),
         ("conv_input", make(backwards["conv_input"], g, w), feeds),
         ("conv_weight", make(backwards["conv_weight"], x, g), feeds),
     ]

@@ -18,7 +18,7 @@ from symgraph.graph.node import Value
 from symgraph.graph.op import Op
 from symgraph.lower.program import LibraryCall, Operand, number, operand
 
-CONVOLUTIONS = ("conv", "conv_bias", "conv_input", "conv_weight")
+CONVOLUTIONS = ("conv", "conv_input", "conv_weight")
 PRODUCTS = ("matmul", "matmul_bias")
 ALIGNED = 256  # bytes of which addresses are multiples: cuBLASLt refuses other places to work in
 

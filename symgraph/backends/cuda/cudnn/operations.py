@@ -1,4 +1,7 @@
-"""Convolutions as graphs of cuDNN: forward with or without a bias, by the input, by the filters.
+"""Convolutions as graphs of cuDNN: forward, by the input, by the filters.
+
+A bias is not given to cuDNN: with one, and float16 or bfloat16, its engines gave wrong sums on an
+H200 (cuDNN 9.19), and were slower; the kernel that reads the result adds it.
 
 Arrays are told by strides, so that any layout may be asked for; with the channels innermost there
 are the fastest engines. A convolution along one axis is one along two, the first of size one.
@@ -12,7 +15,7 @@ from typing import Any
 from symgraph.backends.arrays import Array, Arrays
 from symgraph.backends.cuda.cudnn.library import Cudnn
 from symgraph.backends.matrices import always_sums
-from symgraph.dims import equal, less_equal
+from symgraph.dims import less_equal
 from symgraph.errors import BackendError
 from symgraph.graph.dtypes import itemsize
 from symgraph.graph.node import Value
@@ -41,9 +44,7 @@ class Convolutions:
         types = [one.tensor for one in (*value.inputs, value)]
         if any(one.dtype not in TYPES for one in types) or value.ndim not in (3, 4, 5):
             return False
-        if not types[0].dtype == types[1].dtype == value.dtype or not always_sums(value):
-            return False
-        return value.op.name != "conv_bias" or _biases_fit(value)
+        return types[0].dtype == types[1].dtype == value.dtype and always_sums(value)
 
     def reads(self, value: Value, view: Operand) -> bool:
         """Read what lies forwards, nothing repeated, and begins where 16 bytes do."""
@@ -69,8 +70,6 @@ class Convolution:
         whole = arrays, result, [tuple(0 for _ in (*arrays, result))]
         group = _group(op, arrays, result)
         self._pieces = [whole] if group is None else [whole, group]
-        if op.name == "conv_bias" and group is not None:
-            self._pieces = [group]  # with a bias cuDNN's engines compute several groups wrongly
         self._asked = library, op, tf32
         self._graphs: list[Planned] = []
         self._way = 0, self._graph(0).first
@@ -168,10 +167,6 @@ class Planned:
         """Add the convolution to the graph."""
         return self._graph.conv_fprop(image=x, weight=w, **self._window)
 
-    def forward_bias(self, x: Any, w: Any, b: Any) -> Any:
-        """Add the convolution and its bias to the graph."""
-        return self._graph.bias(input=self.forward(x, w), bias=b)
-
     def by_input(self, g: Any, w: Any) -> Any:
         """Add the gradient by the input to the graph."""
         return self._graph.conv_dgrad(loss=g, filter=w, **self._window)
@@ -242,24 +237,9 @@ class Planned:
 
 BUILD: dict[str, Callable[..., Any]] = {
     "conv": Planned.forward,
-    "conv_bias": Planned.forward_bias,
     "conv_input": Planned.by_input,
     "conv_weight": Planned.by_filters,
 }
-
-
-def _biases_fit(value: Value) -> bool:
-    """Tell whether a convolution with a bias has one group, or can be computed group by group."""
-    images, filters = (one.shape for one in value.inputs[:2])
-    if equal(images[1], filters[1]) is True:
-        return True
-    channels = [one for one in (images[1], *filters[:2]) if isinstance(one, int)]
-    if len(channels) < 3:
-        return False
-    inner, outer, each = channels
-    count, size = inner // each, itemsize(value.dtype)
-    starts = each * size, outer // count * size  # of the second group
-    return count <= MOST_GROUPS and all(start % ALIGNED == 0 for start in starts)
 
 
 def _group(
@@ -277,7 +257,7 @@ def _group(
         return None
     pieces, steps = [], []
     for place, one in enumerate(whole):
-        axis = 0 if place == filters or len(one.dims) == 1 else 1
+        axis = 0 if place == filters else 1
         size = one.dims[axis] // count
         dims = (*one.dims[:axis], size, *one.dims[axis + 1 :])
         pieces.append(Array(dims, one.dtype, one.strides))
@@ -289,11 +269,8 @@ def _group(
 
 
 def _spatial(one: Array, rank: int) -> tuple[list[int], list[int]]:
-    """Give dims and strides with two or three spatial axes; a bias lies along the channels."""
+    """Give dims and strides with two or three spatial axes."""
     dims, strides = list(one.dims), list(one.strides)
-    if len(dims) == 1:
-        whole = dims[0] * strides[0]
-        return [1, dims[0], *[1] * rank], [whole, strides[0], *[whole] * rank]
     if len(dims) == 3:
         dims.insert(2, 1)
         strides.insert(2, dims[3] * strides[2])
