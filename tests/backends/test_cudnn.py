@@ -129,11 +129,11 @@ def test_one_axis_and_three(
 def test_groups_one_by_one_are_another_way() -> None:
     x, w = Array((8, 96, 27, 27), "float32", last(8, 96, 27, 27)), (256, 48, 5, 5)
     y = Array((8, 256, 27, 27), "float32", last(8, 256, 27, 27))
-    filters = Array(w, "float32", plain(*w))
+    filters, more = Array(w, "float32", plain(*w)), {"padding": ((2, 2), (2, 2)), "groups": 2}
     for made in (
-        planned("conv", x, filters, result=y, padding=2, groups=2),
-        planned("conv_input", y, filters, result=x, sizes=(27, 27), padding=2, groups=2),
-        planned("conv_weight", x, y, result=filters, kernel=(5, 5), padding=2, groups=2),
+        planned("conv", x, filters, result=y, **more),
+        planned("conv_input", y, filters, result=x, sizes=(27, 27), **more),
+        planned("conv_weight", x, y, result=filters, kernel=(5, 5), **more),
     ):
         ways = made.alternatives()
         apart = [one for one in ways if one.endswith(", group by group")]

@@ -165,8 +165,7 @@ def of_ways(
     plain = sg.conv2d(x, w, stride=stride, padding=filters[2] // 2, groups=groups)
     g = sg.tensor("g", plain.shape, dtype)
     feeds = {
-        one: (0.2 * rng.standard_normal(one.shape)).astype(numpy_dtype(dtype))
-        for one in (x, w, g)
+        one: (0.2 * rng.standard_normal(one.shape)).astype(numpy_dtype(dtype)) for one in (x, w, g)
     }
     by_x, by_w = sg.grad((plain * g).sum(), [x, w])
     backwards = {one.op.name: one.op for one in topological([by_x, by_w])}
