@@ -19,7 +19,7 @@ from symgraph.graph.node import Value
 from symgraph.graph.registry import F
 from symgraph.graph.types import TensorType
 from symgraph.lower.nest import Buffer
-from symgraph.lower.plan import CallStep, CheckStep, Plan, Step
+from symgraph.lower.plan import CallStep, CheckStep, KernelStep, Plan, Step
 from symgraph.lower.program import nbytes, number
 
 
@@ -46,6 +46,8 @@ class Attribution:
     def operations(self, step: Step) -> list[str]:
         """Name the operations of the graph that a step computes, operands first, each once."""
         done = [step.call.value] if isinstance(step, CallStep) else self._between(step)
+        if isinstance(step, KernelStep) and not self._library.isdisjoint(done):
+            done = self.values(step)
         return list(dict.fromkeys(self.owner(value).op.name for value in done))
 
     def flops(self, step: Step, env: Mapping[Dim, int]) -> int:
@@ -53,6 +55,8 @@ class Attribution:
         if isinstance(step, CheckStep):
             return 0
         done = [step.call.value] if isinstance(step, CallStep) else self._between(step)
+        if isinstance(step, KernelStep) and not self._library.isdisjoint(done):
+            return number(step.work, env)  # no value stands for what it reads: its own operations
         return number(total(node_flops(value) for value in done), env)
 
     def nbytes(self, step: Step, env: Mapping[Dim, int]) -> int:
@@ -76,9 +80,36 @@ class Attribution:
         return self._parts.get(one) if found is None else found
 
     def _between(self, step: Step) -> list[Value]:
-        """List what is computed between what a step reads and what it writes, operands first."""
-        read = {self._value(one) for one in step.buffers if one not in step.writes}
-        return [v for v, inside in in_order(self.values(step), read) if inside is None]
+        """List what is computed between what a step reads and what it writes, operands first.
+
+        A reduction that is made in parts counts where the first of them are made.
+        """
+        join = self._joins.get(step, (step,))
+        if step is not join[0]:
+            return []
+        read = {
+            self._value(one)
+            for part in join
+            for one in part.buffers
+            if one not in part.writes and one not in self._parts
+        }
+        return [v for v, inside in in_order(self.values(join[-1]), read) if inside is None]
+
+    @cached_property
+    def _library(self) -> set[Value]:
+        """Give what libraries compute."""
+        return {step.call.value for step in self.plan.steps if isinstance(step, CallStep)}
+
+    @cached_property
+    def _joins(self) -> dict[Step, tuple[Step, ...]]:
+        """Give, for steps that make parts or join them, those that belong together, in order."""
+        made = {one: step for step in self.plan.steps for one in step.writes if one in self._parts}
+        found: dict[Step, tuple[Step, ...]] = {}
+        for step in self.plan.steps:
+            own = dict.fromkeys(made[one] for one in step.buffers if one in made)
+            if own and step not in own:
+                found |= dict.fromkeys((*own, step), (*own, step))
+        return found
 
     @cached_property
     def _parts(self) -> dict[Buffer, Value]:
@@ -87,6 +118,8 @@ class Attribution:
         program = self.plan.program
         origin, given = program.origin, set(program.inputs.values())
         for step in self.plan.steps:
+            if isinstance(step, CallStep):
+                continue
             made = next(
                 (origin[one] for one in step.buffers if one in step.writes & origin.keys()), None
             )
