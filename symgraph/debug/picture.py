@@ -39,7 +39,8 @@ FAMILIES = {
          "prod_others", "lrn", "topk"), "reduction",
     ),
     **dict.fromkeys(
-        ("shape", "join", "pad", "slicing", "specify", "create", "index", "gather", "along_axis"),
+        ("shape", "join", "pad", "slicing", "specify", "create", "index", "gather", "along_axis",
+         "images"),
         "shape",
     ),
     "random": "random",

@@ -22,6 +22,7 @@ LANES = 16  # one AVX-512 register of float32; the compiler halves it where regi
 MOST_LANES = 4 * LANES
 BLOCK = 2048  # positions of the vector axis that a task takes where that axis is split
 ENOUGH = 64  # tasks: more than threads, so that none waits for the last
+SMALL = 64  # times as many positions as elements that a load reads: they are in a cache
 STREAMED = 1 << 25  # bytes from which on what is written goes past the caches
 
 
@@ -107,14 +108,18 @@ class Chooser:
         return best
 
     def _score(self, one: Axis) -> float:
-        """Prefer the axis along which most accesses are contiguous."""
+        """Prefer the axis along which most accesses are contiguous; few elements count little."""
         total = 0.0
+        positions = self.size(product([each.extent for each in self.nest.axes]))
         for store in self.nest.stores:
             if one in store.axes:
                 total += 3 if linear(store.index[0]).neighbours(one) else -6
         for node, form in self.loads:
-            if one in self.free[node]:
-                total += 2 if form.neighbours(one) else -4
+            walked = self.free[node.args[0]]  # by its place, whatever its guard asks
+            if one in walked:
+                read = self.size(product([each.extent for each in walked]))
+                weight = 1.0 if read * SMALL >= positions else 0.25
+                total += weight * (2 if form.neighbours(one) else -4)
         if self.size(one.extent) < 4:
             total -= 3
         return total

@@ -122,8 +122,14 @@ def _cut(
     rows = any(form.neighbours(one) for form in loads for one in axes)
     groups = kept if rows else kept // grain.lanes  # lanes go to the reduced axes, or to the others
     few = groups < (grain.rows if rows else grain.columns)
-    longest = max(axes, key=lambda one: number(one.extent, nominal))
-    outer = axes[0] if number(axes[0].extent, nominal) >= grain.rows else longest
+    inside = free_axes(scalar_order(reduces))
+    along = [  # which every reduction walks: what is the same at all places is not made in parts
+        one for one in axes if all(any(one in inside[a] for a in node.args) for node in reduces)
+    ]
+    if not along:
+        return 0, axes[0]
+    longest = max(along, key=lambda one: number(one.extent, nominal))
+    outer = along[0] if number(along[0].extent, nominal) >= grain.rows else longest
     if not few or kept * over < grain.long or over < SHORT:
         return 0, outer
     wanted = grain.rows // max(groups, 1) if grain.shared else grain.rows

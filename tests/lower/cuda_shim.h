@@ -145,6 +145,7 @@ inline void launch(unsigned blocks, unsigned threads, bool barriers, unsigned se
 #define blockDim (shim::block_size)
 #define gridDim (shim::grid_size)
 static inline void __syncthreads() { shim::barrier(); }
+static inline void __syncwarp() { shim::meet(); }
 template <class T> static inline T __shfl_sync(unsigned, T x, int lane) {
   return shim::of_thread(x, (unsigned)lane);
 }

@@ -102,7 +102,23 @@ def hot(depth: int, axis: int = -1) -> Callable[[Array], Array]:
     return oracle
 
 
+def cut(high: int, wide: int) -> Callable[..., Array]:
+    """Cut a window out of each image, one after another, and turn it round where asked."""
+
+    def oracle(x: Array, top: Array, left: Array, mirror: Array, mean: Array = 0) -> Array:
+        found = []
+        for image, y, x0, turned in zip(x.astype(np.float64) - mean, top, left, mirror):
+            window = image[:, y : y + high, int(x0) : int(x0) + wide]
+            found.append(np.flip(window, 2) if turned else window)
+        return np.array(found).reshape(len(x), x.shape[1], high, wide)
+
+    return oracle
+
+
 ORACLES: dict[str, Callable[..., Any]] = {
+    "crop_mirror:plain": cut(4, 4),
+    "crop_mirror:centred": cut(4, 4),
+    "crop_mirror:oblong": cut(5, 1),
     "slice": sliced,
     "slice_put": put,
     "take": taken,

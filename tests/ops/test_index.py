@@ -259,3 +259,20 @@ def test_one_hot_outside_is_a_row_of_zeros() -> None:
     found = run(lambda i: F.one_hot(i, 3), np.array([-1, 0, 3]))
     np.testing.assert_array_equal(found, [[0, 0, 0], [1, 0, 0], [0, 0, 0]])
     assert found.dtype == np.float32
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_crops_have_the_bits_of_the_loader(backend: str) -> None:
+    rng = np.random.default_rng(3)
+    images = rng.integers(0, 256, (5, 3, 32, 32)).astype(np.uint8)
+    mean = rng.uniform(0, 255, (3, 32, 32)).astype(np.float32)
+    draws = sg.data.Augment(crop=27, seed=4).draws(np.arange(5), epoch=2, size=32)
+    x, m = sg.tensor("x", (sg.dim("crops"), 3, 32, 32), "uint8"), sg.tensor("m", (3, 32, 32))
+    places = [sg.tensor(name, x.shape[:1], "int64") for name in ("top", "left")]
+    turned = sg.tensor("turned", x.shape[:1], "bool")
+    cropped = sg.crop_mirror(x, 27, *places, turned, m)
+    f = sg.function([x, *places, turned, m], cropped, backend=backend)
+    wanted = sg.data.crop_mirror(images, 27, *draws, mean=mean)
+    assert f(images, *draws, mean).tobytes() == wanted.tobytes()
+    with pytest.raises(IndexRangeError):
+        f(images, draws[0] + 6, *draws[1:], mean)

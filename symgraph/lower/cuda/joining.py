@@ -59,6 +59,7 @@ class Joining(Values):
         if self.threads == WARP:
             for part in parts:
                 self.line(f"{part} = of_first({part});")
+            self.line("__syncwarp();")  # before anybody reads what others have kept
             return
         first, mine = f"if (threadIdx.x % {WARP} == 0) ", f"threadIdx.x / {WARP}"
         rooms = self.written_down(parts, first, mine)
