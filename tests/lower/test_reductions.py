@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import symgraph as sg
 from symgraph.dims import Dim
 from symgraph.graph.index import MAX, SUM, axes, axis, m, reduce
 from symgraph.graph.interpret import interpret
@@ -194,6 +195,48 @@ def test_which_reductions_are_cut(
     call: Callable[[Value], Value], shape: tuple[int, ...], parted: bool
 ) -> None:
     assert (len(parts_of(call, shape)) == 2) == parted
+
+
+def test_what_is_the_same_along_an_axis_is_not_cut_there() -> None:
+    """The longest axis is walked by nothing that is read."""
+    a, out = buffer("a", "float32", (300,)), buffer("out", "float32", ())
+    i, j = axes((300, 5000), "ij")
+    nests, _ = split(nest_of(out, (), reduce(SUM, (i, j), read(a, i))), NOMINAL)
+    ((inner, _),) = nests[0].limits.items()
+    assert inner.extent == 5
+    assert {one.extent for one in reduces(nests[0])[0].attr.axes} == {5, 5000}
+
+
+def test_reductions_over_different_axes_are_cut_apart() -> None:
+    a, b = buffer("a", "float32", (5000, 8)), buffer("b", "float32", (90000, 8))
+    out = buffer("out", "float32", (8,))
+    i, j, k = axes((8, 5000, 90000), "ijk")
+    value = reduce(SUM, (j,), read(a, j, i)) + reduce(SUM, (k,), read(b, k, i))
+    nests, between = split(nest_of(out, (i,), value), NOMINAL)
+    assert [nest.name for nest in nests] == ["made_parts", "made_parts", "made"]
+    assert len(between) == 2
+    verify(nests[-1])
+
+
+def test_parts_give_what_the_whole_gives() -> None:
+    x, y = tensor("x", (5000, 8)), tensor("y", (90000, 8))
+    rng = np.random.default_rng(0)
+    arrays = [rng.random(one.shape, np.float32) for one in (x, y)]
+    outputs = [
+        x.sum(axis=0) - y.max(axis=0),
+        F.sum(F.broadcast_to(x[:, :1], (5000, 3000))),
+        y.sum(axis=0, keepdims=True),
+    ]
+    found = sg.function([x, y], outputs, backend="cpu", passes=[])(*arrays)
+    for one, wanted in zip(found, interpret(outputs, dict(zip((x, y), arrays)), {})):
+        np.testing.assert_allclose(one, wanted, rtol=1e-4)
+
+
+def test_axes_of_one_position_do_not_keep_a_reduction_whole() -> None:
+    x = tensor("x", (64, 16, 32, 32))
+    nest = only(F.sum(x, axis=(0, 2, 3), keepdims=True), x)
+    assert len(nest.axes) == 4
+    assert len(flatten(nest, NOMINAL)[0]) == 2
 
 
 def test_the_number_of_parts_depends_on_sizes_only(monkeypatch: pytest.MonkeyPatch) -> None:
