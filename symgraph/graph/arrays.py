@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from symgraph.errors import DTypeError
+from symgraph.errors import DTypeError, SymgraphError
 from symgraph.graph.dtypes import DType, default_float, dtype_name, is_float, numpy_dtype
 
 Array = np.ndarray[Any, Any]
@@ -67,6 +67,8 @@ def _read(subject: str, given: Any) -> Array:
         if hasattr(type(given), "__cuda_array_interface__") and hasattr(given, "get"):
             given = given.get()  # CuPy makes the trip to the host only when told to
         array = np.asarray(given)
+    except SymgraphError:  # of a symbolic value inside, which says so itself
+        raise
     except TypeError as problem:  # an array that refuses, such as one on a device
         raise DTypeError(
             f"{subject} cannot be made an array: {problem}", fix="copy it to the host before"

@@ -23,8 +23,8 @@ WITHOUT_BIAS = {name: (product, axis) for product, (axis, name) in WITH_BIAS.ite
 def widen(graph: Graph, chosen: Callable[[Value], bool]) -> Graph:
     """Give the graph without products of halves that a library only has otherwise.
 
-    It may have them with a bias of its own dtype only; without a bias, which is added to what was
-    rounded; in float32; or in float32 without a bias, which is added before the rounding.
+    It may have them with a bias of its own dtype only; in float32; without a bias, which is added
+    to what was rounded; or in float32 without a bias, which is added before the rounding.
     """
     found = {}
     for node in graph.values:
@@ -55,8 +55,8 @@ def _others(node: Value) -> Iterator[tuple[Value, Callable[[Value], Value]]]:
     def finish(value: Value) -> Value:
         return cast_to(value, "float32") + added
 
-    yield make(product, x, y), finish
     yield make(node.op, *wide), lambda value: value
+    yield make(product, x, y), finish
     yield make(product, *wide[:2]), finish
 
 

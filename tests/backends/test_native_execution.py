@@ -397,6 +397,14 @@ def test_a_bias_where_images_are_empty() -> None:
     assert f(np.ones((2, 16, 3), np.float32))[0, 0].tolist() == [21, 37, 37, 21]
 
 
+def test_what_a_library_has_is_not_told_by_sizes_of_nothing() -> None:
+    x = sg.tensor("x", (2, 16, sg.dim("none", min=0)))
+    w = sg.shared(np.ones((16, 16, 2), np.float32))
+    f = sg.function([x], sg.conv1d(x, w, padding=1), backend="cpu", precision="bf16")
+    assert (f(np.zeros((2, 16, 0), np.float32)) == 0).all()
+    assert f(np.ones((2, 16, 3), np.float32))[0, 0].tolist() == [16, 32, 32, 16]
+
+
 def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "unavailable", lambda: "llvmlite is not installed")
     with pytest.raises(DeviceError, match=r"step: the backend cpu .* llvmlite is not"):

@@ -21,10 +21,12 @@ from symgraph.dims import Dim, Size, less_equal
 from symgraph.errors import BackendError
 from symgraph.graph.node import Value
 from symgraph.graph.op import Op
+from symgraph.graph.types import TensorType
 from symgraph.lower.program import number
 
 DTYPES = ("float32", "bfloat16")
 SMALL_BATCH = 64
+FEW = 16  # of a size that is zero, to try what a library has
 FACTORS = ("src", "weights", "bias")
 
 
@@ -36,9 +38,12 @@ def offers(dtypes: Sequence[str]) -> bool:
 def takes(value: Value, env: Mapping[Dim, int]) -> bool:
     """Tell whether oneDNN has more than plain loops, at sizes to try and in plain layouts."""
     types = [one.tensor for one in (*value.inputs, value)]
-    dims = [tuple(number(size, env) for size in one.shape) for one in types]
-    if any(0 in each for each in dims):
-        return True
+    dims = _sizes(types, env)
+    if any(0 in each for each in dims):  # of nothing it has everything: other sizes tell
+        env = {size: max(given, FEW) for size, given in env.items()}
+        dims = _sizes(types, env)
+        if any(size < 1 for each in dims for size in each):
+            return True
     arrays = [_plain(each, one.dtype) for each, one in zip(dims, types)]
     unknown = (False,) * len(value.inputs)
     try:
@@ -46,6 +51,10 @@ def takes(value: Value, env: Mapping[Dim, int]) -> bool:
     except BackendError:
         return False
     return not found.is_reference
+
+
+def _sizes(types: Sequence[TensorType], env: Mapping[Dim, int]) -> list[tuple[int, ...]]:
+    return [tuple(number(size, env) for size in one.shape) for one in types]
 
 
 def _plain(dims: tuple[int, ...], dtype: str) -> Array:
