@@ -77,7 +77,7 @@ class Mark:
             ]
             raise InputError(
                 "a step before this one was given numbers that it must not be given; nothing was"
-                " written by it, nor by any step since.",
+                " written by it, nor by this function since.",
                 details=lines,
                 fix="ask for an output, which waits for each step, to see in which it is",
             )

@@ -17,7 +17,7 @@ from symgraph.graph.op import Array
 from symgraph.lower.cuda.module import numbered
 from symgraph.lower.cuda.target import device_target
 from symgraph.lower.plan import Plan, make_plan
-from symgraph.runtime.checks import latched
+from symgraph.runtime.checks import Mark, latched
 from symgraph.runtime.commit import held_interrupt
 from symgraph.runtime.device_plan import DevicePlan
 from symgraph.runtime.explain import explained
@@ -44,6 +44,7 @@ class DeviceExecutor:
         self.stay = outputs_on == "device"
         self.plan: Plan | None = None
         self.latched = False  # whether checks are waited for on the device alone
+        self.mark: Mark | None = None  # that they leave, at all sizes
         self.broken = ""  # why no further call can be right
         self._functions: list[Any] = []
         self._bound: dict[frozenset[tuple[Dim, int]], DevicePlan] = {}
@@ -72,9 +73,9 @@ class DeviceExecutor:
             if len(self._bound) >= MOST_BOUND:
                 self._bound.pop(next(iter(self._bound)))
             plan, tf32 = self.compile(env), self.precision == "tf32"
-            self._bound[key] = DevicePlan(
-                plan, self._functions, env, self.device, tf32, self.latched
-            )
+            if self.latched and self.mark is None:
+                self.mark = Mark(self.device, plan)
+            self._bound[key] = DevicePlan(plan, self._functions, env, self.device, tf32, self.mark)
         return self._bound[key]
 
     def run(self, feeds: Mapping[Value, Array], env: Env) -> list[Any]:
@@ -122,5 +123,14 @@ class DeviceExecutor:
         return sent
 
     def close(self) -> None:
-        """Forget everything but the code; variables stay, since other functions may share them."""
-        self._bound.clear()
+        """Forget everything but the code; variables stay, since other functions may share them.
+
+        Raises `InputError` if a check has failed that nobody was told of.
+        """
+        with self.device.lock:
+            if self.mark is not None:
+                self.device.settle()
+            self._bound.clear()
+            mark, self.mark = self.mark, None
+            if mark is not None:
+                mark.report()

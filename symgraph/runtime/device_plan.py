@@ -56,7 +56,7 @@ class DevicePlan:
 
     def __init__(
         self, plan: Plan, functions: Sequence[Any], env: Env, device: Device, tf32: bool,
-        latched: bool,
+        mark: Mark | None,
     ) -> None:  # fmt: skip
         self.plan, self.functions, self.env, self.device = plan, functions, dict(env), device
         self.routines: dict[int, Routine] = {}
@@ -72,9 +72,9 @@ class DevicePlan:
         if undecided:
             self._tune(undecided)
         self.lay_out()
-        self.mark = Mark(device, plan) if latched else None
-        if self.mark is not None:
-            self.resident.marks.add(self.mark)
+        self.mark = mark
+        if mark is not None:
+            self.resident.marks.add(mark)
         self._targets = frozenset(plan.in_place.values())
         self.segments = self._segments()
 

@@ -357,6 +357,16 @@ def test_a_check_that_nobody_waits_for_is_told_with_the_numbers(host: HostDevice
     assert np.isfinite(weights[0].value).all(), "it is told once"
 
 
+def test_a_check_that_nobody_waits_for_is_told_at_the_end(host: HostDevice) -> None:
+    train, weights, (images, labels, wrong) = unseen(host)
+    train(images, labels)
+    train(images, wrong)
+    with pytest.raises(sg.errors.InputError, match="nor by this function since"):
+        train.close()
+    train.close()
+    assert np.isfinite(weights[0].value).all()
+
+
 def test_steady_steps_ask_nothing_of_variables(host: HostDevice) -> None:
     train, weights, (images, labels, _) = unseen(host)
     for _ in range(3):
