@@ -5,6 +5,7 @@ operations: an item of a tuple-valued node, and updates attached to a value.
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from types import ModuleType
@@ -31,7 +32,7 @@ from symgraph.graph.registry import Functions, apply, function_of
 from symgraph.graph.types import TensorType, TupleType, Type, tensor_type
 
 _keys = itertools.count()
-_touches = itertools.count(1)
+_counting = threading.Lock()
 SMALL = 1024  # bytes up to which equal constants are one node
 
 
@@ -171,7 +172,7 @@ class Storage:
 
     __slots__ = ("__weakref__", "_fetch", "array", "home", "version")
 
-    touched: ClassVar[int] = 0  # another number whenever any variable was fetched or written
+    touched: ClassVar[int] = 0  # how often variables were fetched and written
     array: np.ndarray[Any, Any]
 
     def __init__(self, array: np.ndarray[Any, Any]) -> None:
@@ -182,12 +183,16 @@ class Storage:
     def __getattr__(self, name: str) -> Any:
         if name != "array":
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        self.array = self._fetch()
-        Storage.touched = next(_touches)
+        self._fetch(self._put)
         return self.array
 
-    def postpone(self, fetch: Callable[[], np.ndarray[Any, Any]]) -> None:
-        """Say that there are other numbers now, and who gives them."""
+    def _put(self, array: np.ndarray[Any, Any]) -> None:
+        self.array = array
+        with _counting:
+            Storage.touched += 1
+
+    def postpone(self, fetch: Callable[[Callable[[np.ndarray[Any, Any]], None]], None]) -> None:
+        """Say that there are other numbers now; `fetch` is called with what takes them."""
         self._fetch = fetch
         with suppress(AttributeError):  # where it was postponed already
             del self.array
@@ -200,8 +205,9 @@ class Storage:
 
     def written(self) -> None:
         """Count a write."""
-        self.version += 1
-        Storage.touched = next(_touches)
+        with _counting:
+            self.version += 1
+            Storage.touched += 1
 
 
 class Shared(Value):

@@ -57,8 +57,9 @@ def copy_given(program: Program) -> frozenset[Buffer]:
                     out = axes(one.shape)
                     read = bound(load(0, one.dtype, *positions(out)), [one])
                     items.append(Definition(made, out, read))
+            images = set(_activations(item)) & copies.keys()
             item.sources = tuple(
-                replace(operand(copies[one.buffer]), whole=False) if one.buffer in copies else one
+                replace(operand(copies[one.buffer]), whole=False) if one.buffer in images else one
                 for one in item.sources
             )  # and no view of what is given
         items.append(item)

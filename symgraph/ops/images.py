@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from symgraph.dims import Size, less_equal
+from symgraph.dims import Size, equal, less_equal
 from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
 from symgraph.graph.arguments import plain_size
-from symgraph.graph.dtypes import is_integer
+from symgraph.graph.dtypes import is_float, is_integer
 from symgraph.graph.leaves import as_value, cast_to
 from symgraph.graph.node import Value, operand_lines
 from symgraph.graph.registry import F, composite
@@ -37,6 +37,10 @@ TURNED = arg(("B",), "bool")
             error=DTypeError, match="crop_mirror: `x1` .* whole"),
         bad(lambda x, t, s, m: F.crop_mirror(x, 4, t, s, m), BYTES, TOPS, LEFTS,
             arg(("B",), "int32"), error=DTypeError, match="crop_mirror: `x3` .* bool"),
+        bad(lambda x, t, s, m, mean: F.crop_mirror(x, 4, t, s, m, mean), BYTES, TOPS, LEFTS, TURNED,
+            arg((3, 6, 7), "int32"), error=DTypeError, match="crop_mirror: `x4` .* floats"),
+        bad(lambda x, t, s, m, mean: F.crop_mirror(x, 4, t, s, m, mean), BYTES, TOPS, LEFTS, TURNED,
+            arg((3, 7, 7)), error=ShapeError, match="crop_mirror: `x4` .* images' size"),
         bad(lambda x, t, s, m: F.crop_mirror(x, 4, t, s, m), BYTES, TOPS, arg((2, 2), "int32"),
             TURNED, error=ShapeError, match="crop_mirror: `x2` .* one axis"),
     ],
@@ -46,13 +50,13 @@ def crop_mirror(
 ) -> Value:
     """Cut a window out of each image, mirror it where asked, and subtract the mean image.
 
-    y[n] = flip_n((float32(images[n]) - mean)[:, top_n : top_n + high, left_n : left_n + wide])
+    y[n] = flip_n((images[n] - mean)[:, top_n : top_n + high, left_n : left_n + wide])
 
     `images` are (batch, channels, height, width) of any dtype, `crop` is a side or (high, wide);
     `top`, `left` (whole numbers) and `mirror` (bool) have one element for each image, `mean` is
-    (channels, height, width). The result is float32, with the bits of `sg.data.crop_mirror`. A
-    window that is not inside its image raises `IndexRangeError` in the call. Raises `ShapeError`,
-    `DTypeError` or `ArgumentError` for other arguments.
+    (channels, height, width). The result is of the dtype of `mean`, else float32, and has the bits
+    of `sg.data.crop_mirror`. A window that is not inside its image raises `IndexRangeError` in the
+    call. Raises `ShapeError`, `DTypeError` or `ArgumentError` for other arguments.
 
     >>> import symgraph as sg
     >>> x, at = sg.tensor("x", (sg.dim("B"), 3, 256, 256), "uint8"), sg.constant([0])
@@ -84,19 +88,38 @@ def crop_mirror(
             )
     along = F.arange(wide)
     steps = F.where(turned[:, None], wide - 1 - along, along)
-    down = (cast_to(rows, "int64")[:, None] + F.arange(high))[:, :, None]
-    across = (cast_to(columns, "int64")[:, None] + steps)[:, None, :]
+    down = (_inside(rows, value.shape[2]) + F.arange(high))[:, :, None]
+    across = (_inside(columns, value.shape[3]) + steps)[:, None, :]
     each = F.arange(value.shape[0])[:, None, None]
-    found = cast_to(F.permute_dims(value[each, :, down, across], (0, 3, 1, 2)), "float32")
+    found = F.permute_dims(value[each, :, down, across], (0, 3, 1, 2))
     if mean is None:
-        return found
+        return cast_to(found, "float32")
     middle = as_value(mean)
     if middle.ndim != 3:
         raise ShapeError(
             f"crop_mirror: `{middle.label}` must be one image, it has {middle.ndim} axes.",
             details=operand_lines([middle]),
         )
-    return found - F.permute_dims(middle[:, down, across], (1, 0, 2, 3))
+    if not is_float(middle.dtype):
+        raise DTypeError(
+            f"crop_mirror: `{middle.label}` must hold floats, not {middle.dtype}.",
+            details=operand_lines([middle]),
+            fix='.cast("float32")',
+        )
+    for size, own in zip(middle.shape, value.shape[1:]):
+        if equal(size, own) is not True:
+            raise ShapeError(
+                f"crop_mirror: `{middle.label}` must be of the images' size, {value.shape[1:]}, "
+                f"not {middle.shape}.",
+                details=operand_lines([middle, value]),
+            )
+    return cast_to(found, middle.dtype) - F.permute_dims(middle[:, down, across], (1, 0, 2, 3))
+
+
+def _inside(starts: Value, size: Size) -> Value:
+    """Give starts as a column; one below zero, which would count from the end, is put outside."""
+    wide = cast_to(starts, "int64")
+    return F.where(wide < 0, size, wide)[:, None]
 
 
 def _sides(crop: Size | tuple[Size, Size], images: Value) -> tuple[Size, Size]:

@@ -6,6 +6,7 @@ does nothing, in later steps too, until somebody here has seen the mark and rais
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -39,10 +40,15 @@ def latched(plan: Plan) -> bool:
 class Mark:
     """The mark of failed checks, and a copy of it here, which is brought at the end of a step."""
 
-    def __init__(self, device: Device, plan: Plan) -> None:
-        self.device, self.plan = device, plan
+    def __init__(self, device: Device, plan: Plan, owner: object) -> None:
+        self.device = device
+        self._plan, self._owner = weakref.ref(plan), weakref.ref(owner)
         self._there, self._here = device.reserve(1), device.pinned(1)
         self.clear()
+
+    def forgotten(self) -> bool:
+        """Tell whether whoever could tell of it is gone."""
+        return self._owner() is None
 
     def clear(self) -> None:
         """Wipe it off."""
@@ -68,13 +74,12 @@ class Mark:
     def report(self) -> None:
         """Raise `InputError` if an earlier step has left it."""
         if self.seen():
-            known = Attribution(self.plan)
-            checks = [step for step in self.plan.steps if isinstance(step, CheckStep)]
-            lines = [
-                f"{value.op.name}  made at {made_at(value)}"
-                for step in checks
-                for value in known.owners(step)
-            ]
+            plan, lines = self._plan(), []
+            if plan is not None:
+                known = Attribution(plan)
+                checks = [step for step in plan.steps if isinstance(step, CheckStep)]
+                values = dict.fromkeys(value for step in checks for value in known.owners(step))
+                lines = [f"{value.op.name}  made at {made_at(value)}" for value in values]
             raise InputError(
                 "a step before this one was given numbers that it must not be given; nothing was"
                 " written by it, nor by this function since.",

@@ -22,6 +22,7 @@ from symgraph.runtime.commit import held_interrupt
 from symgraph.runtime.device_plan import DevicePlan
 from symgraph.runtime.explain import explained
 from symgraph.runtime.foreign import fetched, plain
+from symgraph.runtime.resident import resident
 
 Env = Mapping[Dim, int]
 MOST_BOUND = 16
@@ -74,7 +75,7 @@ class DeviceExecutor:
                 self._bound.pop(next(iter(self._bound)))
             plan, tf32 = self.compile(env), self.precision == "tf32"
             if self.latched and self.mark is None:
-                self.mark = Mark(self.device, plan)
+                self.mark = Mark(self.device, plan, self)
             self._bound[key] = DevicePlan(plan, self._functions, env, self.device, tf32, self.mark)
         return self._bound[key]
 
@@ -133,4 +134,5 @@ class DeviceExecutor:
             self._bound.clear()
             mark, self.mark = self.mark, None
             if mark is not None:
+                resident(self.device).marks.discard(mark)
                 mark.report()

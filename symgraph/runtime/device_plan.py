@@ -26,6 +26,7 @@ from symgraph.backends.cuda.interface import Routine
 from symgraph.config import config
 from symgraph.cost.limit import memory_limit, too_large
 from symgraph.dims import Dim
+from symgraph.errors import BackendError, MemoryLimitError
 from symgraph.graph.dtypes import itemsize, numpy_dtype
 from symgraph.graph.leaves import Storage
 from symgraph.lower.memory import Interval, plan_memory
@@ -68,6 +69,7 @@ class DevicePlan:
         self.writing = False  # whether a step is between its first write and its last
         self._moved: tuple[int, ...] | None = None  # where variables lay in the last call
         self._touched, self._where = -1, dict[Buffer, int]()  # and when nobody touched one since
+        self._seen: list[tuple[Storage, int]] = []  # versions of which the numbers were used
         undecided = {k for k, one in self.routines.items() if not recalled(device, one)}
         if undecided:
             self._tune(undecided)
@@ -76,6 +78,7 @@ class DevicePlan:
         if mark is not None:
             self.resident.marks.add(mark)
         self._targets = frozenset(plan.in_place.values())
+        self._copies = any(one not in plan.in_place for one in plan.program.updates)
         self.segments = self._segments()
 
     def lay_out(self) -> None:
@@ -89,7 +92,11 @@ class DevicePlan:
             k: most_workspace(one) if k in undecided else one.workspace
             for k, one in self.routines.items()
         }
-        self._place(needed)
+        try:
+            self._place(needed)
+        except (BackendError, MemoryLimitError):  # then only the ways that need no more
+            needed = {k: one.workspace for k, one in self.routines.items()}
+            self._place(needed)
         places = self._filled(())
         for place in sorted(undecided):
             routine = self.routines[place]
@@ -145,7 +152,7 @@ class DevicePlan:
     def is_one_launch(self) -> bool:
         """Tell whether the next call is one launch of what is recorded, with nothing to note."""
         (first, *others) = self.segments
-        same = self._touched == Storage.touched and config.capture
+        same = self._touched == Storage.touched and config.capture and not self._copies
         return same and not others and first.captured is not None
 
     def run(self, arrays: Sequence[Given], stay: bool = False) -> list[Any] | None:
@@ -156,25 +163,27 @@ class DevicePlan:
         self.writing, capture = False, config.capture
         if self.mark is not None:
             self.mark.report()
-        places = self._filled(arrays, not capture)
+        before = Storage.touched  # from here on: others may write while inputs are brought
+        steady = before == self._touched
+        places = self._filled(arrays, not capture, steady)
         if capture:  # they were copied
             release(self.device, arrays)
         try:
-            return self._run(places, stay, capture)
+            return self._run(places, stay, capture, steady)
         finally:
             if not capture:
                 release(self.device, arrays)
 
-    def _run(self, places: dict[Buffer, int], stay: bool, capture: bool) -> list[Any] | None:
+    def _run(
+        self, places: dict[Buffer, int], stay: bool, capture: bool, steady: bool
+    ) -> list[Any] | None:
         plan, program, device = self.plan, self.plan.program, self.device
-        before = Storage.touched
         caller, outputs = device.caller() if stay else 0, self._outputs(stay)
         if stay:
             device.follow(caller)  # it may still use what the memory of outputs was before
             for one, (_, address) in zip(program.outputs, () if capture else outputs):
                 if one in self.made and places[one] == self.places[one]:
                     places[one] = address
-        steady = self._touched == Storage.touched
         if not steady:
             leaves = (*program.shared.values(), *plan.in_place.values())
             moved = tuple(places[one] for one in leaves)
@@ -198,18 +207,20 @@ class DevicePlan:
                 target = self.resident.address(shared.storage)
                 device.copy(target, places[new], number(nbytes(new), self.env))
         if not steady:
-            self._note_updates(before)
+            self._note_updates()
         self.writing = False
         if stay:
             device.lead(caller)
         return [array for array, _ in outputs]
 
-    def _note_updates(self, before: int) -> None:
+    def _note_updates(self) -> None:
         """Say that variables are newest here; till somebody touches one, that stays so."""
+        before = Storage.touched
+        alone = all(storage.version == version for storage, version in self._seen)
         for shared in self.plan.program.updates:
             self.resident.updated(shared)
-        others = Storage.touched - before - len(self.plan.program.updates)
-        self._touched = -1 if others else Storage.touched
+        alone = alone and Storage.touched - before == len(self.plan.program.updates)
+        self._touched = Storage.touched if alone else -1
 
     def _outputs(self, stay: bool) -> list[tuple[Any, int]]:
         """Make the arrays of a call's outputs, and tell where those of the device lie."""
@@ -233,6 +244,9 @@ class DevicePlan:
         None where a check has failed.
         """
         device = self.device
+        if self.mark is not None:
+            device.settle()
+            self.mark.report()
         places = self._filled(arrays)
         release(device, arrays)
         written = {
@@ -255,15 +269,19 @@ class DevicePlan:
                     device.copy(at, memory.address, written[at])
         return [each[1:] for each in taken]
 
-    def _filled(self, arrays: Sequence[Given], direct: bool = False) -> dict[Buffer, int]:
+    def _filled(
+        self, arrays: Sequence[Given], direct: bool = False, steady: bool = False
+    ) -> dict[Buffer, int]:
         """Bring inputs to their places and tell where every buffer is."""
         plan, program = self.plan, self.plan.program
-        if self._touched != Storage.touched:
+        if not steady:
             self._where = dict(self.places)
             for shared in program.updates:  # memory is asked for before anything is written
                 self.resident.address(shared.storage)
             for shared, one in (*program.shared.items(), *plan.in_place.items()):
                 self._where[one] = self.resident.address(shared.storage)
+            leaves = dict.fromkeys((*program.shared, *program.updates))
+            self._seen = [(one.storage, one.storage.version) for one in leaves]
         places = dict(self._where) if direct else self._where
         for value, array in zip(plan.graph.inputs, arrays):
             if value in program.inputs:

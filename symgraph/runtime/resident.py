@@ -7,9 +7,10 @@ when somebody else has changed them.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from functools import partial
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -27,7 +28,7 @@ class Resident:
 
     def __init__(self, device: Device) -> None:
         self.device = device
-        self.marks: WeakSet[Mark] = WeakSet()  # of checks that nobody has waited for
+        self.marks: set[Mark] = set()  # of checks that nobody has waited for
         self._held: WeakKeyDictionary[Storage, tuple[Memory, int]] = WeakKeyDictionary()
 
     def address(self, storage: Storage) -> int:
@@ -62,13 +63,17 @@ class Resident:
         shared.storage.postpone(partial(self._fetched, memory, shape, shared.dtype))
         self._held[shared.storage] = memory, shared.storage.version
 
-    def _fetched(self, memory: Memory, shape: tuple[int, ...], dtype: DType) -> Array:
+    def _fetched(
+        self, memory: Memory, shape: tuple[int, ...], dtype: DType, put: Callable[[Array], None]
+    ) -> None:
         array = np.empty(shape, numpy_dtype(dtype))
-        with self.device.lock:
+        with self.device.lock:  # or a step in between would be missed
             self.device.download(array, memory.address)
             for mark in list(self.marks):
+                if mark.forgotten():
+                    self.marks.discard(mark)
                 mark.report()
-        return array
+            put(array)
 
 
 _residents: dict[str, Resident] = {}

@@ -274,5 +274,6 @@ def test_crops_have_the_bits_of_the_loader(backend: str) -> None:
     f = sg.function([x, *places, turned, m], cropped, backend=backend)
     wanted = sg.data.crop_mirror(images, 27, *draws, mean=mean)
     assert f(images, *draws, mean).tobytes() == wanted.tobytes()
-    with pytest.raises(IndexRangeError):
-        f(images, draws[0] + 6, *draws[1:], mean)
+    for outside in (draws[0] + 6, draws[0] - 6):
+        with pytest.raises(IndexRangeError):
+            f(images, outside, *draws[1:], mean)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 import threading
 import weakref
 from typing import Any
@@ -382,3 +383,54 @@ def test_steady_steps_ask_nothing_of_variables(host: HostDevice) -> None:
     np.testing.assert_array_equal(weights[0].value, there)
     train(images, labels)
     assert (weights[0].value != there).any()
+
+
+def test_a_step_that_ends_with_copies_is_held(host: HostDevice, monkeypatch: Any) -> None:
+    """Ctrl-C between the launch and the copies would leave half of the updates."""
+    u, v = (sg.shared(np.zeros(4, np.float32), name) for name in "uv")
+    f = sg.function([], [], {u: v + 1, v: u + 1}, backend="cuda")
+    for _ in range(3):
+        f()
+    copy = host.copy
+
+    def interrupted(*arguments: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        copy(*arguments)
+
+    monkeypatch.setattr(host, "copy", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        f()
+    np.testing.assert_array_equal(u.value, v.value)
+
+
+def test_a_check_of_a_function_that_is_gone_is_told(host: HostDevice) -> None:
+    train, weights, (images, labels, wrong) = unseen(host)
+    train(images, labels)
+    train(images, wrong)
+    del train
+    gc.collect()
+    with pytest.raises(sg.errors.InputError, match="nothing was"):
+        _ = weights[0].value
+    assert np.isfinite(weights[0].value).all()
+
+
+def test_what_is_written_while_inputs_are_brought_is_seen(
+    host: HostDevice, monkeypatch: Any
+) -> None:
+    x, w = sg.tensor("x", (2,)), sg.shared(np.float32(1), "w")
+    total = sg.shared(np.zeros(2, np.float32), "total")
+    f = sg.function([x], [], {total: total + w * x}, backend="cuda")
+    one = np.ones(2, np.float32)
+    for _ in range(3):
+        f(one)
+    upload = host.upload
+
+    def during(*arguments: Any) -> None:
+        upload(*arguments)
+        monkeypatch.setattr(host, "upload", upload)
+        w.value = np.float32(100)
+
+    monkeypatch.setattr(host, "upload", during)
+    f(one)
+    f(one)
+    np.testing.assert_array_equal(total.value, 104)

@@ -126,3 +126,15 @@ def test_what_a_library_refuses_at_bind_is_said(
         there(*batch_of(2))
     for one, old in zip(net.parameters(), before):
         np.testing.assert_array_equal(one.value, old)
+
+
+def test_what_is_an_image_here_and_filters_there(host: HostDevice, library: HostLibrary) -> None:
+    x, z = sg.tensor("x", (2, 4, 9, 9)), sg.tensor("z", (3, 4, 3, 3))
+    w = sg.tensor("w", (5, 4, 2, 2))
+    outputs = [sg.conv2d(z, w), sg.conv2d(x, z)]
+    rng = np.random.default_rng(2)
+    arrays = [rng.standard_normal(one.shape).astype(np.float32) for one in (x, z, w)]
+    found = sg.function([x, z, w], outputs, backend="cuda")(*arrays)
+    wanted = sg.function([x, z, w], outputs, backend="reference")(*arrays)
+    for one, other in zip(found, wanted):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)

@@ -110,8 +110,9 @@ class Product:
         ]
         inside = (start * self._size for starts in self._outer for start in starts)
         name = "matmul" if bias is None else "matmul_bias"
-        self.key = f"{name} of {arrays} as {result}, {compute}"
-        self._found = self._algorithms(math.gcd(alignment, *inside))
+        begins = math.gcd(alignment, *inside)
+        self.key = f"{name} of {arrays} as {result}, {compute}, at multiples of {begins}"
+        self._found = self._algorithms(begins)
         self._way = 0
 
     @property

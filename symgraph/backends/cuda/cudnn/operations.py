@@ -109,8 +109,14 @@ class Convolution:
         return False
 
     def _ways(self) -> Iterator[tuple[int, int]]:
-        for number in range(len(self._pieces)):
-            yield from ((number, plan) for plan in self._graph(number).built(MOST_PLANS))
+        yield from ((0, plan) for plan in self._graph(0).built(MOST_PLANS))
+        if len(self._pieces) > 1:
+            try:
+                plans = self._graph(1).built(MOST_PLANS)
+            except BackendError:  # a group alone is nothing that cuDNN has
+                del self._pieces[1:]
+                return
+            yield from ((1, plan) for plan in plans)
 
     def run(self, addresses: Sequence[int], workspace: int) -> None:
         """Queue it for operands and the result."""
