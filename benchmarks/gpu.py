@@ -322,10 +322,7 @@ def _plain_error(
 
 
 def host_times(step: Contestant, bursts: int) -> list[float]:
-    """Give the microseconds that calls take in Python, each on a device that has nothing to do.
-
-    A step with a check in it, as that labels are in range, waits for the device up to there.
-    """
+    """Give the microseconds that calls take in Python, each on a device that has nothing to do."""
     found = []
     for _ in range(bursts * CALLS):
         step.wait()

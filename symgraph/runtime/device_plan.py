@@ -163,8 +163,7 @@ class DevicePlan:
         self.writing, capture = False, config.capture
         if self.mark is not None:
             self.mark.report()
-        before = Storage.touched  # from here on: others may write while inputs are brought
-        steady = before == self._touched
+        steady = Storage.touched == self._touched  # now: others may write while inputs are brought
         places = self._filled(arrays, not capture, steady)
         if capture:  # they were copied
             release(self.device, arrays)
