@@ -32,7 +32,7 @@ from models.common.progress import Progress, show_progress
 from models.common.runs import find_checkpoint, new_run_folder
 from symgraph.data import Augment, Batch, Loader
 from symgraph.errors import ArgumentError, CheckpointError, SymgraphError
-from symgraph.io import Checkpoint
+from symgraph.io import Checkpoint, remove_stale_partials
 
 
 class Stopped(Exception):  # noqa: N818 - it is no error
@@ -118,6 +118,8 @@ class Training:
     def run(self) -> int:
         """Train to the end, or to Ctrl-C; give the exit status."""
         first = self.step
+        # What a killed run was writing goes even where this one has nothing left to save.
+        remove_stale_partials(self.folder)
         # Before the first line of metrics: whatever ends this run, it can be resumed.
         self.save()
         log = MetricsLog(

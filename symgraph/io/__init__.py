@@ -10,7 +10,7 @@ May import: config, errors, dims, graph, ops, autodiff, cost, passes, lower, bac
 
 from __future__ import annotations
 
-from symgraph.io.atomic import atomic_file
+from symgraph.io.atomic import atomic_file, remove_stale_partials
 from symgraph.io.checkpoint import (
     Checkpoint,
     CheckpointHeader,
@@ -31,5 +31,6 @@ __all__ = [
     "list_checkpoints",
     "load_checkpoint",
     "read_checkpoint_header",
+    "remove_stale_partials",
     "save_checkpoint",
 ]

@@ -130,6 +130,16 @@ def test_kills_at_random_moments(
     assert_same_run(tmp_path, reference)
 
 
+def test_killed_while_it_wrote_its_last_pictures(
+    server: Server, tiny_data: Path, reference: Path, tmp_path: Path
+) -> None:
+    """The run that goes on has nothing to save, and tidies up all the same."""
+    assert server.run("--data", tiny_data, "--out", tmp_path).code == 0
+    (tmp_path / f".curves.png.{0:012x}.partial").write_bytes(b"half a picture")
+    assert server.run("--data", tiny_data, "--out", tmp_path, "--resume").code == 0
+    assert_same_run(tmp_path, reference)
+
+
 @pytest.mark.parametrize(("number", "code"), [(INTERRUPT, 130), (TERMINATE, 143)])
 def test_a_signal_ends_the_step_and_saves(
     server: Server, tiny_data: Path, reference: Path, tmp_path: Path, number: int, code: int
