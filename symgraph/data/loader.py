@@ -29,14 +29,16 @@ class Batch:
     """The images of one step on one rank.
 
     `images` is float32 (n, 3, c, c) and `labels` int32 (n,); `index` is the position of the first
-    image in the epoch's order over all ranks; `indices` (n,) are the images' places in the data
-    set. With several ranks the end of an epoch may leave a rank no image: then n is 0, so that
-    all ranks take the same number of steps.
+    image in the epoch's order over all ranks, `row` its place among the `images_of_all` of this
+    step; `indices` (n,) are the images' places in the data set. With several ranks the end of an
+    epoch may leave a rank no image: then n is 0, so that all ranks take the same number of steps.
     """
 
     images: Floats
     labels: Labels
     index: int
+    row: int
+    images_of_all: int
     epoch: int
     step: int
     indices: npt.NDArray[np.int64]
@@ -72,7 +74,8 @@ class _Job:
 
     epoch: int
     step: int
-    first: int
+    start: int  # of the step, over all ranks
+    first: int  # of this rank
     end: int
     indices: npt.NDArray[np.int64]
     result: Future[tuple[Floats, Labels]] | None
@@ -109,9 +112,10 @@ class Loader:
     `shuffle=False`; crops depend on (seed, epoch, image) only, so that neither batch size nor
     ranks nor workers change an image. The last, smaller batch is used unless `drop_last`.
 
-    `batch` is the number of images on this rank: step s holds the positions s * batch * ranks and
-    on, of which rank r takes its contiguous share. `augment` is True (random crop and mirror),
-    False (centre crop) or an `Augment`; `crop` is the side of what is cut out, 227 unless given.
+    `batch` is the number of images of a step over all ranks: step s holds the positions s * batch
+    and on, of which rank r takes its contiguous share; shares differ by one image at most.
+    `augment` is True (random crop and mirror), False (centre crop) or an `Augment`; `crop` is the
+    side of what is cut out, 227 unless given.
     `workers=0` loads in the caller, without any thread.
     Batches may be kept: their memory is used again only when they are dropped.
 
@@ -146,15 +150,14 @@ class Loader:
         self._count = len(dataset)
         if self._count == 0:
             raise DataError("Loader: the data set is empty.")
-        self._global = batch * ranks
-        if drop_last and self._count < self._global:
+        if drop_last and self._count < batch:
             raise ArgumentError(
-                f"Loader: {self._count} images do not fill one batch of {self._global}, and "
+                f"Loader: {self._count} images do not fill one batch of {batch}, and "
                 "drop_last drops all of them.",
                 fix="use a smaller batch, or drop_last=False",
             )
         self.augment = _make_augment(augment, crop, dataset.image_size, seed)
-        floats = batch * 3 * self.augment.crop**2
+        floats = -(-batch // ranks) * 3 * self.augment.crop**2
         self._recipe = _Recipe(dataset, self.augment, dataset.mean_image, BufferPool(floats))
         self._pool: ThreadPoolExecutor | None = None
         self._process = os.getpid()
@@ -167,12 +170,12 @@ class Loader:
 
     def __len__(self) -> int:
         """Return the number of batches of a whole epoch."""
-        return self._end // self._global if self.drop_last else -(-self._count // self._global)
+        return self._end // self.batch if self.drop_last else -(-self._count // self.batch)
 
     @property
     def _end(self) -> int:
         """The number of images that an epoch uses."""
-        return self._count - self._count % self._global if self.drop_last else self._count
+        return self._count - self._count % self.batch if self.drop_last else self._count
 
     @property
     def epoch(self) -> int:
@@ -201,7 +204,8 @@ class Loader:
         self._cursor = self._after(job.epoch, job.end)
         if self.workers:
             self._plan()  # before the consumer computes, so that nothing idles meanwhile
-        return Batch(images, labels, job.first, job.epoch, job.step, job.indices)
+        row, count = job.first - job.start, job.end - job.start
+        return Batch(images, labels, job.first, row, count, job.epoch, job.step, job.indices)
 
     def _result(self, job: _Job) -> tuple[Floats, Labels]:
         """Return a batch's arrays, loading them here where there are no workers."""
@@ -235,18 +239,18 @@ class Loader:
     def _plan(self) -> None:
         """Ask for one more batch."""
         epoch, position = self._planned
-        end = min(position + self._global, self._end)
+        end = min(position + self.batch, self._end)
         share = end - position
         first = position + share * self.rank // self.ranks
         last = position + share * (self.rank + 1) // self.ranks
         indices = self._order(epoch)[first:last]
-        step = position // self._global
+        step = position // self.batch
         result = None
         if self.workers:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="symgraph-loader")
             result = self._pool.submit(self._recipe.make, indices, epoch)
-        self._ahead.append(_Job(epoch, step, first, end, indices, result))
+        self._ahead.append(_Job(epoch, step, position, first, end, indices, result))
         self._planned = self._after(epoch, end)
 
     def _check_usable(self) -> None:
@@ -289,11 +293,11 @@ class Loader:
                 f"Loader: the state's epoch and position must lie in 0 .. and "
                 f"0 .. {self._count - 1}, got {state['epoch']} and {state['position']}."
             )
-        if self.drop_last and state["position"] % self._global:
+        if self.drop_last and state["position"] % self.batch:
             raise DataError(
                 f"Loader: position {state['position']} is not between two batches of "
-                f"{self._global} images, and drop_last allows whole batches only.",
-                fix="use the batch and ranks of the run that was saved",
+                f"{self.batch} images, and drop_last allows whole batches only.",
+                fix="use the batch of the run that was saved",
             )
         self._drop_ahead()
         self._error = None

@@ -111,14 +111,15 @@ def test_images_do_not_depend_on_batch_or_workers(batch: int, workers: int) -> N
     assert expected[0].keys() == expected[1].keys() == set(range(50))
 
 
+@pytest.mark.parametrize("extra", [0, 1])
 @pytest.mark.parametrize(("batch", "ranks"), [(4, 3), (5, 2), (7, 7), (1, 4), (20, 3)])
-def test_ranks_together_are_one_loader(batch: int, ranks: int) -> None:
+def test_ranks_together_are_one_loader(batch: int, ranks: int, extra: int) -> None:
     noise = Noise()
-    with Loader(noise, batch * ranks, crop=7, workers=0) as loader:
+    with Loader(noise, batch * ranks + extra, crop=7, workers=0) as loader:
         whole = [*loader, *loader]
     parts = []
     for rank in range(ranks):
-        with Loader(noise, batch, crop=7, rank=rank, ranks=ranks) as loader:
+        with Loader(noise, batch * ranks + extra, crop=7, rank=rank, ranks=ranks) as loader:
             assert len(loader) == len(whole) // 2
             parts.append([*loader, *loader])
     for step, expected in enumerate(whole):
@@ -131,12 +132,14 @@ def test_ranks_together_are_one_loader(batch: int, ranks: int) -> None:
         assert [share.index - expected.index for share in shares] == [
             sum(sizes[:rank]) for rank in range(ranks)
         ]
+        assert [share.row for share in shares] == [sum(sizes[:rank]) for rank in range(ranks)]
+        assert {share.images_of_all for share in shares} == {len(expected)}
 
 
 def test_a_rank_without_images_still_takes_the_step() -> None:
     shares = []
     for rank in range(4):
-        with Loader(Noise(9), 2, crop=7, rank=rank, ranks=4) as loader:
+        with Loader(Noise(9), 8, crop=7, rank=rank, ranks=4) as loader:
             shares.append(list(loader)[-1])
     assert sorted(len(share) for share in shares) == [0, 0, 0, 1]
     assert {share.images.shape[1:] for share in shares} == {(3, 7, 7)}
