@@ -123,6 +123,10 @@ class BackendError(SymgraphError, RuntimeError):
     """A library that a backend computes with is not usable, or refused what it was asked for."""
 
 
+class WorkerError(SymgraphError, RuntimeError):
+    """Another worker of the same training is gone, or is not doing the same."""
+
+
 class DataError(SymgraphError, ValueError):
     """A data set or one of its files is damaged, empty or not allowed."""
 

@@ -20,7 +20,7 @@ import numpy as np
 from symgraph.errors import DeviceError
 from symgraph.graph.op import Array
 
-PARENT = "SYMGRAPH-PARENT"  # in a child's environment: the number of the process to end with
+PARENT = "_SYMGRAPH_PARENT"  # in a child's environment: the number of the process to end with
 _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 
 

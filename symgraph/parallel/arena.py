@@ -1,0 +1,169 @@
+"""Variables of every worker in memory that all workers reach: all weights, then all momenta.
+
+A variable stays a variable: only the array that holds its numbers is now a piece of the arena, so
+that compiled steps update it there, in place, and nothing is copied to be averaged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from symgraph.cost.limit import memory_limit, too_large
+from symgraph.errors import ArgumentError, WorkerError
+from symgraph.graph.dtypes import DType, is_float, itemsize, numpy_dtype
+from symgraph.graph.leaves import Shared
+from symgraph.graph.op import Array
+from symgraph.lower.memory import ALIGN
+from symgraph.parallel.team import Team
+
+PATTERN = 251  # a prime: a region that is shifted by a power of two shows
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The numbers of one dtype, side by side: bytes [start, end) of the arena."""
+
+    dtype: DType
+    start: int
+    end: int
+
+
+class Arena:
+    """One region for each rank, with the same variables at the same places.
+
+    All ranks make it at the same time, of the same variables in the same order. The numbers that
+    the variables then have are those of rank 0.
+
+    Raises:
+        ArgumentError: a variable is listed twice or holds no floats.
+        WorkerError: the variables of another rank are others.
+        MemoryLimitError: there is not as much memory.
+    """
+
+    def __init__(self, team: Team, variables: Sequence[Shared]) -> None:
+        self.team = team
+        self.variables = _checked(variables)
+        places, self.segments = _layout(self.variables)
+        size = self.segments[-1].end if self.segments else 0
+        limit = memory_limit()
+        if size * team.size > limit:
+            raise too_large(f"arena of {team.size} workers", size * team.size, limit)
+        self._agree(places)
+        self.regions: list[Array] = team.share(size)
+        self._check_sharing()
+        self._views: list[Array] = []
+        for one, start in zip(self.variables, places):
+            view = self._view(team.rank, one, start)
+            view[...] = one.storage.array
+            self._views.append(view)
+            one.storage.replace(view)
+        self.broadcast()
+
+    def _view(self, rank: int, variable: Shared, start: int) -> Array:
+        kind, shape = numpy_dtype(variable.dtype), variable.storage.array.shape
+        end = start + math.prod(shape) * kind.itemsize
+        return self.regions[rank][start:end].view(kind).reshape(shape)
+
+    def flat(self, rank: int, segment: Segment) -> Array:
+        """Give all numbers of a segment on a rank, one after the other."""
+        part = self.regions[rank][segment.start : segment.end]
+        return part.view(numpy_dtype(segment.dtype))
+
+    def collect(self) -> None:
+        """Bring numbers here that were put elsewhere: by an assignment, or by the interpreter."""
+        for one, view in zip(self.variables, self._views):
+            if one.storage.array is not view:
+                view[...] = one.storage.array
+                one.storage.array = view
+
+    def written(self) -> None:
+        """Tell the variables that other numbers are in the arena now."""
+        for one in self.variables:
+            one.storage.written()
+
+    def broadcast(self) -> None:
+        """Give every rank the numbers of rank 0."""
+        self.collect()
+        self.team.gather()
+        if self.team.rank:
+            self.regions[self.team.rank][...] = self.regions[0]
+        self.team.gather()
+        self.written()
+
+    def close(self) -> None:
+        """Give the variables memory of their own, and the region back when all have done so."""
+        self.collect()
+        for one in self.variables:
+            one.storage.replace(np.array(one.storage.array))
+        self._views.clear()
+        self.regions.clear()
+
+    def _agree(self, places: Sequence[int]) -> None:
+        """Compare the variables of all ranks: a shifted one would be averaged with its neighbour."""
+        kinds = [(one.dtype, one.storage.array.shape) for one in self.variables]
+        own = hashlib.sha256(repr((kinds, list(places))).encode()).digest()
+        for rank, other in enumerate(self.team.gather(own)):
+            if other != own:
+                raise WorkerError(
+                    f"workers {self.team.rank} and {rank} have different variables.",
+                    fix="run the same program with the same arguments on every worker",
+                )
+
+    def _check_sharing(self) -> None:
+        """Write a pattern, and read everybody's: memory that is not shared must not go unnoticed.
+
+        Raises `WorkerError` on every rank if one of them did not see another's.
+        """
+        count = min(1 << 20, self.regions[self.team.rank].size)
+        pattern = np.arange(count, dtype=np.int64) % PATTERN
+
+        def of(rank: int) -> Array:
+            return np.asarray((pattern + rank) % PATTERN, np.uint8)
+
+        self.regions[self.team.rank][:count] = of(self.team.rank)
+        self.team.gather()
+        seen = all(np.array_equal(r[:count], of(rank)) for rank, r in enumerate(self.regions))
+        answers = self.team.gather(bytes([seen]))
+        if not all(answer == b"\1" for answer in answers):
+            blind = [rank for rank, answer in enumerate(answers) if answer != b"\1"]
+            raise WorkerError(f"workers {blind} do not see the memory of the others.")
+
+
+def _checked(variables: Sequence[Shared]) -> list[Shared]:
+    found: dict[Shared, None] = {}
+    for one in variables:
+        if not is_float(one.dtype):
+            raise ArgumentError(
+                f"arena: `{one.label}` is {one.type}; only floats are averaged.",
+                details=[one.describe()],
+            )
+        if one in found:
+            raise ArgumentError(f"arena: `{one.label}` is listed twice.", details=[one.describe()])
+        found[one] = None
+    return list(found)
+
+
+def _layout(variables: Sequence[Shared]) -> tuple[list[int], list[Segment]]:
+    """Place variables in their order, those of one dtype together; each begins a line of memory."""
+    places: dict[int, int] = {}
+    segments, end = [], 0
+    for dtype in dict.fromkeys(one.dtype for one in variables):
+        start = end
+        for number, one in enumerate(variables):
+            if one.dtype == dtype:
+                places[number] = end
+                end += -(-one.storage.array.nbytes // ALIGN) * ALIGN
+        segments.append(Segment(dtype, start, end))
+    return [places[number] for number in range(len(variables))], segments
+
+
+def shard(segment: Segment, rank: int, size: int) -> slice:
+    """Give the part of a segment that a rank averages, in numbers; parts begin lines of memory."""
+    step = ALIGN // itemsize(segment.dtype)
+    lines = (segment.end - segment.start) // ALIGN
+    return slice(lines * rank // size * step, lines * (rank + 1) // size * step)

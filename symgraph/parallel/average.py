@@ -1,0 +1,78 @@
+"""Averaging in place: every rank averages its own part of everybody's numbers, and writes it to all.
+
+What is computed is a graph like any other, ::
+
+    mean = x_0 + sum over r > 0 of share_r * (x_r - x_0)
+
+whose variables x_r are pieces of the ranks' arenas: lowered, it is one loop that reads each number
+once and writes it once on every rank. Numbers that agree on all ranks stay as they are, bit by
+bit, and the order of the sum is that of the ranks, so that all ranks end with the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from symgraph.function import Function, function
+from symgraph.graph.dtypes import DType, numpy_dtype
+from symgraph.graph.leaves import Shared, cast_to, tensor
+from symgraph.graph.node import Value
+from symgraph.graph.op import Array
+from symgraph.graph.registry import F
+from symgraph.parallel.arena import Arena, shard
+
+
+class Averaging:
+    """The averages of an arena, by shares that sum to 1; rank 0's must not be 0."""
+
+    def __init__(self, arena: Arena) -> None:
+        self.arena, self.team = arena, arena.team
+        self._parts: list[tuple[Function, DType, list[tuple[Shared, Array]]]] = []
+        for segment in arena.segments:
+            part = shard(segment, self.team.rank, self.team.size)
+            if self.team.size == 1 or part.start == part.stop:
+                continue
+            views = [arena.flat(rank, segment)[part] for rank in range(self.team.size)]
+            variables = [Shared(view, f"rank_{rank}") for rank, view in enumerate(views)]
+            averaged = _function(variables, segment.dtype)
+            self._parts.append((averaged, segment.dtype, list(zip(variables, views))))
+
+    def __call__(self, shares: Sequence[float]) -> None:
+        """Average; every rank calls it after all have written, see `Team.gather`."""
+        for averaged, dtype, pieces in self._parts:
+            averaged(np.asarray(shares, numpy_dtype(_computed(dtype))))
+            for variable, view in pieces:
+                if variable.storage.array is not view:  # the interpreter makes new arrays
+                    view[...] = variable.storage.array
+                    variable.storage.array = view
+        if self.team.size > 1:
+            self.team.gather()
+            self.arena.written()
+
+
+def mean(variables: Sequence[Value], shares: Value) -> Value:
+    """Give the weighted mean of values of one type; what has no share does not count, NaN or not.
+
+    Computed in float32 at least, and rounded to the dtype of the values at the end.
+    """
+    wide = [cast_to(one, _computed(one.dtype)) for one in variables]
+    total = wide[0]
+    for rank, one in enumerate(wide[1:], 1):
+        moved = shares[rank] * (one - wide[0])
+        total = total + F.where(shares[rank] > 0, moved, F.zeros_like(moved))
+    return cast_to(total, variables[0].dtype)
+
+
+def _function(variables: Sequence[Shared], dtype: DType) -> Function:
+    shares = tensor("shares", (len(variables),), _computed(dtype))
+    result = mean(variables, shares)
+    return function(
+        [shares], None, updates={one: result for one in variables}, name="average",
+        precision="fp32", backend="auto", nan_guard=False,
+    )  # fmt: skip
+
+
+def _computed(dtype: DType) -> DType:
+    return "float64" if dtype == "float64" else "float32"

@@ -1,0 +1,187 @@
+"""A training step that every worker takes on its own rows of a batch, and that ends as one step.
+
+With ``average="params"`` each worker updates its variables from its own rows, and then weights,
+momenta and whatever else was updated are averaged, as published for AlexNet. With
+``average="grads"`` gradients are averaged and every worker makes the same update. For updates
+that are linear in the gradient (SGD, momentum, Nesterov, decay) both are one step on the whole
+batch; Adam, clipping by norm and the statistics of batch norm are not linear, and for them only
+``"grads"`` is that step (of batch norm the running statistics are averaged in both).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from symgraph.autodiff.reverse import grad
+from symgraph.errors import ArgumentError
+from symgraph.function import Function, function
+from symgraph.graph.dtypes import is_float
+from symgraph.graph.leaves import Shared
+from symgraph.graph.node import Value
+from symgraph.graph.op import Array
+from symgraph.graph.walk import topological
+from symgraph.ops.random import Random
+from symgraph.optim.optimizer import Optimizer
+from symgraph.parallel.arena import Arena
+from symgraph.parallel.average import Averaging
+from symgraph.parallel.team import Team
+
+AVERAGES = ("params", "grads")
+
+_WORD = struct.Struct("<dqB")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What all ranks know after a step: the mean loss of all rows, and whether one wants to stop.
+
+    `settled` tells that all ranks have the same variables: a moment to measure, save or stop.
+    """
+
+    loss: float
+    rows: int
+    stop: bool
+    settled: bool
+
+
+class Step:
+    """A training step of a team; made by `train_step`."""
+
+    def __init__(
+        self, team: Team, local: Function, update: Function | None, arena: Arena, every: int
+    ) -> None:
+        self.team, self.local, self.update, self.arena, self.every = (
+            team, local, update, arena, every
+        )  # fmt: skip
+        self.averaging = Averaging(arena)
+        self.streams = _streams(local)
+        self._row = 0
+        self._since, self._counts = 0, [0] * team.size  # steps, and rows of each rank, not averaged
+
+    def __call__(
+        self, *arrays: Array, row: int = 0, stop: bool = False, settle: bool = False
+    ) -> Result:
+        """Take a step on this rank's rows, which begin at `row` of the whole batch.
+
+        `stop` tells the others that this rank wants to stop; `settle` asks, on all ranks alike,
+        for an average now, whatever `every`. A rank may have no rows, but not rank 0.
+        """
+        rows = len(arrays[0])
+        if not rows:
+            if not self.team.rank:
+                raise ArgumentError("step: rank 0 has no rows.", fix="give it the first ones")
+            # Counters and random streams go on as elsewhere; a share of 0 forgets the rest.
+            arrays = tuple(np.zeros((1, *one.shape[1:]), one.dtype) for one in arrays)
+        self._offset(row)
+        loss = float(self.local(*arrays))
+        self.arena.collect()
+        found = [_WORD.unpack(one) for one in self.team.gather(_WORD.pack(loss, rows, stop))]
+        whole = sum(rows for _, rows, _ in found)
+        mean = sum(loss * rows for loss, rows, _ in found if rows) / whole
+        self._since += 1
+        self._counts = [n + m for n, m in zip(self._counts, (rows for _, rows, _ in found))]
+        settled = settle or self._since >= self.every
+        if settled:
+            self._average()
+        return Result(mean, whole, any(stop for *_, stop in found), settled)
+
+    def _average(self) -> None:
+        total = sum(self._counts)
+        self.averaging([count / total for count in self._counts])
+        if self.update is not None:
+            self.update()
+        self._since, self._counts = 0, [0] * self.team.size
+
+    def _offset(self, row: int) -> None:
+        """Have random values by row drawn as of the whole batch."""
+        if row == self._row:
+            return
+        self._row = row
+        for variable in self.streams:
+            seed, step, _ = variable.value
+            variable.value = np.array([seed, step, row], np.uint64)
+
+    def close(self) -> None:
+        """Give the memory of the functions back, and the variables memory of their own."""
+        self.local.close()
+        if self.update is not None:
+            self.update.close()
+        self.arena.close()
+
+
+def train_step(
+    team: Team,
+    inputs: Sequence[Value],
+    loss: Value,
+    optimizer: Optimizer,
+    *,
+    average: str = "grads",
+    every: int = 1,
+    backend: str | None = None,
+    name: str = "train step",
+) -> Step:
+    """Compile the step of a team for a loss that is a mean over rows.
+
+    All ranks call it with the same graph, and start from rank 0's numbers. `every` averages after
+    so many steps only, with ``average="params"``.
+
+    Raises `ArgumentError` for another kind of average, for `every` with gradients, and for an
+    optimiser that scales its loss, of which every worker would skip steps of its own.
+
+    >>> import symgraph as sg
+    >>> x, w = sg.matrix("x"), sg.shared([1.0, 2.0], "w")
+    >>> step = train_step(sg.parallel.join(), [x], (x @ w).mean(), sg.optim.SGD([w], lr=0.5))
+    >>> step(np.ones((2, 2), np.float32)).loss, w.value.tolist()
+    (3.0, [0.5, 1.5])
+    """
+    if average not in AVERAGES:
+        raise ArgumentError(
+            f"train_step: average={average!r:.40} is none of {', '.join(AVERAGES)}."
+        )
+    if every < 1 or (every > 1 and average == "grads"):
+        raise ArgumentError(
+            f"train_step: every={every} with average={average!r}: "
+            + ("it counts steps from 1." if every < 1 else "gradients are averaged in each step."),
+            fix='average="params", or every=1',
+        )
+    if optimizer.scaling is not None and team.size > 1:
+        raise ArgumentError(
+            "train_step: an optimiser with loss scaling would skip different steps on each worker.",
+            fix='train with precision="bf16", or with one worker',
+        )
+    if average == "params" or team.size == 1:
+        updates = optimizer.updates(loss)
+        local = function(inputs, loss, updates=updates, name=name, backend=backend)
+        # Alone, variables stay where huge pages are.
+        averaged = _floats(local, optimizer) if team.size > 1 else []
+        return Step(team, local, None, Arena(team, averaged), every)
+    parameters = optimizer.parameters
+    kept = [Shared(np.zeros_like(p.storage.array), f"gradient of {p.label}") for p in parameters]
+    gradients = dict(zip(kept, grad(loss, parameters)))
+    local = function(inputs, loss, updates=gradients, name=name, backend=backend)
+    update = function(
+        [], None, updates=optimizer.updates(loss, kept), name=f"{name}, update", backend=backend
+    )
+    return Step(team, local, update, Arena(team, _floats(local, optimizer)), every)
+
+
+def _floats(local: Function, optimizer: Optimizer) -> list[Shared]:
+    """Give what a step writes and a mean makes sense of: weights first, then momenta, then others."""
+    slots = [slot for kept in optimizer.slots.values() for slot in kept.values()]
+    first = [*optimizer.parameters, *slots]
+    written = [one for one in local.graph.updates if is_float(one.dtype)]
+    order = {one: number for number, one in enumerate(first)}
+    return sorted(written, key=lambda one: order.get(one, len(order)))
+
+
+def _streams(local: Function) -> list[Shared]:
+    """Give the states of all random streams that a function draws from."""
+    found: dict[Shared, None] = {}
+    for value in topological(local.built.roots):
+        if isinstance(value.op, Random) and isinstance(value.inputs[0], Shared):
+            found[value.inputs[0]] = None
+    return list(found)

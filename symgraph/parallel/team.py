@@ -1,0 +1,182 @@
+"""What a worker knows of the others: its rank, how to meet them, and memory that all of them see.
+
+Everything that workers tell each other in a step goes through `Team.gather`, and it is little: a
+loss, a count, a wish to stop. What is large lies in memory that they share.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from symgraph.errors import WorkerError
+from symgraph.graph.op import Array
+from symgraph.runtime.process import end_with_parent, mapped, shared_memory
+
+PLACE = "_SYMGRAPH_TEAM"  # in a worker's environment: its rank and its sockets
+LONG = 10.0  # seconds of waiting for others after which the launcher is told
+
+_LENGTH = struct.Struct("<I")
+
+
+class Team(ABC):
+    """Workers of one training, ranks 0 to size - 1, which all do the same in the same order."""
+
+    rank: int
+    size: int
+
+    @abstractmethod
+    def gather(self, message: bytes = b"") -> list[bytes]:
+        """Give every rank's message to all, in the order of ranks; nobody leaves before all came.
+
+        Raises `WorkerError` when another worker is gone.
+        """
+
+    @abstractmethod
+    def share(self, size: int) -> list[Array]:
+        """Make bytes of memory on every rank that all of them see; give all, by rank."""
+
+    def report(self, text: str) -> None:
+        """Tell the launcher where this worker is, for its words about one that died."""
+
+    def close(self) -> None:
+        """Leave; the others see it as an end of this worker."""
+
+
+class Alone(Team):
+    """The team of a process without others."""
+
+    rank, size = 0, 1
+
+    def gather(self, message: bytes = b"") -> list[bytes]:
+        """Give the only message."""
+        return [message]
+
+    def share(self, size: int) -> list[Array]:
+        """Make memory of this process."""
+        return [mapped(shared_memory(size))]
+
+
+class SocketTeam(Team):
+    """Workers of one machine, each connected to each.
+
+    A worker that dies closes its sockets, so that the others see it at once; one that is stopped
+    does not, and keeps them waiting.
+    """
+
+    def __init__(
+        self,
+        rank: int,
+        size: int,
+        peers: Mapping[int, socket.socket],
+        control: socket.socket | None = None,
+    ) -> None:
+        self.rank, self.size = rank, size
+        self._peers, self._control = dict(peers), control
+        for one in self._peers.values():
+            one.settimeout(LONG)
+
+    def gather(self, message: bytes = b"") -> list[bytes]:
+        """Send to all, then read from all: messages are small, so that nobody waits to send."""
+        whole = _LENGTH.pack(len(message)) + message
+        for rank, peer in self._peers.items():
+            try:
+                peer.sendall(whole)
+            except (BrokenPipeError, ConnectionError) as problem:
+                raise lost(rank) from problem
+        found = []
+        for rank in range(self.size):
+            if rank == self.rank:
+                found.append(message)
+                continue
+            (length,) = _LENGTH.unpack(self._receive(rank, _LENGTH.size))
+            found.append(self._receive(rank, length))
+        return found
+
+    def _receive(self, rank: int, size: int) -> bytes:
+        parts = b""
+        while len(parts) < size:
+            try:
+                more = self._peers[rank].recv(size - len(parts))
+            except TimeoutError:
+                self._tell(waiting=rank)
+                continue
+            except ConnectionError as problem:
+                raise lost(rank) from problem
+            if not more:
+                raise lost(rank)
+            parts += more
+        return parts
+
+    def share(self, size: int) -> list[Array]:
+        """Pass descriptors of memory without a name, which is gone with the last process."""
+        own = shared_memory(size)
+        descriptors = {self.rank: own}
+        try:
+            for rank, peer in self._peers.items():
+                try:
+                    socket.send_fds(peer, [b"m"], [own])
+                except (BrokenPipeError, ConnectionError) as problem:
+                    raise lost(rank) from problem
+            for rank, peer in self._peers.items():
+                descriptors[rank] = self._descriptor(rank, peer)
+            return [mapped(descriptors[rank]) for rank in range(self.size)]
+        finally:
+            for descriptor in descriptors.values():
+                os.close(descriptor)
+
+    def _descriptor(self, rank: int, peer: socket.socket) -> int:
+        while True:
+            try:
+                message, found, _, _ = socket.recv_fds(peer, 1, 1)
+            except TimeoutError:
+                self._tell(waiting=rank)
+                continue
+            except ConnectionError as problem:
+                raise lost(rank) from problem
+            if not message:
+                raise lost(rank)
+            return found[0]
+
+    def report(self, text: str) -> None:
+        """Send a line to the launcher."""
+        self._tell(at=text)
+
+    def _tell(self, **message: Any) -> None:
+        if self._control is not None:
+            # Without a launcher this process is about to end as well: see `end_with_parent`.
+            with suppress(OSError):
+                self._control.sendall(json.dumps(message).encode() + b"\n")
+
+    def close(self) -> None:
+        """Close the sockets."""
+        for one in (*self._peers.values(), *([self._control] if self._control else [])):
+            one.close()
+
+
+def lost(rank: int) -> WorkerError:
+    """Say that another worker is gone; whoever started it knows why."""
+    return WorkerError(f"worker {rank} is gone.")
+
+
+def join() -> Team:
+    """Give the team that this process was started for; without a launcher it is alone.
+
+    >>> join().size
+    1
+    """
+    place = os.environ.pop(PLACE, "")  # once: what this process starts is no worker
+    if not place:
+        return Alone()
+    end_with_parent()
+    known = json.loads(place)
+    peers = {int(rank): socket.socket(fileno=number) for rank, number in known["peers"].items()}
+    team = SocketTeam(known["rank"], known["size"], peers, socket.socket(fileno=known["control"]))
+    team.report("starting")
+    return team
