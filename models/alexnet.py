@@ -104,7 +104,7 @@ the published settings for ImageNet are --batch 256 --epochs 65 --learning-rate 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line."""
     parser = build_parser("alexnet", "Train AlexNet, as published for Theano in 2014.", NOTES)
-    parser.train.set_defaults(epochs=4, batch=16, learning_rate=0.01)
+    parser.train.set_defaults(epochs=4, batch=16, learning_rate=0.01, average="params")
     chosen = parser.parse_args(arguments)
     check_device(chosen.device)
     command = {"train": train, "evaluate": evaluate, "predict": predict}[chosen.command]

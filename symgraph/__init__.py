@@ -33,11 +33,11 @@ from symgraph.passes.remat import remat
 from symgraph.passes.rules import Rule, local_rule, rule
 
 if TYPE_CHECKING:
-    from symgraph import data, io, nn, optim
+    from symgraph import data, io, nn, optim, parallel
     from symgraph.debug import bisect_passes, check, draw, to_dot, to_graphml
 
 # not every program needs them, and imports cost time
-_LATE = ("data", "io", "nn", "optim")
+_LATE = ("data", "io", "nn", "optim", "parallel")
 _LATE_FROM_DEBUG = ("bisect_passes", "check", "draw", "to_dot", "to_graphml")
 
 
@@ -58,8 +58,8 @@ __all__ = [
     "SymgraphError", "Value", "__version__", "anonymous", "attribute", "bisect_passes", "check",
     "config", "constant", "cost", "data", "debug", "debugprint", "dim", "dims", "draw", "errors",
     "eval", "function", "grad", "graph_pass", "interpret", "io", "latex", "literal", "local_rule",
-    "nn", "op", "ops", "optim", "random", "remat", "rule", "seed", "shared", "show", "size_of",
-    "tensor", "to_dot", "to_graphml", "vjp", "wild", "with_updates",
+    "nn", "op", "ops", "optim", "parallel", "random", "remat", "rule", "seed", "shared", "show",
+    "size_of", "tensor", "to_dot", "to_graphml", "vjp", "wild", "with_updates",
 ]  # fmt: skip
 __all__ += declare.__all__
 __all__ += ops.__all__

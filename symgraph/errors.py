@@ -124,7 +124,11 @@ class BackendError(SymgraphError, RuntimeError):
 
 
 class WorkerError(SymgraphError, RuntimeError):
-    """Another worker of the same training is gone, or is not doing the same."""
+    """Workers of one training do not do the same, or do not reach each other."""
+
+
+class PeerLostError(WorkerError):
+    """Another worker of the same training is gone."""
 
 
 class DataError(SymgraphError, ValueError):

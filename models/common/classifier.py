@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ import numpy as np
 import symgraph as sg
 from models.common import saved
 from models.common.runs import find_checkpoint
+from models.common.workers import backend_of
 from symgraph.data import Batch, Dataset, Loader, centre_crop, digits, load_image, open_dataset
 from symgraph.errors import DataError
 from symgraph.function import Function
 from symgraph.graph.node import Value
 from symgraph.io import Checkpoint
+from symgraph.parallel import Alone, Step, Team
 
 
 @dataclass(frozen=True)
@@ -106,13 +109,29 @@ def inputs(crop: int) -> tuple[Value, Value]:
 
 
 def train_step(net: sg.nn.Module, optimizer: sg.optim.Optimizer, crop: int) -> Function:
-    """Compile one step: images, labels -> mean loss, with all updates."""
+    """Compile one step of one worker: images, labels -> mean loss, with all updates."""
+    return team_step(Alone(), net, optimizer, crop).local
+
+
+def team_step(
+    team: Team,
+    net: sg.nn.Module,
+    optimizer: sg.optim.Optimizer,
+    crop: int,
+    *,
+    average: str = "grads",
+    every: int = 1,
+    backend: str | None = None,
+) -> Step:
+    """Compile a step of all workers: images, labels -> mean loss, with all updates."""
     images, labels = inputs(crop)
     loss = sg.nn.cross_entropy(net(images, train=True), labels).mean()
-    return sg.function([images, labels], loss, updates=optimizer.updates(loss), name="train step")
+    return sg.parallel.train_step(
+        team, [images, labels], loss, optimizer, average=average, every=every, backend=backend
+    )
 
 
-def measurement(net: sg.nn.Module, crop: int) -> Function:
+def measurement(net: sg.nn.Module, crop: int, backend: str | None = None) -> Function:
     """Compile a measurement: images, labels -> sums of loss, top-1 and top-5 hits."""
     images, labels = inputs(crop)
     logits = net(images)
@@ -126,23 +145,47 @@ def measurement(net: sg.nn.Module, crop: int) -> Function:
             "top5": sg.cast(hits.any(axis=1), "int64").sum(),
         },
         name="measurement",
+        backend=backend,
     )
 
 
-def score(measure: Function, batches: Iterable[Batch]) -> Score:
-    """Measure over all batches."""
-    total = {"loss": 0.0, "top1": 0, "top5": 0}
-    count = 0
-    for batch in batches:
-        found = measure(batch.images, batch.labels)
-        total = {key: total[key] + found[key].item() for key in total}
-        count += len(batch)
-    return Score(count, total["loss"] / count, total["top1"] / count, total["top5"] / count)
+@dataclass
+class Tally:
+    """What was measured so far, on this worker or on several."""
+
+    images: int = 0
+    loss: float = 0.0
+    top1: int = 0
+    top5: int = 0
+
+    def add(self, measure: Function, batch: Batch) -> None:
+        """Measure a batch, which may have no images."""
+        if len(batch):
+            found = measure(batch.images, batch.labels)
+            self.images += len(batch)
+            self.loss += found["loss"].item()
+            self.top1 += found["top1"].item()
+            self.top5 += found["top5"].item()
+
+    def gathered(self, team: Team) -> Tally:
+        """Add up those of all workers, in the order of their ranks."""
+        parts = [_TALLY.unpack(one) for one in team.gather(_TALLY.pack(*astuple(self)))]
+        return Tally(*(sum(column) for column in zip(*parts)))
+
+    def score(self) -> Score:
+        """Give the means."""
+        count = self.images
+        return Score(count, self.loss / count, self.top1 / count, self.top5 / count)
 
 
-def validation_loader(data: Data, batch: int, crop: int) -> Loader:
-    """Make the loader of the validation images: centre crops, stored order."""
-    return Loader(data.validation, batch, shuffle=False, augment=False, crop=crop)
+_TALLY = struct.Struct("<qdqq")
+
+
+def validation_loader(data: Data, batch: int, crop: int, team: Team | None = None) -> Loader:
+    """Make the loader of the validation images, of a worker's share: centre crops, stored order."""
+    rank, ranks = (team.rank, team.size) if team else (0, 1)
+    options: dict[str, Any] = {"crop": crop, "rank": rank, "ranks": ranks}
+    return Loader(data.validation, batch, shuffle=False, augment=False, **options)
 
 
 def evaluate(model: Classifier, chosen: argparse.Namespace) -> int:
@@ -162,7 +205,10 @@ def evaluate(model: Classifier, chosen: argparse.Namespace) -> int:
     net = model.build(len(classes))
     saved.restore(checkpoint, model.name, net)
     with validation_loader(data, chosen.batch, model.crop) as loader:
-        print(score(measurement(net, model.crop), loader).text())
+        measure, tally = measurement(net, model.crop, backend_of(chosen)), Tally()
+        for batch in loader:
+            tally.add(measure, batch)
+    print(tally.score().text())
     return 0
 
 
@@ -176,7 +222,9 @@ def predict(model: Classifier, chosen: argparse.Namespace) -> int:
     net = model.build(len(classes))
     saved.restore(checkpoint, model.name, net)
     images, _ = inputs(model.crop)
-    likely = sg.function([images], sg.softmax(net(images), axis=1), name="prediction")
+    likely = sg.function(
+        [images], sg.softmax(net(images), axis=1), name="prediction", backend=backend_of(chosen)
+    )
     for name, picture in zip(chosen.images, pictures, strict=True):
         chances = likely(centre_crop(picture[None], model.crop, mean=mean))[0]
         best = np.argsort(-chances, kind="stable")[: chosen.top]

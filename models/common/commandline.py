@@ -22,8 +22,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from models.common.runs import LATEST
+from models.common.workers import add_worker_flags
 from symgraph.backends.cuda.status import status
-from symgraph.errors import DeviceError, SymgraphError
+from symgraph.errors import DeviceError, PeerLostError, SymgraphError
+from symgraph.parallel.launch import LOST
 
 COMMANDS = ("train", "evaluate", "predict")
 
@@ -37,6 +39,8 @@ examples:
       train on a data set of your own, prepared before
   python models/{name}.py --resume
       go on from the latest checkpoint under runs/, as if the run had never stopped
+  python models/{name}.py --gpus 2
+      two processes, one for each GPU, that average; two CPU workers where there is none
   python models/{name}.py evaluate --checkpoint runs/{name}-20250102-030405
       measure the accuracy of the latest checkpoint of that run
   python models/{name}.py predict cat.jpg dog.jpg --top 3
@@ -80,7 +84,9 @@ class ModelParser(CommandParser):
         words = list(sys.argv[1:] if args is None else args)
         if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help")):
             words.insert(0, "train")
-        return super().parse_known_args(words, namespace)
+        chosen, rest = super().parse_known_args(words, namespace)
+        chosen.words = words
+        return chosen, rest
 
     def format_help(self) -> str:
         """The help of `train`, which is what a bare call runs; its usage shows the others."""
@@ -127,6 +133,7 @@ def build_parser(name: str, description: str, epilog: str = "") -> ModelParser:
     every = (parser.train, parser.evaluate, parser.predict)
     parser.model_group = parser.train.add_argument_group("model")
     _add_train_flags(parser.train, name)
+    add_worker_flags(parser.train, positive_int, _Given)
     parser.predict.add_argument("images", nargs="+", metavar="IMAGE", help="a picture file")
     parser.predict.add_argument(
         "--top", type=positive_int, default=5, metavar="N", help="classes shown for each picture"
@@ -154,11 +161,14 @@ def check_device(device: str) -> None:
 def exit_with(main: Callable[[], int]) -> NoReturn:
     """Run `main` and exit with its status; errors of symgraph become text, without a traceback.
 
-    Status 1 after a SymgraphError and 130 after Ctrl-C. Any other exception keeps its traceback: it
+    Status 1 after a SymgraphError, 130 after Ctrl-C, and without a word `LOST` in a worker that
+    misses another one: whoever started them tells why. Any other exception keeps its traceback: it
     is a defect and not the user's mistake.
     """
     try:
         status = main()
+    except PeerLostError:
+        status = LOST
     except SymgraphError as error:
         print(f"error: {error}", file=sys.stderr)
         status = 1
@@ -212,14 +222,6 @@ class _Given(argparse.Action):
     ) -> None:
         setattr(namespace, self.dest, values)
         namespace.given = (*namespace.given, self.dest)
-
-
-class _RefuseGpus(argparse.Action):
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        parser.error(
-            "--gpus: data parallel training is not part of this version; "
-            "leave it out to train on one device"
-        )
 
 
 def _add_train_flags(parser: argparse.ArgumentParser, name: str) -> None:
@@ -285,13 +287,6 @@ def _add_machine_flags(parser: argparse.ArgumentParser) -> None:
     machine.add_argument(
         "--device", choices=("cpu", "cuda"), default="cpu", help="where to compute"
     )
-    if parser.prog.endswith(" train"):
-        machine.add_argument(
-            "--gpus",
-            action=_RefuseGpus,
-            metavar="N",
-            help="data parallel training: not part of this version",
-        )
     machine.add_argument("--quiet", action="store_true", help="print results and errors only")
 
 

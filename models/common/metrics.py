@@ -96,6 +96,22 @@ class MetricsLog:
         self.close()
 
 
+class NoLog:
+    """Writes nothing: the log of a worker that is not the first."""
+
+    def write(self, kind: str, *, step: int, **values: float | str | bool | None) -> None:
+        """Write nothing."""
+
+    def __enter__(self) -> NoLog:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        return
+
+
+Log: TypeAlias = MetricsLog | NoLog
+
+
 @dataclass(frozen=True)
 class Metrics:
     """The lines of a metrics file; `cut` is the text of a last line that was cut short, else ""."""

@@ -24,6 +24,7 @@ MEAN = "data.mean_image"
 # of the model itself come on top: `Classifier.settings`.
 SETTINGS: dict[str, type] = {
     "data": str, "batch": int, "learning_rate": float, "seed": int, "epochs": int,
+    "average": str, "average_every": int,
 }  # fmt: skip
 
 _KEYS: dict[str, type] = {

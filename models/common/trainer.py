@@ -6,8 +6,9 @@ import argparse
 import contextlib
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from signal import Signals
 from typing import Any
 
 import numpy as np
@@ -18,21 +19,23 @@ from models.common.classifier import (
     Classifier,
     Data,
     Score,
+    Tally,
     measurement,
     open_data,
-    score,
-    train_step,
+    team_step,
     validation_loader,
 )
 from models.common.interrupt import Interrupted, hold_interrupts
 from models.common.memory import keep_memory
-from models.common.metrics import MetricsLog
+from models.common.metrics import Log, MetricsLog, NoLog
 from models.common.pictures import check_pictures, plot_curves, plot_filters
 from models.common.progress import Progress, show_progress
 from models.common.runs import find_checkpoint, new_run_folder
+from models.common.workers import backend_of, supervise, wanted_workers
 from symgraph.data import Augment, Batch, Loader
 from symgraph.errors import ArgumentError, CheckpointError, SymgraphError
 from symgraph.io import Checkpoint, remove_stale_partials
+from symgraph.parallel import Team, join
 
 
 class Stopped(Exception):  # noqa: N818 - it is no error
@@ -40,9 +43,12 @@ class Stopped(Exception):  # noqa: N818 - it is no error
 
 
 class Training:
-    """One run: everything that a checkpoint holds, and how to go on from it."""
+    """One run: everything that a checkpoint holds, and how to go on from it.
 
-    def __init__(self, model: Classifier, chosen: argparse.Namespace) -> None:
+    Every worker of a team has one; rank 0 alone writes, and shows what happens.
+    """
+
+    def __init__(self, model: Classifier, chosen: argparse.Namespace, team: Team) -> None:
         check_pictures()
         keep_memory()
         resumed = None
@@ -51,14 +57,17 @@ class Training:
             _keep_settings(chosen, resumed, model.kinds)
         sg.seed(chosen.seed)
         model = model.with_settings(vars(chosen))
-        self.model, self.chosen = model, chosen
+        self.model, self.chosen, self.team, self.first = model, chosen, team, team.rank == 0
         self.data: Data = open_data(chosen.data, model.size)
         self.classes = list(self.data.train.classes)
         self.net = model.build(len(self.classes))
         self.optimizer = model.optimizer(self.net, chosen.learning_rate)
         self.schedule = model.schedule(chosen.learning_rate)
         augment = Augment(model.crop, seed=chosen.seed, mirror=self.data.mirror)
-        self.loader = Loader(self.data.train, chosen.batch, seed=chosen.seed, augment=augment)
+        self.loader = Loader(
+            self.data.train, chosen.batch, seed=chosen.seed, augment=augment,
+            rank=team.rank, ranks=team.size,
+        )  # fmt: skip
         self.step = 0
         self.unvalidated = False  # the measurement that belongs to this step is still to come
         self.last: Score | None = None
@@ -66,13 +75,18 @@ class Training:
         self.changed = True  # since that checkpoint
         if resumed is not None:
             self._restore(resumed)
-        self.train = train_step(self.net, self.optimizer, model.crop)
-        self.measure = measurement(self.net, model.crop)
+        backend = backend_of(chosen, team.rank)
+        self.train = team_step(
+            team, self.net, self.optimizer, model.crop,
+            average=chosen.average, every=chosen.average_every, backend=backend,
+        )  # fmt: skip
+        self.measure = measurement(self.net, model.crop, backend)
         steps = chosen.epochs * len(self.loader)
         self.total = min(steps, chosen.max_steps) if chosen.max_steps else steps
-        self.folder = (
-            new_run_folder(model.name, chosen.out) if resumed is None else resumed.path.parent
-        )
+        self.folder = Path()  # where rank 0 writes
+        if self.first:
+            new = resumed is None
+            self.folder = new_run_folder(model.name, chosen.out) if new else resumed.path.parent
 
     def _restore(self, resumed: Checkpoint) -> None:
         meta: dict[str, Any] = resumed.meta
@@ -92,7 +106,7 @@ class Training:
 
     def save(self) -> Path:
         """Write a checkpoint of this moment, unless there is one, and give its path."""
-        if self.path is None or self.changed:
+        if self.first and (self.path is None or self.changed):
             self.path = saved.save(
                 self.folder,
                 net=self.net,
@@ -117,59 +131,84 @@ class Training:
 
     def run(self) -> int:
         """Train to the end, or to Ctrl-C; give the exit status."""
-        first = self.step
-        # What a killed run was writing goes even where this one has nothing left to save.
-        remove_stale_partials(self.folder)
+        start = self.step
+        if self.first:
+            # What a killed run was writing goes even where this one has nothing left to save.
+            remove_stale_partials(self.folder)
         # Before the first line of metrics: whatever ends this run, it can be resumed.
         self.save()
-        log = MetricsLog(
-            self.folder / "metrics.jsonl",
-            resume_step=first if self.chosen.resume else None,
-            again=("validation",) if self.unvalidated else (),
-        )
+        log = self._log(start) if self.first else NoLog()
+        quiet = self.chosen.quiet or not self.first
         progress = show_progress(
-            total=self.total, epochs=self.chosen.epochs, first=first, quiet=self.chosen.quiet
+            total=self.total, epochs=self.chosen.epochs, first=start, quiet=quiet
         )
-        with self.loader, log, hold_interrupts() as interrupted, progress:
+        interrupts = hold_interrupts() if self.first else hold_interrupts("")
+        with self.loader, log, interrupts as interrupted, progress:
             with contextlib.suppress(Stopped):
                 self._epochs(log, progress, interrupted)
             path = self.save()
-        self._pictures()
+        if self.first and path is not None:
+            self._pictures()
+            self._tell(start, path, interrupted)
+        self.train.close()
+        return interrupted.exit_code
+
+    def _log(self, start: int) -> MetricsLog:
+        return MetricsLog(
+            self.folder / "metrics.jsonl",
+            resume_step=start if self.chosen.resume else None,
+            again=("validation",) if self.unvalidated else (),
+        )
+
+    def _tell(self, start: int, path: Path, interrupted: Interrupted) -> None:
         if self.last is not None:
             print(self.last.text())
         print(f"checkpoint {path}")
         if interrupted:
             print(f"stopped at step {self.step}; go on with --resume {path.parent}")
-        elif self.step == first and self.last is None:
-            print(f"nothing to do at step {first} of {self.total}: give more --epochs")
-        return interrupted.exit_code
+        elif self.step == start and self.last is None:
+            print(f"nothing to do at step {start} of {self.total}: give more --epochs")
 
-    def _epochs(self, log: MetricsLog, progress: Progress, interrupted: Interrupted) -> None:
+    def _epochs(self, log: Log, progress: Progress, interrupted: Interrupted) -> None:
         if self.unvalidated:
             self._validate(log, progress, interrupted)
+        due = False  # a checkpoint, as soon as all workers have the same numbers
         while self.step < self.total:
             epoch = self.loader.epoch
             self.optimizer.lr.value = float(self.schedule(epoch))
             for batch in self.loader:
-                self._one(batch, log, progress)
+                settled = self._one(batch, log, progress)
                 self.unvalidated = self._epoch_ended or self.step >= self.total
-                if interrupted:
+                due = due or self.step % self.chosen.checkpoint_every == 0
+                if settled and self._stopping(interrupted):
                     raise Stopped
-                if self.step % self.chosen.checkpoint_every == 0:
+                if settled and due:
                     self.save()
+                    due = False
                 if self.unvalidated:
                     self._validate(log, progress, interrupted)
                     break
 
-    def _one(self, batch: Batch, log: MetricsLog, progress: Progress) -> None:
+    def _stopping(self, interrupted: Interrupted) -> bool:
+        """Ask all workers whether one was interrupted: all stop at the same step."""
+        signals = [one[0] for one in self.team.gather(bytes([interrupted.signal or 0]))]
+        heard = next((signals[rank] for rank in range(self.team.size) if signals[rank]), 0)
+        if heard and not interrupted:
+            interrupted.signal = Signals(heard)
+        return bool(heard)
+
+    def _one(self, batch: Batch, log: Log, progress: Progress) -> bool:
+        """Take a step; tell whether all workers have the same numbers after it."""
         before = time.perf_counter()
-        loss = float(self.train(batch.images, batch.labels))
-        seconds = time.perf_counter() - before
+        last = self._epoch_ended or self.step + 1 >= self.total
+        done = self.train(batch.images, batch.labels, row=batch.row, settle=last)
+        seconds, loss = time.perf_counter() - before, done.loss
         self.step, self.changed = self.step + 1, True
+        self.team.report(f"step {self.step}")
         rate = float(self.optimizer.lr.value)
         log.write(
             "train", step=self.step, epoch=batch.epoch, loss=loss, learning_rate=rate,
-            images_per_second=round(len(batch) / seconds, 2),
+            images_per_second=round(done.rows / seconds, 2),
         )  # fmt: skip
         if not math.isfinite(loss):
             # Saving now would push good checkpoints out with numbers that lead nowhere.
@@ -178,24 +217,25 @@ class Training:
                 details=[f"last checkpoint : {self.path}"],
                 fix="start again with a smaller --learning-rate",
             )
-        progress.step(
-            self.step, epoch=batch.epoch, images=len(batch), loss=loss, learning_rate=rate
-        )
+        progress.step(self.step, epoch=batch.epoch, images=done.rows, loss=loss, learning_rate=rate)
+        return done.settled
 
     @property
     def _epoch_ended(self) -> bool:
-        """Whether the last batch was the last of its epoch."""
-        return self.step > 0 and self.loader.state()["position"] == 0
+        """Whether the last batch that the loader gave was the last of its epoch."""
+        return self.loader.state()["position"] == 0
 
-    def _validate(self, log: MetricsLog, progress: Progress, interrupted: Interrupted) -> None:
-        def until_stopped(loader: Loader) -> Iterator[Batch]:
+    def _validate(self, log: Log, progress: Progress, interrupted: Interrupted) -> None:
+        tally = Tally()
+        self.team.report(f"validation after step {self.step}")
+        with validation_loader(self.data, self.chosen.batch, self.model.crop, self.team) as loader:
             for batch in loader:
                 if interrupted:
-                    raise Stopped
-                yield batch
-
-        with validation_loader(self.data, self.chosen.batch, self.model.crop) as loader:
-            self.last = score(self.measure, until_stopped(loader))
+                    break
+                tally.add(self.measure, batch)
+        if self._stopping(interrupted):
+            raise Stopped
+        self.last = tally.gathered(self.team).score()
         self.unvalidated, self.changed = False, True
         if self._epoch_ended:
             self.schedule.report(self.last.top1)
@@ -204,7 +244,8 @@ class Training:
             accuracy=self.last.top1, top5=self.last.top5, loss=self.last.loss,
         )  # fmt: skip
         progress.epoch_end(validation_accuracy=self.last.top1, validation_loss=self.last.loss)
-        self._pictures()
+        if self.first:
+            self._pictures()
 
     def _pictures(self) -> None:
         if self.step:
@@ -243,5 +284,8 @@ def _keep_settings(
 
 
 def train(model: Classifier, chosen: argparse.Namespace) -> int:
-    """Train a model as the command line says; give the exit status."""
-    return Training(model, chosen).run()
+    """Train a model as the command line says, on as many workers; give the exit status."""
+    team = join()
+    if team.size == 1 and wanted_workers(chosen) > 1:
+        return supervise(model.name, chosen)
+    return Training(model, chosen, team).run()

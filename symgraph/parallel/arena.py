@@ -104,7 +104,7 @@ class Arena:
         self.regions.clear()
 
     def _agree(self, places: Sequence[int]) -> None:
-        """Compare the variables of all ranks: a shifted one would be averaged with its neighbour."""
+        """Compare the variables of all ranks: a shifted one would meet another in the average."""
         kinds = [(one.dtype, one.storage.array.shape) for one in self.variables]
         own = hashlib.sha256(repr((kinds, list(places))).encode()).digest()
         for rank, other in enumerate(self.team.gather(own)):

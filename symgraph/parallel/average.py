@@ -1,4 +1,4 @@
-"""Averaging in place: every rank averages its own part of everybody's numbers, and writes it to all.
+"""Averaging in place: every rank averages its part of everybody's numbers and writes it to all.
 
 What is computed is a graph like any other, ::
 
@@ -69,7 +69,7 @@ def _function(variables: Sequence[Shared], dtype: DType) -> Function:
     shares = tensor("shares", (len(variables),), _computed(dtype))
     result = mean(variables, shares)
     return function(
-        [shares], None, updates={one: result for one in variables}, name="average",
+        [shares], None, updates=dict.fromkeys(variables, result), name="average",
         precision="fp32", backend="auto", nan_guard=False,
     )  # fmt: skip
 

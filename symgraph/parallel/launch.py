@@ -60,6 +60,7 @@ class Outcome:
     status: int
     failed: int | None = None
     reason: str = ""
+    killed: bool = False  # it did not end by itself
 
 
 def launch(
@@ -116,7 +117,7 @@ class _Watch:
             self.selector.close()
         if self.failed is not None and self.signals < 3:
             code = self.failed.code or 0
-            return Outcome(code if code > 0 else 1, self.failed.rank, self.reason)
+            return Outcome(max(code, 1), self.failed.rank, self.reason, code < 0)
         codes = [one.code or 0 for one in self.workers]
         return Outcome(next((code if code > 0 else 128 - code for code in codes if code), 0))
 
@@ -188,7 +189,6 @@ class _Watch:
         more = control.recv(1 << 16)
         if not more:  # it died, or will do so in a moment
             self.selector.unregister(control)
-            worker.process.wait(GRACE) if worker.process.poll() is None else None
             return
         *whole, worker.told = (worker.told + more).split(b"\n")
         for line in whole:
@@ -208,9 +208,7 @@ class _Watch:
         for line in whole:
             text = line.decode(errors="replace")
             worker.lines = [*worker.lines[-19:], text]
-            if worker.rank == 0 and not self.signals:
-                print(text, file=sys.stderr, flush=True)
-            elif worker.rank == 0:
+            if worker.rank == 0:
                 print(text, file=sys.stderr, flush=True)
 
     def _ended(self, worker: Worker) -> None:

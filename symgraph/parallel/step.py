@@ -32,19 +32,18 @@ from symgraph.parallel.team import Team
 
 AVERAGES = ("params", "grads")
 
-_WORD = struct.Struct("<dqB")
+_WORD = struct.Struct("<dq")
 
 
 @dataclass(frozen=True)
 class Result:
-    """What all ranks know after a step: the mean loss of all rows, and whether one wants to stop.
+    """What all ranks know after a step: the mean loss of all rows.
 
     `settled` tells that all ranks have the same variables: a moment to measure, save or stop.
     """
 
     loss: float
     rows: int
-    stop: bool
     settled: bool
 
 
@@ -62,13 +61,11 @@ class Step:
         self._row = 0
         self._since, self._counts = 0, [0] * team.size  # steps, and rows of each rank, not averaged
 
-    def __call__(
-        self, *arrays: Array, row: int = 0, stop: bool = False, settle: bool = False
-    ) -> Result:
+    def __call__(self, *arrays: Array, row: int = 0, settle: bool = False) -> Result:
         """Take a step on this rank's rows, which begin at `row` of the whole batch.
 
-        `stop` tells the others that this rank wants to stop; `settle` asks, on all ranks alike,
-        for an average now, whatever `every`. A rank may have no rows, but not rank 0.
+        `settle` asks, on all ranks alike, for an average now, whatever `every`. A rank may have no
+        rows, but not rank 0.
         """
         rows = len(arrays[0])
         if not rows:
@@ -79,15 +76,17 @@ class Step:
         self._offset(row)
         loss = float(self.local(*arrays))
         self.arena.collect()
-        found = [_WORD.unpack(one) for one in self.team.gather(_WORD.pack(loss, rows, stop))]
-        whole = sum(rows for _, rows, _ in found)
-        mean = sum(loss * rows for loss, rows, _ in found if rows) / whole
+        found = [_WORD.unpack(one) for one in self.team.gather(_WORD.pack(loss, rows))]
+        whole = sum(rows for _, rows in found)
+        mean = found[0][0]
+        if self.team.size > 1:
+            mean = sum(loss * rows for loss, rows in found if rows) / whole
         self._since += 1
-        self._counts = [n + m for n, m in zip(self._counts, (rows for _, rows, _ in found))]
+        self._counts = [n + m for n, m in zip(self._counts, (rows for _, rows in found))]
         settled = settle or self._since >= self.every
         if settled:
             self._average()
-        return Result(mean, whole, any(stop for *_, stop in found), settled)
+        return Result(mean, whole, settled)
 
     def _average(self) -> None:
         total = sum(self._counts)
@@ -170,7 +169,7 @@ def train_step(
 
 
 def _floats(local: Function, optimizer: Optimizer) -> list[Shared]:
-    """Give what a step writes and a mean makes sense of: weights first, then momenta, then others."""
+    """Give the floats that a step writes: weights first, then momenta, then others."""
     slots = [slot for kept in optimizer.slots.values() for slot in kept.values()]
     first = [*optimizer.parameters, *slots]
     written = [one for one in local.graph.updates if is_float(one.dtype)]

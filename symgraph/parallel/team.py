@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from symgraph.errors import WorkerError
+from symgraph.errors import PeerLostError
 from symgraph.graph.op import Array
 from symgraph.runtime.process import end_with_parent, mapped, shared_memory
 
@@ -35,7 +35,7 @@ class Team(ABC):
     def gather(self, message: bytes = b"") -> list[bytes]:
         """Give every rank's message to all, in the order of ranks; nobody leaves before all came.
 
-        Raises `WorkerError` when another worker is gone.
+        Raises `PeerLostError` when another worker is gone.
         """
 
     @abstractmethod
@@ -44,9 +44,11 @@ class Team(ABC):
 
     def report(self, text: str) -> None:
         """Tell the launcher where this worker is, for its words about one that died."""
+        return
 
     def close(self) -> None:
         """Leave; the others see it as an end of this worker."""
+        return
 
 
 class Alone(Team):
@@ -160,9 +162,9 @@ class SocketTeam(Team):
             one.close()
 
 
-def lost(rank: int) -> WorkerError:
+def lost(rank: int) -> PeerLostError:
     """Say that another worker is gone; whoever started it knows why."""
-    return WorkerError(f"worker {rank} is gone.")
+    return PeerLostError(f"worker {rank} is gone.")
 
 
 def join() -> Team:

@@ -64,6 +64,7 @@ def test_what_a_checkpoint_holds(reference: Path, tiny_data: Path) -> None:
     found = load_checkpoint(reference)
     assert found.meta["settings"] == {
         "data": str(tiny_data), "batch": 8, "learning_rate": 0.05, "seed": 0, "epochs": 4,
+        "average": "grads", "average_every": 1,
     }  # fmt: skip
     assert found.meta["classes"] == ["blue", "green", "red"]
     assert found.meta["data_cursor"]["epoch"] == 4

@@ -27,6 +27,7 @@ from models.common.classifier import Classifier, evaluate, predict
 from models.common.commandline import ModelParser, build_parser, exit_with
 from models.common.pictures import check_pictures
 from symgraph.nn import BatchNorm, Dense, Dropout, Flatten, Module
+from symgraph.parallel import Step
 
 CROP, HIDDEN = 12, 6
 
@@ -115,9 +116,7 @@ class Plan:
 
     def install(self) -> None:
         """Put the signal's place into the run."""
-        write, step, measurement = (
-            checkpoints.write_tensors, trainer.train_step, trainer.measurement
-        )  # fmt: skip
+        write, measurement = checkpoints.write_tensors, trainer.measurement
 
         def write_half(file: Any, tensors: Any, document: Any) -> None:
             if self.at("write"):
@@ -128,7 +127,7 @@ class Plan:
 
         checkpoints.write_tensors = write_half
         os.replace = self.after("replaced", self.before("replace", os.replace))
-        trainer.train_step = lambda *args: self.before("step", self.after("stepped", step(*args)))
+        Step.__call__ = self.before("step", self.after("stepped", Step.__call__))  # type: ignore
         trainer.measurement = lambda *args: self.before("measure", measurement(*args))
         trainer.MetricsLog.write = self.after("logged", trainer.MetricsLog.write)  # type: ignore
 
