@@ -49,7 +49,8 @@ class Training:
     """
 
     def __init__(self, model: Classifier, chosen: argparse.Namespace, team: Team) -> None:
-        check_pictures()
+        if team.rank == 0:
+            check_pictures()
         keep_memory()
         resumed = None
         if chosen.resume is not None:

@@ -1,6 +1,6 @@
 """A program that workers run in the tests: tasks by name, whose results rank 0 writes to a file.
 
-    python program.py TASK OPTIONS(JSON) RESULT.npz
+python program.py TASK OPTIONS(JSON) RESULT.npz
 """
 
 from __future__ import annotations
