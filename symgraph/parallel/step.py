@@ -58,7 +58,7 @@ class Step:
         )  # fmt: skip
         self.averaging = Averaging(arena)
         self.streams = _streams(local)
-        self._row = 0
+        self._offset_of: tuple[int, ...] = ()  # the row that streams stand at, and their versions
         self._since, self._counts = 0, [0] * team.size  # steps, and rows of each rank, not averaged
 
     def __call__(self, *arrays: Array, row: int = 0, settle: bool = False) -> Result:
@@ -75,6 +75,7 @@ class Step:
             arrays = tuple(np.zeros((1, *one.shape[1:]), one.dtype) for one in arrays)
         self._offset(row)
         loss = float(self.local(*arrays))
+        self._offset_of = (row, *self._versions())
         self.arena.collect()
         found = [_WORD.unpack(one) for one in self.team.gather(_WORD.pack(loss, rows))]
         whole = sum(rows for _, rows in found)
@@ -96,13 +97,22 @@ class Step:
         self._since, self._counts = 0, [0] * self.team.size
 
     def _offset(self, row: int) -> None:
-        """Have random values by row drawn as of the whole batch."""
-        if row == self._row:
+        """Have random values by row drawn as of the whole batch.
+
+        A state on a device is not looked at where nobody else has written it since the last step.
+        """
+        if (row, *self._versions()) == self._offset_of:
             return
-        self._row = row
         for variable in self.streams:
             seed, step, _ = variable.value
             variable.value = np.array([seed, step, row], np.uint64)
+
+    def _versions(self) -> tuple[int, ...]:
+        return tuple(variable.storage.version for variable in self.streams)
+
+    def start(self) -> None:
+        """Give all ranks the numbers of rank 0, where something else than steps has changed them."""
+        self.arena.broadcast()
 
     def close(self) -> None:
         """Give the memory of the functions back, and the variables memory of their own."""

@@ -19,7 +19,7 @@ if not __package__:
 import symgraph as sg
 from symgraph.data import Augment, Loader
 from symgraph.nn import Conv2d, Dense, Dropout, Flatten, MaxPool2d, Module
-from symgraph.parallel import Team, join, train_step
+from symgraph.parallel import Alone, Team, join, train_step
 
 Results = dict[str, Any]
 CROP = 8
@@ -123,7 +123,53 @@ def draws(team: Team, options: Any) -> Results:
     return {"loss": np.array(losses)}
 
 
-TASKS = {"exact": exact, "linear": linear, "draws": draws}
+def alexnet(team: Team, options: Any) -> Results:
+    """Take one step of AlexNet from each of the first states of a run, on all ranks and on one.
+
+    Gives the largest ratio of norms between the two, of each state, over all weights and momenta.
+    """
+    from models.alexnet import AlexNet, optimizer
+
+    rows, states = options["rows"], options["states"]
+    random = np.random.default_rng(3)
+    made = []
+    for who in (team, Alone()) if team.rank == 0 else (team,):
+        sg.seed(1)
+        net = AlexNet(10)
+        rule = optimizer(net, 0.01)
+        x = sg.tensor("x", (sg.dim("B"), 3, 227, 227))
+        y = sg.tensor("y", (x.shape[0],), "int32")
+        loss = sg.nn.cross_entropy(net(x, train=True), y).mean()
+        step = train_step(who, [x, y], loss, rule, average=options["average"])
+        state = net.named_state()
+        made.append((step, {**state, **rule.state(state)}))
+    errors = []
+    for number in range(states):
+        images = random.normal(0, 50, (rows, 3, 227, 227)).astype(np.float32)
+        labels = random.integers(0, 10, rows, dtype=np.int32)
+        steps: Any = {"seed": 5, "step": number, "offset": 0}
+        if number and team.rank == 0:
+            for ours, theirs in zip(made[0][1].values(), made[1][1].values()):
+                ours.value = theirs.value
+        made[0][0].start()
+        sg.random.default_stream().set_state(steps)
+        first, last = rows * team.rank // team.size, rows * (team.rank + 1) // team.size
+        made[0][0](images[first:last], labels[first:last], row=first)
+        if team.rank == 0:
+            sg.random.default_stream().set_state(steps)
+            made[1][0](images, labels)
+            errors.append(
+                max(
+                    np.linalg.norm(ours.value - theirs.value) / np.linalg.norm(theirs.value)
+                    for ours, theirs in zip(made[0][1].values(), made[1][1].values())
+                )
+            )
+        team.gather()
+    answer = np.array(errors, np.float64)
+    return {"errors": np.frombuffer(team.gather(answer.tobytes())[0])}
+
+
+TASKS = {"alexnet": alexnet, "exact": exact, "linear": linear, "draws": draws}
 
 
 def main(task: str, options: str, target: str) -> None:

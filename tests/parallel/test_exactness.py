@@ -79,3 +79,11 @@ def test_workers_draw_what_one_would(tmp_path: Path) -> None:
     found = run(tmp_path, 2, "draws", rows=5)["loss"]
     np.testing.assert_allclose(found, alone, rtol=1e-6)
     assert len(set(alone.tolist())) > 1
+
+
+@pytest.mark.parametrize("average", ["params", pytest.param("grads", marks=pytest.mark.full)])
+def test_alexnet_in_float32(tmp_path: Path, average: str) -> None:
+    """From each of five states of a run, dropout on: weights and momenta by ratios of norms."""
+    found = run(tmp_path, 2, "alexnet", rows=4, states=5, average=average)
+    assert found["errors"].shape == (5,)
+    assert found["errors"].max() < 1e-6
