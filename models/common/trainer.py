@@ -31,7 +31,7 @@ from models.common.metrics import Log, MetricsLog, NoLog
 from models.common.pictures import check_pictures, plot_curves, plot_filters
 from models.common.progress import Progress, show_progress
 from models.common.runs import find_checkpoint, new_run_folder
-from models.common.workers import backend_of, supervise, wanted_workers
+from models.common.workers import backend_of, supervise, transport_of, wanted_workers
 from symgraph.data import Augment, Batch, Loader
 from symgraph.errors import ArgumentError, CheckpointError, SymgraphError
 from symgraph.io import Checkpoint, remove_stale_partials
@@ -80,6 +80,7 @@ class Training:
         self.train = team_step(
             team, self.net, self.optimizer, model.crop,
             average=chosen.average, every=chosen.average_every, backend=backend,
+            transport=transport_of(chosen),
         )  # fmt: skip
         self.measure = measurement(self.net, model.crop, backend)
         steps = chosen.epochs * len(self.loader)

@@ -17,7 +17,7 @@ from symgraph.backends.cuda.status import status
 from symgraph.errors import ArgumentError, DeviceError
 from symgraph.io import list_checkpoints
 from symgraph.parallel import launch
-from symgraph.parallel.step import AVERAGES
+from symgraph.parallel.step import AVERAGES, TRANSPORTS
 
 MOST_WORKERS = 256
 
@@ -43,6 +43,11 @@ def add_worker_flags(parser: argparse.ArgumentParser, whole: Any, given: Any) ->
     add(
         "--average-every", action=given, type=whole, default=1, metavar="K",
         help="steps between two averages of params",
+    )  # fmt: skip
+    add(
+        "--transport", choices=TRANSPORTS,
+        help="how processes reach each other's numbers: peer, from GPU to GPU, or shm, memory of "
+        "this machine (default: peer on GPUs, else shm)",
     )  # fmt: skip
     add(
         "--elastic", action="store_true",
@@ -82,6 +87,8 @@ def wanted_workers(chosen: argparse.Namespace) -> int:
             f"GPUs for {chosen.gpus or 0} processes.",
             fix=f"--gpus {len(chosen.device_map)}",
         )
+    if chosen.transport == "peer" and not chosen.gpus:
+        raise ArgumentError("--transport peer is from GPU to GPU.", fix="--gpus N")
     if chosen.average_every > 1 and chosen.average == "grads":
         raise ArgumentError(
             f"--average-every {chosen.average_every}: gradients are averaged in every step.",
@@ -99,6 +106,11 @@ def backend_of(chosen: argparse.Namespace, rank: int = 0) -> str | None:
     if numbers:
         return f"cuda:{numbers[rank]}"
     return "cuda" if chosen.device == "cuda" else None
+
+
+def transport_of(chosen: argparse.Namespace) -> str:
+    """Give how processes reach each other's numbers."""
+    return chosen.transport or ("peer" if _gpus(chosen)[0] else "shm")
 
 
 def _gpus(chosen: argparse.Namespace) -> tuple[list[int], str]:
