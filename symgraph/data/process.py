@@ -6,6 +6,7 @@ It makes the batches that it is asked for into the slots that it is told. Starte
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import socket
@@ -13,6 +14,7 @@ import sys
 import threading
 import traceback
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NoReturn
 
 import numpy as np
 
@@ -88,16 +90,15 @@ class Server:
 
 
 def _unpack(descriptor: int) -> tuple[Recipe, Layout, int]:
-    """Return what the starting process has written down; with its search path, for its modules."""
+    """Return what the starting process has written down."""
     with os.fdopen(descriptor, "rb") as file:
         file.seek(0)
-        sys.path[:] = pickle.load(file)
         recipe, layout, workers = pickle.load(file)
     return recipe, layout, workers
 
 
-def main(arguments: list[str]) -> int:
-    """Serve until the starting process is gone or closes its end; return the exit status."""
+def main(arguments: list[str]) -> NoReturn:
+    """Serve until the starting process is gone or closes its end."""
     end_with_parent()
     channel_at, ring_at, setup_at = map(int, arguments)
     for descriptor in (channel_at, ring_at, setup_at):
@@ -107,10 +108,10 @@ def main(arguments: list[str]) -> int:
         recipe, layout, workers = _unpack(setup_at)
         memory = mapped(ring_at)
         os.close(ring_at)
-        Server(channel, recipe, layout, memory, workers).run()
-    except (ConnectionError, BrokenPipeError):
-        pass
-    except BaseException as error:  # noqa: BLE001  said where it is read
+        server = Server(channel, recipe, layout, memory, workers)
+        with contextlib.suppress(ConnectionError):  # nobody is left to ask
+            server.run()
+    except BaseException as error:  # noqa: BLE001  raised where it is read
         try:
             channel.send(ANSWER.pack(BROKEN, 0, 0.0) + pack_error(error))
         except OSError:
@@ -120,4 +121,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])

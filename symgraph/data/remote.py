@@ -114,7 +114,7 @@ def _packed(recipe: Recipe, layout: Layout, workers: int) -> bytes:
             fix=fix,
         )
     try:
-        return pickle.dumps(sys.path) + pickle.dumps((recipe, layout, workers))
+        return pickle.dumps((recipe, layout, workers))
     except Exception as error:
         raise ArgumentError(
             f"Loader: the data set cannot be sent to a process of its own: {said(error)}.", fix=fix
@@ -145,27 +145,32 @@ class LoaderProcess:
             raise
 
     def _start(self, packed: bytes) -> None:
-        setup = shared_memory(len(packed))
-        here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            mapped(setup).data[: len(packed)] = packed
-            descriptors = (there.fileno(), self.ring.descriptor, setup)
-            search = [_ROOT, *filter(None, [os.environ.get("PYTHONPATH")])]
-            self._process = start(
-                [*_COMMAND, *map(str, descriptors)],
-                descriptors,
-                {"PYTHONPATH": os.pathsep.join(search), "OMP_NUM_THREADS": "1",
-                 "OPENBLAS_NUM_THREADS": "1"},
-                stdin=subprocess.DEVNULL,
-            )  # fmt: skip
+            with contextlib.ExitStack() as stack:
+                setup = shared_memory(len(packed))
+                stack.callback(os.close, setup)
+                mapped(setup).data[: len(packed)] = packed
+                here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                stack.callback(there.close)
+                unused = stack.enter_context(contextlib.ExitStack())
+                unused.callback(here.close)
+                self._process = self._started(there.fileno(), self.ring.descriptor, setup)
+                unused.pop_all()
         except OSError as error:
-            here.close()
             raise DataError(f"Loader: its process cannot be started: {error}.") from error
-        finally:
-            there.close()
-            os.close(setup)
         self._channel, self._starter = here, threading.current_thread()
         self._stop = weakref.finalize(self, _end, self._process, here, os.getpid())
+
+    def _started(self, *descriptors: int) -> subprocess.Popen[bytes]:
+        # It finds the modules that this process finds, in the same order.
+        search = [*(folder or os.getcwd() for folder in sys.path), _ROOT]
+        threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        return start(
+            [*_COMMAND, *map(str, descriptors)],
+            descriptors,
+            {"PYTHONPATH": os.pathsep.join(search), **threads},
+            stdin=subprocess.DEVNULL,
+        )
 
     @property
     def pid(self) -> int | None:

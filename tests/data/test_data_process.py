@@ -63,14 +63,18 @@ class Noise:
     """`count` noisy images of side 10; image i has label i, and the fault of its place, if any."""
 
     def __init__(
-        self, count: int = 50, faults: dict[int, str] | None = None, seconds: float = 0.0
+        self,
+        count: int = 50,
+        faults: dict[int, str] | None = None,
+        seconds: float = 0.0,
+        diary: Path | None = None,
     ) -> None:
         random = np.random.default_rng(2)
         self.images = random.integers(0, 256, (count, 3, 10, 10), dtype=np.uint8)
         self.mean_image = random.uniform(0, 255, (3, 10, 10)).astype(np.float32)
         self.classes = [str(i) for i in range(count)]
         self.image_size = 10
-        self.faults, self.seconds = faults or {}, seconds
+        self.faults, self.seconds, self.diary = faults or {}, seconds, diary
 
     def __len__(self) -> int:
         return len(self.images)
@@ -79,6 +83,9 @@ class Noise:
         for index in indices:
             if int(index) in self.faults:
                 FAULTS[self.faults[int(index)]]()
+        if self.diary is not None:
+            with self.diary.open("a") as file:
+                file.write(f"{int(indices[0])}\n")
         time.sleep(self.seconds)
         return self.images[indices], np.asarray(indices, dtype=np.int32)
 
@@ -177,6 +184,17 @@ def test_batches_are_those_of_threads_to_and_fro(options: dict[str, Any]) -> Non
         assert ours.epoch == theirs.epoch
         assert ours.images_per_second > 0
         assert ours.wait_seconds > 0
+
+
+def test_batches_that_nobody_wants_any_more_are_not_begun(tmp_path: Path) -> None:
+    noise = Noise(seconds=0.3, diary=tmp_path / "diary")
+    with process_loader(noise, 5, shuffle=False, prefetch=9) as loader:
+        loader.next_batch()
+        loader.set_state({**loader.state(), "position": 45})
+        assert loader.next_batch().labels.tolist() == list(range(45, 50))
+    read = [int(line) for line in (tmp_path / "diary").read_text().splitlines()]
+    assert 45 in read
+    assert read.index(45) <= 5  # nine others had been asked for
 
 
 def test_prepared_and_built_in_data_go_through(prepared: Path) -> None:
@@ -407,16 +425,39 @@ def test_states_are_told_in_words() -> None:
     assert process_state(sleeper.pid) == "is in a state that this system does not tell"
 
 
-def test_ctrl_c_while_waiting_loses_no_batch() -> None:
+class Interrupted:
+    """A channel upon which Ctrl-C comes once, just when an answer was read."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self.channel, self.yet = channel, True
+
+    def recv(self, size: int) -> bytes:
+        packet = self.channel.recv(size)
+        if self.yet:
+            self.yet = False
+            raise KeyboardInterrupt
+        return packet
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.channel, name)
+
+
+@pytest.mark.parametrize("moment", ["waiting", "reading"])
+def test_ctrl_c_loses_no_batch(moment: str) -> None:
     with process_loader(Noise(seconds=0.4), shuffle=False) as loader:
         loader.next_batch()
-        main = threading.main_thread().ident
-        assert main is not None
-        timer = threading.Timer(0.2, signal.pthread_kill, (main, signal.SIGINT))
-        timer.start()
+        if moment == "reading":
+            maker: Any = loader._maker
+            maker._channel = Interrupted(maker._channel)
+        else:
+            main = threading.main_thread().ident
+            assert main is not None
+            timer = threading.Timer(0.2, signal.pthread_kill, (main, signal.SIGINT))
+            timer.start()
         with pytest.raises(KeyboardInterrupt):
             take(loader, 4)
-        timer.join()
+        if moment == "waiting":
+            timer.join()
         with Loader(Noise(), 16, crop=7, shuffle=False) as threads:
             threads.set_state(loader.state())
             for _ in range(5):
@@ -511,9 +552,9 @@ time.sleep({seconds})
 """
 
 
-@pytest.mark.parametrize("how", ["killed", "ended"])
+@pytest.mark.parametrize("how", ["killed", "killed beside a stopped one", "ended"])
 def test_it_ends_with_its_consumer(how: str, prepared: Path) -> None:
-    seconds = 60 if how == "killed" else 0
+    seconds = 0 if how == "ended" else 60
     code = CONSUMER.format(root=str(ROOT), path=str(prepared), seconds=seconds)
     consumer = subprocess.Popen(
         [sys.executable, "-c", code],
@@ -523,7 +564,9 @@ def test_it_ends_with_its_consumer(how: str, prepared: Path) -> None:
     try:
         process = int(consumer.stdout.readline())
         assert consumer.stdout.readline() == "ready\n"
-        if how == "killed":
+        if how != "ended":
+            if "stopped" in how:
+                os.kill(process, signal.SIGSTOP)
             assert alive(process)
             consumer.kill()
         _, errors = consumer.communicate(timeout=30)
