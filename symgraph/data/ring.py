@@ -33,7 +33,7 @@ class Layout:
     """Where the parts of a slot lie: `slots` of them, of at most `images` images 3 x crop x crop.
 
     >>> Layout(slots=4, images=128, crop=227).size // 2**20
-    302
+    301
     """
 
     slots: int
