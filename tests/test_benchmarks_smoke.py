@@ -85,10 +85,13 @@ def test_every_script_is_there() -> None:
     assert {path.stem for path in FOLDER.glob("cpu_*.py")} == {f"cpu_{name}" for name in CPU}
 
 
-@pytest.mark.parametrize("name", [name for name in CPU if name not in NO_PEERS_NEEDED])
+RACES = [*(f"cpu_{name}" for name in CPU if name not in NO_PEERS_NEEDED), "loading"]
+
+
+@pytest.mark.parametrize("name", RACES)
 def test_without_peers_a_script_says_what_is_missing(name: str) -> None:
     code = WITHOUT_PEERS.format(folder=str(FOLDER))
-    done = run("-c", code, str(FOLDER / f"cpu_{name}.py"), "--quick")
+    done = run("-c", code, str(FOLDER / f"{name}.py"), "--quick")
     assert done.returncode == 2, done.stderr
     assert "races against torch, which this Python does not have" in done.stderr
     assert "benchmarks/peers/__init__.py says how" in done.stderr
@@ -115,6 +118,7 @@ def test_what_scripts_share_imports_no_peer() -> None:
         ("gpu_resnet", ("--settings", "lazy"), "lazy: must be among eager, eager-last"),
         ("cpu_accuracy", ("--steps", "0,-1"), "steps are >= 0"),
         ("cpu_accuracy", ("--seeds", "0"), "must be >= 1"),
+        ("loading", ("--part", "wait,disk"), "disk: must be among wait, images"),
     ],
 )
 def test_wrong_flags_are_refused(script: str, flags: tuple[str, ...], message: str) -> None:

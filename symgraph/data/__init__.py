@@ -2,10 +2,11 @@
 
 `prepare` turns a folder of images into checked uint8 shards, `open_dataset` reads them as
 hostile, `digits` is a small real data set that needs no download, `Loader` cuts any `Dataset`
-into augmented float32 batches in the background with an exact cursor for resuming.
+into augmented float32 batches in the background, by threads or by a process of its own, with an
+exact cursor for resuming.
 
-This folder knows NumPy and arrays, not the graph: of symgraph it imports `errors` only. PIL,
-scikit-learn and rich are imported late.
+This folder knows NumPy and arrays, not the graph: of symgraph it imports `errors`, and
+`runtime.process` for what processes share. PIL, scikit-learn and rich are imported late.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ at the same place; the result has the same bits.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,6 +67,31 @@ def _check_places(
     return array
 
 
+def _turner(channels: int, rows: int, size: int) -> Callable[[Images], Images]:
+    """Return a function that turns uint8 (channels, rows, size) from left to right, in one place.
+
+    Eight bytes at a time where rows are made of such words: the words in reverse order, and the
+    bytes of each as a change of byte order, which takes a quarter of the time.
+    """
+    turned = np.empty((channels, rows, size), dtype=np.uint8)
+    if size % 8:
+
+        def by_bytes(image: Images) -> Images:
+            np.copyto(turned, image[:, :, ::-1])
+            return turned
+
+        return by_bytes
+    word = np.dtype(np.uint64)
+
+    def by_words(image: Images) -> Images:
+        if image.strides[2] != 1:
+            image = np.ascontiguousarray(image)
+        np.copyto(turned.view(word), image.view(word.newbyteorder())[:, :, ::-1])
+        return turned
+
+    return by_words
+
+
 def crop_mirror(
     images: Images,
     crop: int,
@@ -97,13 +123,12 @@ def crop_mirror(
     if flips.shape != (count,):
         raise ArgumentError(f"crop_mirror: mirror must have shape ({count},), got {flips.shape}.")
     flipped = None if mean is None else np.ascontiguousarray(mean[:, :, ::-1])
-    mirrored = np.empty((channels, crop, crop), dtype=np.uint8)
+    turn = _turner(channels, crop, size)
     for k, (y, x, flip) in enumerate(zip(tops, lefts, flips.tolist())):
-        window = images[k, :, y : y + crop, x : x + crop]
+        rows = images[k, :, y : y + crop]
         if flip:  # turning bytes round, not floats, and reading a turned mean: half the time
-            np.copyto(mirrored, window[:, :, ::-1])
-            window, x = mirrored, size - crop - x
-        np.copyto(out[k], window)
+            rows, x = turn(rows), size - crop - x
+        np.copyto(out[k], rows[:, :, x : x + crop])
         if mean is not None and flipped is not None:
             offset = (flipped if flip else mean)[:, y : y + crop, x : x + crop]
             np.subtract(out[k], offset, out=out[k])

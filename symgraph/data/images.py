@@ -28,6 +28,8 @@ FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 _PHOTO_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".webp")
 SUFFIXES = (*_PHOTO_SUFFIXES, ".bmp", ".dib", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm")
 
+_ORIENTATION, _UPRIGHT = 0x0112, 1
+
 # What PIL's decoders raise on damaged files.
 _DECODE_ERRORS = (
     OSError,
@@ -105,6 +107,9 @@ def _oriented(image: Image) -> Image:
     """Return the image the way its EXIF tag says that it is to be looked at."""
     from PIL import ImageOps
 
+    image.load()  # some formats have their tags behind the pixels
+    if image.getexif().get(_ORIENTATION, _UPRIGHT) == _UPRIGHT:
+        return image  # most are: turning by nothing would copy every pixel
     return ImageOps.exif_transpose(image)
 
 

@@ -6,22 +6,24 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from symgraph.data.augment import Augment, Floats
-from symgraph.data.buffers import BufferPool
-from symgraph.data.dataset import Dataset, Labels, Mean
+from symgraph.data.dataset import Dataset, Labels
 from symgraph.data.draws import check_seed, permutation
+from symgraph.data.makers import Caller, Maker, Threads
+from symgraph.data.recipe import Places, Recipe
+from symgraph.data.remote import LoaderProcess, LoadingError
+from symgraph.data.ring import Layout
 from symgraph.errors import ArgumentError, DataError, SymgraphError
 
-# Images read at a time: small enough to stay in the cache between reading and cropping.
-_CHUNK = 16
+# Slots beyond the batches made ahead: what the consumer holds and what it has just been given.
+_IN_USE = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,27 +50,6 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class _Recipe:
-    """All that a worker needs; it holds no loader, so that a forgotten loader can be collected."""
-
-    dataset: Dataset
-    augment: Augment
-    mean: Mean
-    buffers: BufferPool
-
-    def make(self, indices: npt.NDArray[np.int64], epoch: int) -> tuple[Floats, Labels]:
-        """Read, crop and mirror the images at these places of the data set."""
-        crop, count = self.augment.crop, len(indices)
-        images = self.buffers.take()[: count * 3 * crop * crop].reshape(count, 3, crop, crop)
-        labels = np.empty(count, dtype=np.int32)
-        for start in range(0, count, _CHUNK):
-            part = slice(start, min(start + _CHUNK, count))
-            pixels, labels[part] = self.dataset.read(indices[part])
-            self.augment(pixels, indices[part], epoch, mean=self.mean, out=images[part])
-        return images, labels
-
-
-@dataclass(frozen=True)
 class _Job:
     """One batch on its way."""
 
@@ -77,14 +58,20 @@ class _Job:
     start: int  # of the step, over all ranks
     first: int  # of this rank
     end: int
-    indices: npt.NDArray[np.int64]
-    result: Future[tuple[Floats, Labels]] | None
+    indices: Places
+    order: Any  # as its maker gives it
 
 
 def _positive(name: str, value: int, low: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < low:
         raise ArgumentError(f"Loader: {name} must be an integer of at least {low}, got {value!r}.")
     return value
+
+
+def _seconds(name: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        raise ArgumentError(f"Loader: {name} must be a positive number of seconds, got {value!r}.")
+    return float(value)
 
 
 def _make_augment(augment: bool | Augment, crop: int | None, size: int, seed: int) -> Augment:
@@ -116,7 +103,11 @@ class Loader:
     and on, of which rank r takes its contiguous share; shares differ by one image at most.
     `augment` is True (random crop and mirror), False (centre crop) or an `Augment`; `crop` is the
     side of what is cut out, 227 unless given.
-    `workers=0` loads in the caller, without any thread.
+    `workers` threads load; `workers=0` loads in the caller, without any thread. With
+    `process=True` these threads are in a process of their own, started at once, which hands over
+    batches in shared memory: they have the same bits, and loading takes nothing from the consumer
+    but a core. It is for data sets that can be pickled; its death is a `DataError`, and when no
+    batch comes for `patience` seconds, a line of the logger `symgraph` says what it does.
     Batches may be kept: their memory is used again only when they are dropped.
 
     Raises `ArgumentError` for arguments that do not fit and `DataError` for an empty data set; an
@@ -136,6 +127,8 @@ class Loader:
         workers: int = 1,
         rank: int = 0,
         ranks: int = 1,
+        process: bool = False,
+        patience: float = 60.0,
     ) -> None:
         self.dataset = dataset
         self.batch = _positive("batch", batch)
@@ -157,16 +150,25 @@ class Loader:
                 fix="use a smaller batch, or drop_last=False",
             )
         self.augment = _make_augment(augment, crop, dataset.image_size, seed)
-        floats = -(-batch // ranks) * 3 * self.augment.crop**2
-        self._recipe = _Recipe(dataset, self.augment, dataset.mean_image, BufferPool(floats))
-        self._pool: ThreadPoolExecutor | None = None
-        self._process = os.getpid()
+        self._maker = self._make_maker(process, patience)
+        self._owner = os.getpid()
         self._ahead: deque[_Job] = deque()
         self._orders: dict[int, npt.NDArray[np.int64]] = {}
         self._cursor = self._planned = (0, 0)  # the next to hand out, the next to ask for
         self._error: SymgraphError | None = None
         self._closed = False
         self.wait_seconds = 0.0
+
+    def _make_maker(self, process: bool, patience: float) -> Maker:
+        """Return who makes the batches."""
+        recipe = Recipe(self.dataset, self.augment, self.dataset.mean_image)
+        images = -(-self.batch // self.ranks)
+        if process:
+            if not self.workers:
+                raise ArgumentError("Loader: process=True needs workers=1 or more, got 0.")
+            layout = Layout(self.prefetch + _IN_USE, images, self.augment.crop)
+            return LoaderProcess(recipe, layout, self.workers, _seconds("patience", patience))
+        return Threads(recipe, images, self.workers) if self.workers else Caller(recipe, images)
 
     def __len__(self) -> int:
         """Return the number of batches of a whole epoch."""
@@ -176,6 +178,25 @@ class Loader:
     def _end(self) -> int:
         """The number of images that an epoch uses."""
         return self._count - self._count % self.batch if self.drop_last else self._count
+
+    @property
+    def images_per_second(self) -> float:
+        """How many images one thread of the loader makes in a second of its work; 0 before any."""
+        return self._maker.images / self._maker.seconds if self._maker.seconds else 0.0
+
+    @property
+    def pid(self) -> int | None:
+        """The number of the loader's own process; None where it has none."""
+        return self._maker.pid if isinstance(self._maker, LoaderProcess) else None
+
+    @property
+    def staging(self) -> tuple[int, int] | None:
+        """Address and bytes of the memory in which a process hands batches over; None without.
+
+        Whole pages at one place for as long as the loader lives, so a device pins them in one call.
+        A batch lies there, unless so many are kept that it had to be copied.
+        """
+        return self._maker.ring.place if isinstance(self._maker, LoaderProcess) else None
 
     @property
     def epoch(self) -> int:
@@ -208,17 +229,19 @@ class Loader:
         return Batch(images, labels, job.first, row, count, job.epoch, job.step, job.indices)
 
     def _result(self, job: _Job) -> tuple[Floats, Labels]:
-        """Return a batch's arrays, loading them here where there are no workers."""
+        """Return a batch's arrays when they are made."""
         try:
-            if job.result is None:
-                return self._recipe.make(job.indices, job.epoch)
-            return job.result.result()
+            return self._maker.take(job.order)
+        except LoadingError as error:  # in the process
+            self._error = self._failure(job, str(error), error.fix)
+            raise self._error from error.cause
         except Exception as error:  # of any kind: the data set may be the user's own code
-            self._error = DataError(
-                f"Loader: batch {job.step} of epoch {job.epoch} could not be loaded: "
-                f"{type(error).__name__}: {error}"
-            )
+            self._error = self._failure(job, f"{type(error).__name__}: {error}")
             raise self._error from error
+
+    def _failure(self, job: _Job, text: str, fix: str = "") -> DataError:
+        where = f"batch {job.step} of epoch {job.epoch}"
+        return DataError(f"Loader: {where} could not be loaded: {text}", fix=fix)
 
     def _after(self, epoch: int, position: int) -> tuple[int, int]:
         """Return the cursor behind a step that ended at `position`."""
@@ -246,12 +269,8 @@ class Loader:
         last = position + -(-share * (self.rank + 1) // self.ranks)
         indices = self._order(epoch)[first:last]
         step = position // self.batch
-        result = None
-        if self.workers:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="symgraph-loader")
-            result = self._pool.submit(self._recipe.make, indices, epoch)
-        self._ahead.append(_Job(epoch, step, position, first, end, indices, result))
+        order = self._maker.submit(indices, epoch)
+        self._ahead.append(_Job(epoch, step, position, first, end, indices, order))
         self._planned = self._after(epoch, end)
 
     def _check_usable(self) -> None:
@@ -259,7 +278,7 @@ class Loader:
             raise ArgumentError("Loader: it is closed.")
         if self._error is not None:
             raise self._error
-        if os.getpid() != self._process:
+        if os.getpid() != self._owner:
             # Threads do not survive a fork: waiting for one would last for ever.
             raise ArgumentError(
                 "Loader: it was made in another process, and threads do not survive a fork.",
@@ -306,17 +325,14 @@ class Loader:
 
     def _drop_ahead(self) -> None:
         for job in self._ahead:
-            if job.result is not None:
-                job.result.cancel()
+            self._maker.drop(job.order)
         self._ahead.clear()
 
     def close(self) -> None:
-        """Stop the threads and forget the batches made ahead; may be called twice."""
+        """Stop the threads or the process, forget the batches made ahead; may be called twice."""
         self._closed = True
         self._drop_ahead()
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-            self._pool = None
+        self._maker.close()
 
     def __enter__(self) -> Self:
         return self

@@ -163,6 +163,22 @@ class ShardedDataset:
             images[row] = self._shard(number)[index - self._starts[number]]
         return images, self._labels[wanted]
 
+    def examine(self, indices: npt.ArrayLike) -> None:
+        """Raise `DataError` that names a file from which these images cannot be read any more.
+
+        For after a crash: a file that was cut short, or a disk that fails, ends a process that
+        looks at it through a memory map. Here it is read.
+        """
+        size = 3 * self.image_size**2
+        for index in check_indices(indices, len(self), "ShardedDataset.examine").tolist():
+            number = bisect_right(self._starts, index) - 1
+            entry, where = self._shards[number], shown(self.path / self._shards[number].file)
+            shape = (entry.count, 3, self.image_size, self.image_size)
+            with open_plain(self.path, entry.file) as file:
+                offset = check_header(file, where, "|u1", shape)
+                file.seek(offset + (index - self._starts[number]) * size)
+                read_part(file, size, where)
+
 
 def _reopen(path: str, split: str, verify: bool) -> ShardedDataset:
     return ShardedDataset(path, split, verify=verify)

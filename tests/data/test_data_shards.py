@@ -362,3 +362,17 @@ def test_class_names_of_any_text(make_source, tmp_path: Path) -> None:
     prepare(source, tmp_path / "set", 4, validation=0)
     names = {"größe 猫", "latin-\\xe9", "line\\nbreak\\x1b[31m"}
     assert set(ShardedDataset(tmp_path / "set").classes) == names
+
+
+def test_examine_names_the_file_that_cannot_be_read(prepared: Path) -> None:
+    dataset = open_dataset(prepared)
+    dataset.examine(range(30))
+    os.truncate(prepared / "train-00002.npy", 200)
+    dataset.examine([*range(16), *range(24, 30)])  # in other files
+    with pytest.raises(DataError, match=r"train-00002.npy has 200 bytes where"):
+        dataset.examine([0, 16])
+    (prepared / "train-00001.npy").unlink()
+    with pytest.raises(DataMissingError, match=r"train-00001.npy does not exist"):
+        dataset.examine([8])
+    with pytest.raises(ArgumentError, match=r"examine: indices must lie in 0 .. 29"):
+        dataset.examine([30])

@@ -155,11 +155,8 @@ def flags(parser: argparse.ArgumentParser) -> set[str]:
 
 def test_every_flag_of_a_model_is_in_the_table() -> None:
     parser = resnet.make_parser()  # those that all models share, and its own
-    rows = dict(
-        re.findall(
-            r"^\| `(--[a-z-]+)[^|]*(?:\\\|[^|]*)*\| ([a-z, ]+) \|", text("docs/training.md"), re.M
-        )
-    )
+    pages = text("docs/training.md") + text("docs/parallel.md")
+    rows = dict(re.findall(r"^\| `(--[a-z-]+)[^|]*(?:\\\|[^|]*)*\| ([a-z, ]+) \|", pages, re.M))
     commands = {"train": parser.train, "evaluate": parser.evaluate, "predict": parser.predict}
     real = {
         flag: [name for name, command in commands.items() if flag in flags(command)]

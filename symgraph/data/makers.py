@@ -1,0 +1,101 @@
+"""Who makes the batches of a loader: the caller, threads, or a process (`remote`)."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol
+
+import numpy as np
+
+from symgraph.data.augment import Floats
+from symgraph.data.buffers import BufferPool
+from symgraph.data.dataset import Labels
+from symgraph.data.recipe import Places, Recipe
+
+
+class Maker(Protocol):
+    """Makes batches; `images` and `seconds` count what was made and how long it took."""
+
+    images: int
+    seconds: float
+
+    def submit(self, places: Places, epoch: int) -> Any:
+        """Ask for the batch of these images; return the order."""
+
+    def take(self, order: Any) -> tuple[Floats, Labels]:
+        """Wait for a batch and return its images and labels, or raise what went wrong."""
+
+    def drop(self, order: Any) -> None:
+        """Forget about an order."""
+
+    def close(self) -> None:
+        """Stop everything."""
+
+
+class Caller:
+    """Makes a batch when it is taken, in the thread that takes it."""
+
+    def __init__(self, recipe: Recipe, images: int) -> None:
+        self._recipe = recipe
+        self._buffers = BufferPool(images * 3 * recipe.augment.crop**2)
+        self.seconds, self.images = 0.0, 0
+
+    def submit(self, places: Places, epoch: int) -> tuple[Places, int]:
+        """Note what is wanted."""
+        return places, epoch
+
+    def take(self, order: tuple[Places, int]) -> tuple[Floats, Labels]:
+        """Make the batch."""
+        return self._counted(_make(self._recipe, self._buffers, *order))
+
+    def _counted(self, made: tuple[Floats, Labels, float]) -> tuple[Floats, Labels]:
+        images, labels, seconds = made
+        self.images += len(labels)
+        self.seconds += seconds
+        return images, labels
+
+    def drop(self, order: Any) -> None:
+        """Nothing was begun."""
+
+    def close(self) -> None:
+        """Nothing is running."""
+
+
+class Threads(Caller):
+    """Makes batches in threads, which are started with the first."""
+
+    def __init__(self, recipe: Recipe, images: int, workers: int) -> None:
+        super().__init__(recipe, images)
+        self._workers = workers
+        self._pool: ThreadPoolExecutor | None = None
+
+    def submit(self, places: Places, epoch: int) -> Any:
+        """Have a thread make the batch."""
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="symgraph-loader")
+        return self._pool.submit(_make, self._recipe, self._buffers, places, epoch)
+
+    def take(self, order: Any) -> tuple[Floats, Labels]:
+        """Wait for the batch."""
+        future: Future[tuple[Floats, Labels, float]] = order
+        return self._counted(future.result())
+
+    def drop(self, order: Any) -> None:
+        """Leave the batch out where it was not begun."""
+        order.cancel()
+
+    def close(self) -> None:
+        """Stop the threads."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+
+def _make(
+    recipe: Recipe, buffers: BufferPool, places: Places, epoch: int
+) -> tuple[Floats, Labels, float]:
+    """Make a batch into memory that nobody looks at any more; no loader is held meanwhile."""
+    crop, count = recipe.augment.crop, len(places)
+    images = buffers.take()[: count * 3 * crop * crop].reshape(count, 3, crop, crop)
+    labels = np.empty(count, dtype=np.int32)
+    return images, labels, recipe.make(places, epoch, images, labels)
