@@ -143,6 +143,10 @@ class DataMissingError(DataError, FileNotFoundError):
     """A path of a data set does not exist."""
 
 
+class LoaderLostError(DataError):
+    """The process that made images ready has died."""
+
+
 class CheckpointError(SymgraphError, ValueError):
     """A checkpoint is damaged, cut short, from another model or from a newer version."""
 

@@ -24,8 +24,8 @@ from typing import Any, NoReturn
 from models.common.runs import LATEST
 from models.common.workers import add_worker_flags
 from symgraph.backends.cuda.status import status
-from symgraph.errors import DeviceError, PeerLostError, SymgraphError
-from symgraph.parallel.launch import LOST
+from symgraph.errors import DeviceError, LoaderLostError, PeerLostError, SymgraphError
+from symgraph.parallel.launch import DIED, LOST
 
 COMMANDS = ("train", "evaluate", "predict")
 
@@ -161,14 +161,17 @@ def check_device(device: str) -> None:
 def exit_with(main: Callable[[], int]) -> NoReturn:
     """Run `main` and exit with its status; errors of symgraph become text, without a traceback.
 
-    Status 1 after a SymgraphError, 130 after Ctrl-C, and without a word `LOST` in a worker that
-    misses another one: whoever started them tells why. Any other exception keeps its traceback: it
-    is a defect and not the user's mistake.
+    Status 1 after a SymgraphError, `DIED` where a loader died, 130 after Ctrl-C, and `LOST`, without
+    a word, in a worker that misses another one: whoever started them tells why. Any other exception
+    keeps its traceback: it is a defect and not the user's mistake.
     """
     try:
         status = main()
     except PeerLostError:
         status = LOST
+    except LoaderLostError as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = DIED
     except SymgraphError as error:
         print(f"error: {error}", file=sys.stderr)
         status = 1

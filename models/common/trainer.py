@@ -31,7 +31,13 @@ from models.common.metrics import Log, MetricsLog, NoLog
 from models.common.pictures import check_pictures, plot_curves, plot_filters
 from models.common.progress import Progress, show_progress
 from models.common.runs import find_checkpoint, new_run_folder
-from models.common.workers import backend_of, supervise, transport_of, wanted_workers
+from models.common.workers import (
+    backend_of,
+    loads_in_process,
+    supervise,
+    transport_of,
+    wanted_workers,
+)
 from symgraph.data import Augment, Batch, Loader
 from symgraph.errors import ArgumentError, CheckpointError, SymgraphError
 from symgraph.io import Checkpoint, remove_stale_partials
@@ -67,7 +73,7 @@ class Training:
         augment = Augment(model.crop, seed=chosen.seed, mirror=self.data.mirror)
         self.loader = Loader(
             self.data.train, chosen.batch, seed=chosen.seed, augment=augment,
-            rank=team.rank, ranks=team.size,
+            rank=team.rank, ranks=team.size, process=loads_in_process(chosen),
         )  # fmt: skip
         self.step = 0
         self.unvalidated = False  # the measurement that belongs to this step is still to come
@@ -146,6 +152,7 @@ class Training:
         )
         interrupts = hold_interrupts() if self.first else hold_interrupts("")
         with self.loader, log, interrupts as interrupted, progress:
+            self.waited = time.perf_counter(), self.loader.wait_seconds
             with contextlib.suppress(Stopped):
                 self._epochs(log, progress, interrupted)
             path = self.save()
@@ -245,9 +252,19 @@ class Training:
             "validation", step=self.step, epoch=self.loader.epoch - self._epoch_ended,
             accuracy=self.last.top1, top5=self.last.top5, loss=self.last.loss,
         )  # fmt: skip
-        progress.epoch_end(validation_accuracy=self.last.top1, validation_loss=self.last.loss)
+        progress.epoch_end(
+            validation_accuracy=self.last.top1, validation_loss=self.last.loss,
+            waiting_for_images=self._waiting(),
+        )  # fmt: skip
         if self.first:
             self._pictures()
+
+    def _waiting(self) -> float:
+        """Give the share of the time since the last call in which the trainer waited for images."""
+        now, waited = time.perf_counter(), self.loader.wait_seconds
+        share = (waited - self.waited[1]) / max(now - self.waited[0], 1e-9)
+        self.waited = now, waited
+        return share
 
     def _pictures(self) -> None:
         if self.step:

@@ -50,6 +50,11 @@ def add_worker_flags(parser: argparse.ArgumentParser, whole: Any, given: Any) ->
         "this machine (default: peer on GPUs, else shm)",
     )  # fmt: skip
     add(
+        "--loading", choices=("process", "thread"),
+        help="where images are made ready: in a process beside each one that trains, or in a "
+        "thread of it (default: process on GPUs or with several processes, else thread)",
+    )  # fmt: skip
+    add(
         "--elastic", action="store_true",
         help="when a process dies, go on from the last checkpoint, with fewer if it dies again",
     )  # fmt: skip
@@ -111,6 +116,13 @@ def backend_of(chosen: argparse.Namespace, rank: int = 0) -> str | None:
 def transport_of(chosen: argparse.Namespace) -> str:
     """Give how processes reach each other's numbers."""
     return chosen.transport or ("peer" if _gpus(chosen)[0] else "shm")
+
+
+def loads_in_process(chosen: argparse.Namespace) -> bool:
+    """Tell whether images are made ready in a process of their own."""
+    if chosen.loading is not None:
+        return bool(chosen.loading == "process")
+    return wanted_workers(chosen) > 1 or chosen.device == "cuda" or bool(_gpus(chosen)[0])
 
 
 def _gpus(chosen: argparse.Namespace) -> tuple[list[int], str]:

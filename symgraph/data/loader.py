@@ -20,7 +20,7 @@ from symgraph.data.makers import Caller, Maker, Threads
 from symgraph.data.recipe import Places, Recipe
 from symgraph.data.remote import LoaderProcess, LoadingError
 from symgraph.data.ring import Layout
-from symgraph.errors import ArgumentError, DataError, SymgraphError
+from symgraph.errors import ArgumentError, DataError, LoaderLostError, SymgraphError
 
 # Slots beyond the batches made ahead: what the consumer holds and what it has just been given.
 _IN_USE = 2
@@ -106,8 +106,8 @@ class Loader:
     `workers` threads load; `workers=0` loads in the caller, without any thread. With
     `process=True` these threads are in a process of their own, started at once, which hands over
     batches in shared memory: they have the same bits, and loading takes nothing from the consumer
-    but a core. It is for data sets that can be pickled; its death is a `DataError`, and when no
-    batch comes for `patience` seconds, a line of the logger `symgraph` says what it does.
+    but a core. It is for data sets that can be pickled; its death is a `LoaderLostError`, and when
+    no batch comes for `patience` seconds, a line of the logger `symgraph` says what it does.
     Batches may be kept: their memory is used again only when they are dropped.
 
     Raises `ArgumentError` for arguments that do not fit and `DataError` for an empty data set; an
@@ -233,15 +233,18 @@ class Loader:
         try:
             return self._maker.take(job.order)
         except LoadingError as error:  # in the process
-            self._error = self._failure(job, str(error), error.fix)
+            kind = LoaderLostError if error.died else DataError
+            self._error = self._failure(job, str(error), error.fix, kind)
             raise self._error from error.cause
         except Exception as error:  # of any kind: the data set may be the user's own code
             self._error = self._failure(job, f"{type(error).__name__}: {error}")
             raise self._error from error
 
-    def _failure(self, job: _Job, text: str, fix: str = "") -> DataError:
+    def _failure(
+        self, job: _Job, text: str, fix: str = "", kind: type[DataError] = DataError
+    ) -> DataError:
         where = f"batch {job.step} of epoch {job.epoch}"
-        return DataError(f"Loader: {where} could not be loaded: {text}", fix=fix)
+        return kind(f"Loader: {where} could not be loaded: {text}", fix=fix)
 
     def _after(self, epoch: int, position: int) -> tuple[int, int]:
         """Return the cursor behind a step that ended at `position`."""

@@ -57,11 +57,16 @@ _STATES = {
 
 
 class LoadingError(Exception):
-    """A batch that could not be made in the other process; `cause` is what was raised there."""
+    """A batch that could not be made in the other process; `cause` is what was raised there.
 
-    def __init__(self, text: str, cause: BaseException | None = None, fix: str = "") -> None:
+    With `died`, the process is gone, and another one might do better.
+    """
+
+    def __init__(
+        self, text: str, cause: BaseException | None = None, fix: str = "", died: bool = False
+    ) -> None:
         super().__init__(text)
-        self.cause, self.fix = cause, fix
+        self.cause, self.fix, self.died = cause, fix, died
 
 
 @dataclass(eq=False)
@@ -294,7 +299,7 @@ class LoaderProcess:
             return LoadingError(f"{who} does not answer any more.")
         if status >= 0:
             fix = "what it has written to the standard error says why"
-            return LoadingError(f"{who} ended with exit status {status}.", fix=fix)
+            return LoadingError(f"{who} ended with exit status {status}.", fix=fix, died=True)
         try:
             name = signal.Signals(-status).name
         except ValueError:
@@ -306,7 +311,7 @@ class LoaderProcess:
             fix = "the system does that where memory is short: try a smaller batch or prefetch"
             if not self._starter.is_alive():
                 fix = "it ends with the thread that made the loader: make it where it is used"
-        return LoadingError(f"{who} was killed by {name}.", fix=fix)
+        return LoadingError(f"{who} was killed by {name}.", fix=fix, died=True)
 
     def _damage(self) -> Exception | None:
         """Return what is wrong with the files that were being read through a memory map."""

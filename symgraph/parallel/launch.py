@@ -25,6 +25,7 @@ from symgraph.errors import ArgumentError
 from symgraph.parallel.team import PLACE
 from symgraph.runtime.process import start
 
+DIED = 71  # EX_OSERR: how a worker ends whose loader died: it might do better the next time
 LOST = 75  # EX_TEMPFAIL: how a worker ends that misses another one; the other one is the reason
 GRACE = 5.0  # seconds that workers have to end by themselves when one has died
 NOT_MOVING = 30.0  # seconds between two words about a worker for which others wait
@@ -60,7 +61,7 @@ class Outcome:
     status: int
     failed: int | None = None
     reason: str = ""
-    killed: bool = False  # it did not end by itself
+    killed: bool = False  # it, or a loader of it, did not end by itself
 
 
 def launch(
@@ -122,7 +123,7 @@ class _Watch:
             self.say(self.reason)
         if self.failed is not None:
             code = self.failed.code or 0
-            return Outcome(max(code, 1), self.failed.rank, self.reason, code < 0)
+            return Outcome(max(code, 1), self.failed.rank, self.reason, code < 0 or code == DIED)
         codes = [one.code or 0 for one in self.workers]
         return Outcome(next((code if code > 0 else 128 - code for code in codes if code), 0))
 

@@ -41,10 +41,16 @@ class Run:
         return self.errors.read_text()
 
 
-def start(folder: Path, *arguments: Any, plan: dict[str, Any] | None = None, **more: Any) -> Run:
+def start(
+    folder: Path,
+    *arguments: Any,
+    plan: dict[str, Any] | None = None,
+    loading: str = "thread",
+    **more: Any,
+) -> Run:
     """Start the tiny model; the folder of outputs marks its processes."""
     out = folder / "run"
-    words = [str(one) for one in ("--out", out, *arguments)]
+    words = [str(one) for one in ("--out", out, "--loading", loading, *arguments)]
     surroundings = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
     if plan is not None:
         surroundings["TINY_PLAN"] = json.dumps(plan)
@@ -58,6 +64,14 @@ def start(folder: Path, *arguments: Any, plan: dict[str, Any] | None = None, **m
     return Run(process, output, errors, began)
 
 
+def is_alive(number: int) -> bool:
+    """Tell whether a process runs, or is stopped: one that waits to be buried does not."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def processes(mark: str) -> list[int]:
     """Give the living processes whose command line names `mark`."""
     found = []
@@ -65,10 +79,9 @@ def processes(mark: str) -> list[int]:
         if name.isdigit():
             try:
                 words = Path(f"/proc/{name}/cmdline").read_bytes().decode(errors="replace")
-                state = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[0]
             except OSError:
                 continue
-            if mark in words and state != "Z":
+            if mark in words and is_alive(int(name)):
                 found.append(int(name))
     return sorted(found)
 

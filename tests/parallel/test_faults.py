@@ -15,7 +15,7 @@ import pytest
 
 from symgraph.io import list_checkpoints, load_checkpoint
 from tests.models.runs import assert_same_run, metrics
-from tests.parallel.runs import Run, start, until, workers
+from tests.parallel.runs import Run, is_alive, start, until, workers
 
 pytestmark = pytest.mark.skipif(
     not os.path.isdir("/proc/self/fd"), reason="looks at processes where Linux shows them"
@@ -175,6 +175,49 @@ def test_a_shard_cut_while_training(tiny_data: Path, tmp_path: Path) -> None:
     os.truncate(shard, shard.stat().st_size // 2)
     assert run.wait() == 1
     assert shard.name in run.said() or "SIGBUS" in run.said(), run.said()
+
+
+def loaders(run: Run) -> list[int]:
+    """Give the loader processes of a run."""
+    found = []
+    for worker in workers(run):
+        children = Path(f"/proc/{worker}/task/{worker}/children")
+        found += [int(one) for one in children.read_text().split()]
+    return found
+
+
+@pytest.mark.parametrize("elastic", [False, pytest.param(True, marks=pytest.mark.full)])
+def test_a_loader_is_killed(tiny_data: Path, tmp_path: Path, elastic: bool) -> None:
+    more = ["--elastic"] if elastic else []
+    words = ["--data", tiny_data, "--workers", 2, "--epochs", 2000, *more]
+    run = start(tmp_path, *words, loading="process")
+    _wait_for_steps(run, tmp_path)
+    first = loaders(run)
+    assert len(first) == 2
+    os.kill(first[1], KILL)
+    assert until(lambda: "the loader process" in run.said(), 5.0)
+    if elastic:
+        assert until(lambda: "going on with 2 processes" in run.said())
+        assert until(lambda: len(loaders(run)) == 2)
+        run.process.send_signal(TERMINATE)
+        assert run.wait() in (130, 143)
+    else:
+        assert run.wait() == 71
+        assert re.search("the loader process .* was killed by SIGKILL", run.said())
+    assert until(lambda: not any(map(is_alive, first)), 1.0)
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_killed_launcher_leaves_no_loader(tiny_data: Path, tmp_path: Path, stopped: bool) -> None:
+    words = ["--data", tiny_data, "--workers", 2, "--epochs", 2000]
+    run = start(tmp_path, *words, loading="process")
+    _wait_for_steps(run, tmp_path)
+    found = loaders(run)
+    if stopped:
+        os.kill(found[0], STOP)
+    run.process.kill()
+    assert run.wait() == -KILL
+    assert until(lambda: not any(map(is_alive, found)), 1.0)
 
 
 @pytest.mark.parametrize("rank", [0, pytest.param(1, marks=pytest.mark.full)])
