@@ -69,9 +69,12 @@ def planned(graph: Graph, env: Mapping[Dim, int], narrow: bool = False) -> Plan:
     return make_plan(graph, env, device_target(env, libraries.takes, libraries.reads), narrow)
 
 
-def source_of(plan: Plan) -> str:
-    """Give the source of a plan's kernels, which are called kernel0, kernel1 and so on."""
-    return numbered(plan.kernels)[0]
+def source_of(plan: Plan, wide: bool = False) -> str:
+    """Give the source of a plan's kernels, which are called kernel0, kernel1 and so on.
+
+    Their indices have 32 bits, or, if wide, 64, and then they are called kernel0_wide.
+    """
+    return numbered(plan.kernels, [(place, wide) for place in range(len(plan.kernels))])[0]
 
 
 def compiled(source: str, architecture: str) -> Compiled:
