@@ -169,6 +169,9 @@ class DevicePlan:
             release(self.device, arrays)
         try:
             return self._run(places, stay, capture, steady)
+        except BaseException as problem:
+            self._ended(problem)
+            raise
         finally:
             if not capture:
                 release(self.device, arrays)
@@ -211,6 +214,11 @@ class DevicePlan:
         if stay:
             device.lead(caller)
         return [array for array, _ in outputs]
+
+    def _ended(self, problem: BaseException) -> None:
+        """Look whether a check had failed when a step ended early: then it wrote nothing."""
+        if self.mark is not None and self.mark.tell(problem):
+            self.writing = False
 
     def _note_updates(self) -> None:
         """Say that variables are newest here; till somebody touches one, that stays so."""
@@ -263,6 +271,9 @@ class DevicePlan:
                         if self.mark is not None:
                             self.mark.clear()
                         return None
+            except BaseException as problem:
+                self._ended(problem)
+                raise
             finally:
                 for at, memory in kept.items():
                     device.copy(at, memory.address, written[at])
