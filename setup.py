@@ -22,7 +22,9 @@ CPU = [
     'onednn-cpu-gomp==2023.2.0; sys_platform == "linux" and platform_machine == "x86_64"',
 ]
 MODELS = ["pillow>=10", "scikit-learn>=1.4", "matplotlib>=3.8", "rich>=13", *CHECKPOINTS, *CPU]
-NVIDIA = ["nvidia-cudnn-frontend==1.28.0", "nvidia-cudnn-cu13>=9.11", "nvidia-cublas>=13"]
+CUDNN = "nvidia-cudnn-frontend==1.28.0"
+NVIDIA = [CUDNN, "nvidia-cudnn-cu13>=9.11", "nvidia-cublas>=13"]
+NVIDIA_12 = [CUDNN, "nvidia-cudnn-cu12>=9.11", "nvidia-cublas-cu12>=12"]
 OFFLINE = ["nvidia-cuda-nvrtc>=13"]  # compiles kernels without a driver
 LATEX = ["sympy>=1.12"]
 TEST = ["pytest>=8.2", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100"]
@@ -35,7 +37,7 @@ EXTRAS = {
     "models": MODELS,
     "cpu": CPU,
     "cuda": ["cupy-cuda13x>=14", *NVIDIA],
-    "cuda12": ["cupy-cuda12x>=14"],
+    "cuda12": ["cupy-cuda12x>=14", *NVIDIA_12],
     "latex": LATEX,
     "docs": DOCS,
     "test": [*TEST, *ORACLES],

@@ -78,7 +78,7 @@ def main() -> int:
     """Compile everything."""
     benchmark = start("cuda_kernels", __doc__, options=options)
     if offline.found()[0] is None:
-        sys.exit(f"{offline.found()[1]}: {offline.INSTALL}")
+        sys.exit(f"{offline.found()[1]}: {offline.install()}")
     chosen = benchmark.chosen
     models = ["perceptron"] if benchmark.quick else chosen.model
     gpus = chosen.architecture[:1] if benchmark.quick else chosen.architecture

@@ -31,7 +31,8 @@ from symgraph.backends.cpu.onednn import library
 from symgraph.backends.cpu.threads import thread_count
 from symgraph.backends.cuda.cublaslt import library as cublaslt
 from symgraph.backends.cuda.cudnn import library as cudnn
-from symgraph.backends.cuda.status import status, version
+from symgraph.backends.cuda.status import install, status, version
+from symgraph.backends.cuda.wheels import driver_version
 from symgraph.config import config, usable_cores
 from symgraph.cost.units import number_text
 from symgraph.runtime.cache import READY, default_cache
@@ -365,8 +366,8 @@ def _device() -> Iterable[Finding]:
             "missing",
             ok=False,
             note="runs graphs on NVIDIA GPUs",
-            fix="pip install 'symgraph[cuda]'" + ("" if driver.ok else ", after the driver"),
-            faster="pip install 'symgraph[cuda]'" if driver.ok else "",
+            fix=install() + ("" if driver.ok else ", after the driver"),
+            faster=install() if driver.ok else "",
         )
         return
     found = status()
@@ -380,9 +381,10 @@ def _device() -> Iterable[Finding]:
         yield Finding("device", "GPUs", "none usable", ok=False, note=found.problem, fix=found.fix)
         return
     yield from _graphics_processors(found.cupy, found.devices)
-    for name, held, install in (
-        ("cuBLASLt", cublaslt.found(), cublaslt.INSTALL),
-        ("cuDNN", cudnn.found(), cudnn.INSTALL),
+    cuda = found.cupy.cuda.runtime.runtimeGetVersion()  # libraries go with CuPy's
+    for name, held, command in (
+        ("cuBLASLt", cublaslt.found(), cublaslt.install(cuda)),
+        ("cuDNN", cudnn.found(), cudnn.install(cuda)),
     ):
         library, problem = held
         yield Finding(
@@ -391,7 +393,7 @@ def _device() -> Iterable[Finding]:
             "missing" if library is None else "found",
             ok=library is not None,
             note=problem,
-            faster="" if library is not None else install,
+            faster="" if library is not None else command,
         )
 
 
@@ -407,7 +409,9 @@ def _driver() -> Finding:
             note="libcuda.so.1 cannot be loaded",
             faster="an NVIDIA GPU with its driver, which comes with the system and not with pip",
         )
-    return Finding("device", "NVIDIA driver", "found", note="libcuda.so.1")
+    cuda = driver_version()
+    known = f", for CUDA {version(cuda)}" if cuda else ""
+    return Finding("device", "NVIDIA driver", "found", note=f"libcuda.so.1{known}")
 
 
 def _graphics_processors(cupy: ModuleType, count: int) -> Iterable[Finding]:

@@ -26,6 +26,7 @@ from symgraph.lower.memory import Interval
 from symgraph.lower.nest import Buffer, Nest, verify
 from symgraph.lower.order import in_order
 from symgraph.lower.program import LibraryCall, Operand, Program, build, nbytes, number
+from symgraph.lower.reach import NOWHERE, Reach
 from symgraph.lower.schedule import Schedule, choose, work
 from symgraph.lower.split import CPU, Grain
 from symgraph.lower.widen import widen
@@ -51,6 +52,10 @@ class Kernel(Protocol):
     @property
     def tasks(self) -> Size:
         """How many tasks it has."""
+
+    @property
+    def reach(self) -> Reach:
+        """What must fit in 32 bits for its indices to have no more."""
 
 
 Printer = Callable[[Nest, Schedule, str], Kernel]
@@ -86,6 +91,7 @@ class KernelStep:
     tasks: Size
     work: Size
     writes: frozenset[Buffer]
+    reach: Reach = NOWHERE
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,7 +201,7 @@ def make_plan(
             plan.steps.append(
                 KernelStep(
                     each.name, known[kernel.text], kernel.buffers, kernel.sizes, kernel.tasks,
-                    work(each), frozenset(each.writes()),
+                    work(each), frozenset(each.writes()), kernel.reach,
                 )
             )  # fmt: skip
         plan.steps.extend(CheckStep(one) for one in item.writes if one in checks)

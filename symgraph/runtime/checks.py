@@ -7,6 +7,7 @@ does nothing, in later steps too, until somebody here has seen the mark and rais
 from __future__ import annotations
 
 import weakref
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -74,15 +75,39 @@ class Mark:
     def report(self) -> None:
         """Raise `InputError` if an earlier step has left it."""
         if self.seen():
-            plan, lines = self._plan(), []
-            if plan is not None:
-                known = Attribution(plan)
-                checks = [step for step in plan.steps if isinstance(step, CheckStep)]
-                values = dict.fromkeys(value for step in checks for value in known.owners(step))
-                lines = [f"{value.op.name}  made at {made_at(value)}" for value in values]
             raise InputError(
                 "a step before this one was given numbers that it must not be given; nothing was"
                 " written by it, nor by this function since.",
-                details=lines,
+                details=self._suspects(),
                 fix="ask for an output, which waits for each step, to see in which it is",
             )
+
+    def tell(self, problem: BaseException) -> bool:
+        """Wipe it off after a step that something else ended, and give whether it was left.
+
+        The exception says so in a note: whoever calls next is not to blame. Where the device does
+        not answer any more, that is what the exception is about.
+        """
+        found = False
+        with suppress(Exception):
+            self.bring()
+            self.device.settle()
+            found = self.seen()
+        if found:
+            lines = (
+                "this step, or one before that nobody waited for, was given numbers that it must"
+                " not be given as well; nothing was written by it, nor by this function since.",
+                *(f"  {line}" for line in self._suspects()),
+            )
+            problem.add_note("\n".join(lines))
+        return found
+
+    def _suspects(self) -> list[str]:
+        """Name the operations that check."""
+        plan = self._plan()
+        if plan is None:
+            return []
+        known = Attribution(plan)
+        checks = [step for step in plan.steps if isinstance(step, CheckStep)]
+        values = dict.fromkeys(value for step in checks for value in known.owners(step))
+        return [f"{value.op.name}  made at {made_at(value)}" for value in values]

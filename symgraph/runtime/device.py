@@ -1,4 +1,4 @@
-"""Runs functions on a device: one module of kernels, a plan for every sizes, calls in turns."""
+"""Runs functions on a device: kernels compiled once, a plan for every sizes, calls in turns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from symgraph.graph.dtypes import dtype_name
 from symgraph.graph.graph import Graph
 from symgraph.graph.node import Value
 from symgraph.graph.op import Array
-from symgraph.lower.cuda.module import numbered
 from symgraph.lower.cuda.target import device_target
 from symgraph.lower.plan import Plan, make_plan
 from symgraph.runtime.checks import Mark, latched
@@ -22,6 +21,7 @@ from symgraph.runtime.commit import held_interrupt
 from symgraph.runtime.device_plan import DevicePlan
 from symgraph.runtime.explain import explained
 from symgraph.runtime.foreign import fetched, plain
+from symgraph.runtime.functions import Functions
 from symgraph.runtime.resident import resident
 
 Env = Mapping[Dim, int]
@@ -47,19 +47,17 @@ class DeviceExecutor:
         self.latched = False  # whether checks are waited for on the device alone
         self.mark: Mark | None = None  # that they leave, at all sizes
         self.broken = ""  # why no further call can be right
-        self._functions: list[Any] = []
+        self._functions: Functions | None = None
         self._bound: dict[frozenset[tuple[Dim, int]], DevicePlan] = {}
 
     def compile(self, env: Env) -> Plan:
-        """Make the plan and its code, at nominal sizes, unless that was done."""
+        """Make the plan, at nominal sizes, unless that was done."""
         if self.plan is None:
             libraries = self.device.libraries
             target = device_target(env, libraries.takes, libraries.reads)
             narrow, finite = self.precision == "bf16", bool(self.guard)
             plan = make_plan(self.graph, env, target, narrow, finite)
             self.latched = not finite and latched(plan)
-            if plan.kernels:
-                self._functions = self.device.functions(*numbered(plan.kernels))
             self.plan = plan
         return self.plan
 
@@ -74,9 +72,12 @@ class DeviceExecutor:
             if len(self._bound) >= MOST_BOUND:
                 self._bound.pop(next(iter(self._bound)))
             plan, tf32 = self.compile(env), self.precision == "tf32"
+            if self._functions is None:
+                self._functions = Functions(plan, self.device)
             if self.latched and self.mark is None:
                 self.mark = Mark(self.device, plan, self)
-            self._bound[key] = DevicePlan(plan, self._functions, env, self.device, tf32, self.mark)
+            functions = self._functions.at(env)
+            self._bound[key] = DevicePlan(plan, functions, env, self.device, tf32, self.mark)
         return self._bound[key]
 
     def run(self, feeds: Mapping[Value, Array], env: Env) -> list[Any]:

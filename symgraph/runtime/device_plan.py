@@ -169,6 +169,9 @@ class DevicePlan:
             release(self.device, arrays)
         try:
             return self._run(places, stay, capture, steady)
+        except BaseException as problem:
+            self._ended(problem)
+            raise
         finally:
             if not capture:
                 release(self.device, arrays)
@@ -211,6 +214,11 @@ class DevicePlan:
         if stay:
             device.lead(caller)
         return [array for array, _ in outputs]
+
+    def _ended(self, problem: BaseException) -> None:
+        """Look whether a check had failed when a step ended early: then it wrote nothing."""
+        if self.mark is not None and self.mark.tell(problem):
+            self.writing = False
 
     def _note_updates(self) -> None:
         """Say that variables are newest here; till somebody touches one, that stays so."""
@@ -263,6 +271,9 @@ class DevicePlan:
                         if self.mark is not None:
                             self.mark.clear()
                         return None
+            except BaseException as problem:
+                self._ended(problem)
+                raise
             finally:
                 for at, memory in kept.items():
                     device.copy(at, memory.address, written[at])
@@ -323,10 +334,10 @@ class DevicePlan:
         step = self.plan.steps[place]
         self.writing = self.writing or not self._targets.isdisjoint(step.writes)
         if isinstance(step, KernelStep):
-            self._launch(step, places)
+            self._launch(step, self.functions[place], places)
         elif isinstance(step, CheckStep) and self.mark is not None:
             words = [places[step.condition], self.mark.address]
-            self.device.launch(self.functions[-1], 1, 1, words)
+            self.device.launch(self.functions[place], 1, 1, words)
         elif isinstance(step, CallStep) and place in self.routines:
             self.device.call(self.routines[place], *self._operands(place, places))
 
@@ -338,14 +349,13 @@ class DevicePlan:
         addresses.append(places[step.call.writes[0]])
         return addresses, self.workspace.get(place, 0)
 
-    def _launch(self, step: KernelStep, places: Mapping[Buffer, int]) -> None:
+    def _launch(self, step: KernelStep, function: Any, places: Mapping[Buffer, int]) -> None:
         tasks = number(step.tasks, self.env)
         if tasks:
             kernel = self.plan.kernels[step.kernel]
             words = [places[one] for one in step.buffers]
             words += [number(size, self.env) for size in step.sizes]
             blocks = kernel.blocks(tasks, self.device.most_blocks)
-            function = self.functions[step.kernel]
             words.append(tasks)
             if kernel.held and self.mark is not None:
                 words.append(self.mark.address)

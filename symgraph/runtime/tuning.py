@@ -6,7 +6,7 @@ process then computes the same bits, and need not measure.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from symgraph.backends.cuda.device import Device
@@ -48,32 +48,58 @@ def most_workspace(routine: Routine) -> int:
 def choose_fastest(
     device: Device, routine: Routine, addresses: Sequence[int], workspace: int, room: int
 ) -> None:
-    """Run all ways that have the room, on whatever lies at the addresses, and take the fastest."""
+    """Run all ways that have the room, on whatever lies at the addresses, and take the fastest.
+
+    A way that fails is none, be it the first. Raises `BackendError` where every way fails.
+    """
     first = routine.implementation
-    taken = {first: _seconds(device, routine, addresses, workspace, None)}
-    for name in routine.alternatives():
+    taken: dict[str, float] = {}
+    failed: dict[str, str] = {}
+    for name in dict.fromkeys([first, *routine.alternatives()]):
         routine.choose(name)
-        if name not in taken and routine.workspace <= room:
-            try:
-                taken[name] = _seconds(device, routine, addresses, workspace, min(taken.values()))
-            except BackendError:  # it is no way, after all
-                continue
+        if routine.workspace > room:
+            failed[name] = f"not tried: {routine.workspace:,} bytes to work in are not to be had"
+            continue
+        try:
+            taken[name] = _seconds(device, routine, addresses, workspace, taken.values())
+        except BackendError as problem:
+            failed[name] = " ".join(str(problem).split())
+    if not taken:
+        routine.choose(first)
+        raise _nothing_works(routine, failed)
     best = min(taken, key=lambda name: taken[name])
-    chosen = best if taken[best] < CLEARLY * taken[first] else first
+    chosen = first if first in taken and taken[best] >= CLEARLY * taken[first] else best
     routine.choose(chosen)
     name = _key(device, routine)
     _known[name] = chosen
     default_cache().put(name, chosen.encode())
 
 
+def _nothing_works(routine: Routine, failed: Mapping[str, str]) -> BackendError:
+    """Give the error that says what each way said."""
+    name = routine.key.split(" of ", 1)[0].split("(", 1)[0]
+    return BackendError(
+        f"{name}: none of the library's ways to compute it works.",
+        details=[routine.key, *(f"{way}: {said}" for way, said in failed.items())],
+        fix='compile with backend="cpu", and please report this',
+    )
+
+
 def _seconds(
-    device: Device, routine: Routine, addresses: Sequence[int], workspace: int, best: float | None
+    device: Device,
+    routine: Routine,
+    addresses: Sequence[int],
+    workspace: int,
+    others: Iterable[float],
 ) -> float:
-    """Give the least time of a few runs, after one that does not count."""
+    """Give the least time of a few runs, after one that does not count.
+
+    What is hopeless beside others runs once.
+    """
     work = partial(device.call, routine, addresses, workspace)
     work()
     found = device.seconds(work)
-    if best is not None and found > HOPELESS * best:
+    if found > HOPELESS * min(others, default=found):
         return found
     return min([found, *(device.seconds(work) for _ in range(RUNS - 1))])
 

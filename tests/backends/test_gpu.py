@@ -23,6 +23,7 @@ from symgraph.graph.graph import Graph
 from symgraph.graph.interpret import interpret
 from symgraph.graph.node import Value, make
 from symgraph.graph.walk import topological
+from symgraph.lower import reach
 from symgraph.passes.precision import PASSES
 from symgraph.runtime.device import DeviceExecutor
 from tests.backends.host_device import HostDevice
@@ -216,6 +217,18 @@ def test_capture_changes_no_bit(device: Device) -> None:
             found.append([[one.tobytes() for one in executor.run(feeds, {})] for _ in range(3)])
     assert found[0] == found[1]
     assert found[0][0] == found[0][1]
+
+
+@each
+def test_wide_indices_change_no_bit(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of 64 bits are otherwise only asked for by arrays of billions of elements."""
+    inputs, outputs, feeds = products()
+    found = []
+    for limit in (reach.LIMIT, 0):
+        monkeypatch.setattr(reach, "LIMIT", limit)
+        executor = DeviceExecutor(Graph(inputs, outputs), device)
+        found.append([[one.tobytes() for one in executor.run(feeds, {})] for _ in range(3)])
+    assert found[0] == found[1]
 
 
 @each

@@ -44,6 +44,18 @@ def test_training_steps(model: str, precision: str, architecture: str) -> None:
 
 
 @needed
+def test_wide_indices() -> None:
+    """They are for sizes beyond 2**31, and take more registers."""
+    plan = offline.planned(step("perceptron"), {B: 128})
+    narrow, wide = (
+        {one.name: one.registers for one in offline.compiled(source, "sm_90").kernels}
+        for source in (offline.source_of(plan), offline.source_of(plan, wide=True))
+    )
+    assert set(wide) == {LATCH, *(f"kernel{n}_wide" for n in range(len(plan.kernels)))}
+    assert sum(narrow.values()) < sum(wide.values())
+
+
+@needed
 def test_what_a_kernel_needs_is_read() -> None:
     source = """
     extern "C" __global__ void shared_one(float* x) {

@@ -53,11 +53,13 @@ def compiled(source: str, launchers: Sequence[str], folder: Path, *flags: str) -
 
 
 class Host:
-    """Kernels compiled for the CPU."""
+    """Kernels compiled for the CPU, with narrow indices or wide ones."""
 
-    def __init__(self, kernels: Sequence[Kernel], folder: Path, *flags: str) -> None:
+    def __init__(
+        self, kernels: Sequence[Kernel], folder: Path, *flags: str, wide: bool = False
+    ) -> None:
         names = [f"k{place}" for place in range(len(kernels))]
-        self.source = module(kernels, names)
+        self.source = module(kernels, names, wide)
         launchers = [self._launcher(one, name) for one, name in zip(kernels, names)]
         self.library = compiled(self.source, launchers, folder, *flags)
 

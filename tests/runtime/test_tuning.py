@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import symgraph as sg
+from symgraph.errors import BackendError
 from symgraph.runtime import tuning
 from symgraph.runtime.cache import default_cache
 from tests.backends.host_device import HostDevice
@@ -23,10 +24,12 @@ class Timed(HostLibrary):
     def __init__(self) -> None:
         super().__init__()
         self.made: list[HostRoutine] = []
+        self.broken: dict[str, str] = {}  # more ways that fail, and what they say
 
     def prepare(self, *asked: Any) -> HostRoutine:
         made = super().prepare(*asked)
         made.slow = {QUICK: 5e-3, SLOW: 1e-2}
+        made.broken |= self.broken
         self.made.append(made)
         return made
 
@@ -117,3 +120,51 @@ def test_the_same_product_twice_is_measured_once(library: Timed) -> None:
     first, second = library.made
     assert sorted([first.runs, second.runs])[0] == 1
     assert first.implementation == second.implementation == LATER
+
+
+def test_a_first_way_that_fails_is_passed_over(library: Timed, host: HostDevice) -> None:
+    library.broken = {QUICK: "is not for this device"}
+    f, (x, y) = product()
+    for _ in range(3):
+        np.testing.assert_allclose(f(x, y), x @ y, rtol=1e-5)
+    (made,) = library.made
+    assert made.implementation == LATER
+    assert host.replays, "what is chosen can be recorded"
+
+
+def test_what_works_is_taken_however_slow_it_is(library: Timed) -> None:
+    """And it is kept: the next function need not find out what fails."""
+    library.broken = {QUICK: "is not for this device", LATER: "nor is this"}
+    for _ in range(2):
+        f, (x, y) = product()
+        np.testing.assert_allclose(f(x, y), x @ y, rtol=1e-5)
+        assert library.made[-1].implementation == SLOW
+    assert library.made[-1].runs == 1
+
+
+def test_where_nothing_works_each_way_says_why(library: Timed) -> None:
+    library.broken = {QUICK: "is not for this device", SLOW: "nor this", LATER: "nor that"}
+    f, (x, y) = product()
+    for _ in range(2):  # nothing is kept of it
+        with pytest.raises(BackendError, match="matmul: none of the library's ways") as caught:
+            f(x, y)
+        said = str(caught.value)
+        assert f"  {QUICK}: numpy: is not for this device.\n" in said
+        assert f"  {SLOW}: numpy: nor this.\n" in said
+        assert f"  {LATER}: numpy: nor that.\n" in said
+        assert f"  {BROKEN}: numpy: does not work in this way, after all.\n" in said
+        assert said.endswith('fix: compile with backend="cpu", and please report this')
+    library.broken = {}
+    f, _ = product()
+    np.testing.assert_allclose(f(x, y), x @ y, rtol=1e-5)
+
+
+def test_ways_without_room_are_named_where_nothing_works(
+    library: Timed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A way that needs more memory than there is might have worked."""
+    library.broken = {QUICK: "is not for this device"}
+    monkeypatch.setattr(tuning, "MOST_WORKSPACE", 1000)
+    f, arrays = product()
+    with pytest.raises(BackendError, match="not tried: 1,100 bytes to work in are not to be had"):
+        f(*arrays)

@@ -14,6 +14,7 @@ from typing import Any
 from symgraph.backends.cuda.calls import CONVOLUTIONS, PRODUCTS, Libraries
 from symgraph.backends.cuda.cublaslt.operations import Products
 from symgraph.backends.cuda.cudnn.operations import Convolutions
+from symgraph.backends.cuda.wheels import driver_version, wheels
 from symgraph.dims import Dim
 from symgraph.errors import BackendError
 from symgraph.graph.graph import Graph
@@ -21,7 +22,6 @@ from symgraph.lower.cuda.module import OPTIONS, numbered
 from symgraph.lower.cuda.target import device_target
 from symgraph.lower.plan import Plan, make_plan
 
-INSTALL = "pip install nvidia-cuda-nvrtc"
 NAME = "libnvrtc.so.*"
 
 
@@ -59,6 +59,11 @@ def found() -> tuple[Any, str]:
     return None, "nvidia-cuda-nvrtc is not installed"
 
 
+def install() -> str:
+    """Give the command that installs a compiler that goes with the driver, if there is one."""
+    return f"pip install {wheels(driver_version()).nvrtc}"
+
+
 def planned(graph: Graph, env: Mapping[Dim, int], narrow: bool = False) -> Plan:
     """Plan a graph as a device with cuDNN and cuBLASLt does; sizes only matter for speed."""
     nowhere: Any = None  # what a library takes and reads does not depend on a device
@@ -69,16 +74,19 @@ def planned(graph: Graph, env: Mapping[Dim, int], narrow: bool = False) -> Plan:
     return make_plan(graph, env, device_target(env, libraries.takes, libraries.reads), narrow)
 
 
-def source_of(plan: Plan) -> str:
-    """Give the source of a plan's kernels, which are called kernel0, kernel1 and so on."""
-    return numbered(plan.kernels)[0]
+def source_of(plan: Plan, wide: bool = False) -> str:
+    """Give the source of a plan's kernels, which are called kernel0, kernel1 and so on.
+
+    Their indices have 32 bits, or, if wide, 64, and then they are called kernel0_wide.
+    """
+    return numbered(plan.kernels, [(place, wide) for place in range(len(plan.kernels))])[0]
 
 
 def compiled(source: str, architecture: str) -> Compiled:
     """Compile a module for an architecture ("sm_90"). Raises `BackendError` with the log."""
     library, problem = found()
     if library is None:
-        raise BackendError(f"offline: there is no NVRTC: {problem}.", fix=INSTALL)
+        raise BackendError(f"offline: there is no NVRTC: {problem}.", fix=install())
     options = [*OPTIONS, f"-arch={architecture}", "--ptxas-options=-v"]
     given = (ctypes.c_char_p * len(options))(*(one.encode() for one in options))
     program = ctypes.c_void_p()

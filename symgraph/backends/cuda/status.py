@@ -7,7 +7,7 @@ import importlib.util
 from dataclasses import dataclass
 from typing import Any
 
-EXTRA = "pip install 'symgraph[cuda]'"
+from symgraph.backends.cuda.wheels import OLDEST, driver_version, wheels
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,13 @@ class Status:
 def status() -> Status:
     """Look for CuPy, a driver that suits it, and GPUs; nothing is opened."""
     if importlib.util.find_spec("cupy") is None:
-        return Status(problem="CuPy is not installed", fix=EXTRA)
+        return Status(problem="CuPy is not installed", fix=install())
     try:
         cupy = importlib.import_module("cupy")
     except ImportError as error:
         return Status(
             problem=f"CuPy is installed but cannot be loaded ({_one_line(error)})",
-            fix=f"{EXTRA}, or the CuPy for your CUDA: cupy-cuda12x, cupy-cuda13x; only one of them",
+            fix=_other_cupy(),
         )
     runtime = cupy.cuda.runtime
     try:
@@ -45,8 +45,7 @@ def status() -> Status:
                 cupy,
                 problem=f"the NVIDIA driver is for CUDA {version(driver)},"
                 f" this CuPy for {version(needed)}",
-                fix=f"a newer driver, or pip install cupy-cuda{driver // 1000}x"
-                " instead of this CuPy",
+                fix=_older_cupy(driver),
             )
         devices = int(runtime.getDeviceCount())
     except runtime.CUDARuntimeError as error:
@@ -62,6 +61,34 @@ def status() -> Status:
             fix="check nvidia-smi, and CUDA_VISIBLE_DEVICES",
         )
     return Status(cupy, devices)
+
+
+def install() -> str:
+    """Give the command that installs what goes with the driver, the newest where there is none."""
+    driver = driver_version()
+    newer = f"a driver for CUDA {OLDEST} or newer, then " if 0 < driver < 1000 * OLDEST else ""
+    return newer + wheels(driver).everything
+
+
+def _other_cupy() -> str:
+    """Tell which CuPy to install where the one that is there cannot be loaded."""
+    driver = driver_version()
+    if not driver:
+        return (
+            f"{install()}, or the CuPy for your CUDA: cupy-cuda12x, cupy-cuda13x; only one of them"
+        )
+    return f"{install()}, which brings {wheels(driver).cupy}; only one CuPy may be installed"
+
+
+def _older_cupy(driver: int) -> str:
+    """Tell what to install where the driver is older than CuPy."""
+    if driver < 1000 * OLDEST:
+        return f"a newer driver: there is no CuPy of this kind for CUDA {version(driver)}"
+    older = wheels(driver)
+    return (
+        f"a newer driver, or pip install {older.cupy} instead of this CuPy,"
+        f" with {older.cudnn} and {older.cublas}"
+    )
 
 
 def version(number: int) -> str:

@@ -1,5 +1,7 @@
 """Prints a scheduled nest as one CUDA kernel: `name(buffers..., sizes..., tasks)`.
 
+The text says `Index` for the type of indices: `int` or `long long`, by how far they reach.
+
 What a schedule gives to lanes of vectors on a CPU goes to the threads of a block here: a block
 takes tasks one after another, its threads walk the vector axis together, and a reduction with lanes
 is one of the block. What happens outside such loops happens in all threads alike, and one of them
@@ -11,6 +13,7 @@ for each channel), a position has several threads, rows, which share its loops.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,7 +22,7 @@ from symgraph.graph.index import Axis
 from symgraph.graph.scalar import Scalar, scalar_order
 from symgraph.lower.cuda.joining import MOST_THREADS, WARP, Joining
 from symgraph.lower.cuda.schedule import SHARED, WIDE, is_whole
-from symgraph.lower.cuda.types import MEMORY, REGISTER, Reg, literal
+from symgraph.lower.cuda.types import INDEX, MEMORY, REGISTER, WIDTHS, Reg, literal
 from symgraph.lower.cuda.values import Frame, in_memory
 from symgraph.lower.loops import (
     Accumulate,
@@ -36,6 +39,7 @@ from symgraph.lower.loops import (
 from symgraph.lower.monoids import neutral
 from symgraph.lower.nest import Buffer, Nest, free_axes
 from symgraph.lower.program import number
+from symgraph.lower.reach import Reach
 from symgraph.lower.schedule import Schedule
 from symgraph.lower.stage import Staged
 
@@ -58,6 +62,7 @@ class Kernel:
     tasks: Size
     threads: int
     alone: bool
+    reach: Reach
     held: bool = False  # whether it is told, after its tasks, where a check leaves its mark
 
     def holding(self) -> Kernel:
@@ -66,10 +71,19 @@ class Kernel:
         marked = "long long tasks, const unsigned char* failed) {\n  if (*failed) return;"
         return replace(self, text=self.text.replace(head, marked, 1), held=True)
 
+    def source(self, name: str, wide: bool) -> str:
+        """Give the text under a name, with indices of 64 bits if they must be so wide, or of 32."""
+        text = self.text.replace(f" {self.name}(", f" {name}(", 1)
+        return re.sub(r"\bIndex\b", WIDTHS[wide], text)
+
     def blocks(self, tasks: int, most: int) -> int:
         """Give the number of blocks for so many tasks."""
         wanted = -(-tasks // self.threads) if self.alone else tasks
         return max(1, min(wanted, most))
+
+    def stride(self, most: int) -> int:
+        """Give how far a counter of its loops may go beyond an end, with so many blocks at most."""
+        return max(most * (self.threads if self.alone else 1), WIDE * self.threads)
 
 
 def print_kernel(nest: Nest, schedule: Schedule, name: str, nominal: Mapping[Dim, int]) -> Kernel:
@@ -109,16 +123,29 @@ class _Printer(Joining):
             f"{'' if one in writes else 'const '}{MEMORY[one.dtype]}* {name}"
             for one, name in self.names.items()
         ]
-        arguments += [f"long long {name}" for name in self.sizes.values()]
+        arguments += [f"long long given_{name}" for name in self.sizes.values()]
         head = f'extern "C" __global__ void __launch_bounds__({self.threads}) {self.name}('
         lines = [
             f"{head}", f"    {', '.join([*arguments, 'long long tasks'])}) {{",
-            *(f"  {line}" for line in self.shared), *self.lines, "}",
+            *(f"  {line}" for line in self.shared),
+            *(f"  const Index {name} = (Index)given_{name};" for name in self.sizes.values()),
+            *self.lines, "}",
         ]  # fmt: skip
         return Kernel(
             self.name, "\n".join(lines) + "\n", self.buffers, tuple(self.sizes),
-            self.schedule.task_count(), self.threads, self.alone,
+            self.schedule.task_count(), self.threads, self.alone, self._reach(),
         )  # fmt: skip
+
+    def _reach(self) -> Reach:
+        """Give what must fit for indices to be narrow."""
+        reduced = [
+            axis for one in self.nest.order() if one.op == "reduce" for axis in one.attr.axes
+        ]
+        extents = [one.extent for one in (*self.nest.axes, *reduced)]
+        counts = dict.fromkeys([*extents, self.schedule.task_count()])
+        return Reach(
+            tuple(self.indexed), tuple(self.offsets.values()), tuple(counts), tuple(self.sizes)
+        )
 
     def _steps(self, loop: For) -> int:
         """Count the positions, or groups of neighbours, that threads walk together."""
@@ -170,9 +197,10 @@ class _Printer(Joining):
         task = self.fresh("task")
         start, step = "blockIdx.x", "gridDim.x"
         if self.alone:
-            start = "(long long)blockIdx.x * blockDim.x + threadIdx.x"
-            step = "(long long)gridDim.x * blockDim.x"
-        with self.block(f"for (long long {task} = {start}; {task} < tasks; {task} += {step})"):
+            start = "(Index)blockIdx.x * blockDim.x + threadIdx.x"
+            step = "(Index)gridDim.x * blockDim.x"
+        head = f"Index {task} = {start}; {task} < (Index)tasks; {task} += {step}"
+        with self.block(f"for ({head})"):
             inner, rest, block = frame.inner(), task, self.schedule.block
             for axis in reversed(tasks.axes):
                 count = axis.extent
@@ -181,8 +209,8 @@ class _Printer(Joining):
                 if axis is tasks.axes[0]:
                     inner.places[axis] = rest
                 else:
-                    inner.places[axis] = self.new(f"{rest} % {self.size(count)}", "int64").text
-                    rest = self.new(f"{rest} / {self.size(count)}", "int64").text
+                    inner.places[axis] = self.new(f"{rest} % {self.size(count)}", INDEX).text
+                    rest = self.new(f"{rest} / {self.size(count)}", INDEX).text
             self.blocked(tasks.body, inner) if block else self.statements(tasks.body, inner)
             if self.common:  # before the next task writes there
                 self.line("__syncthreads();")
@@ -191,12 +219,12 @@ class _Printer(Joining):
         """Walk the part of the vector axis that a task has."""
         vector, block = self.schedule.vector, self.schedule.block
         assert vector is not None  # a block is of the vector axis
-        start = self.new(f"{frame.places.pop(vector)} * {block}", "int64").text
+        start = self.new(f"{frame.places.pop(vector)} * {block}", INDEX).text
         for one in body:
             if isinstance(one, For) and one.axis is vector and self.alone:
                 self.wide(one, frame, start)
             elif isinstance(one, For) and one.axis is vector:
-                stop = f"least({start} + {block}LL, (long long){self.size(vector.extent)})"
+                stop = f"least<Index>({start} + {block}, {self.size(vector.extent)})"
                 self.walk(one, frame, start, stop)
             else:
                 self.statements([one], frame)
@@ -205,7 +233,7 @@ class _Printer(Joining):
         """Print neighbours along an axis, in one thread; what lies together is read at once."""
         frames = [frame.inner() for _ in range(WIDE)]
         for step, each in enumerate(frames):
-            place = start if step == 0 else self.new(f"{start} + {step}", "int64").text
+            place = start if step == 0 else self.new(f"{start} + {step}", INDEX).text
             each.places[loop.axis] = place
         for one in loop.body:
             if isinstance(one, Let) and self._lies_together(one.value, loop.axis):
@@ -237,7 +265,10 @@ class _Printer(Joining):
         extent = self.size(loop.axis.extent)
         if loop.stop is None:
             return extent
-        return f"least({self.value(loop.stop, frame)}, (long long){extent})"
+        stop = self.held(loop.stop, frame)
+        if stop.dtype == INDEX:
+            return f"least<Index>({stop}, {extent})"
+        return f"(Index)largest(least({stop}, (long long){extent}), 0LL)"
 
     def walk(self, loop: For, frame: Frame, start: str, stop: str) -> None:
         """Print a loop; one with lanes is walked by the threads of the block together."""
@@ -256,7 +287,7 @@ class _Printer(Joining):
             start = "threadIdx.x" if start == "0" else f"{start} + threadIdx.x"
             if self._is_wide(loop):
                 start, step = f"{WIDE} * threadIdx.x", f"{WIDE} * blockDim.x"
-        with self.block(f"for (long long {place} = {start}; {place} < {stop}; {place} += {step})"):
+        with self.block(f"for (Index {place} = {start}; {place} < {stop}; {place} += {step})"):
             if together and self._is_wide(loop):
                 self.wide(loop, inner, place)
             else:
@@ -285,11 +316,11 @@ class _Printer(Joining):
         All threads of the block go through it equally often, since they meet in reductions.
         """
         base, inner = self.fresh("base"), frame.inner()
-        head = f"long long {base} = {start}; {base} < {stop}; {base} += {self.lanes}"
+        head = f"Index {base} = {start}; {base} < {stop}; {base} += {self.lanes}"
         with self.block(f"for ({head})"):
-            lane = self.new(f"{base} + threadIdx.x % {self.lanes}", "int64")
+            lane = self.new(f"{base} + threadIdx.x % {self.lanes}", INDEX)
             inside = self.new(f"{lane} < {stop}", "bool")
-            inner.places[loop.axis] = self.new(f"least({lane}, {stop} - 1LL)", "int64").text
+            inner.places[loop.axis] = self.new(f"least<Index>({lane}, {stop} - 1)", INDEX).text
             inner.vector, inner.rows = loop.axis, True
             inner.guard = f"{inside} && threadIdx.x < {self.lanes}"
             self.statements(loop.body, inner)
@@ -298,7 +329,7 @@ class _Printer(Joining):
         """Print a store: of every thread inside its loop, else of one."""
         store = put.store
         value = self.value(store.value, frame)
-        place = self.offset(self.form(store.index[0]), frame)
+        place = self.offset(store.index[0], frame)
         text = f"{self.names[store.buffer]}[{place}] = {in_memory(value)};"
         if frame.guard:
             if frame.rows and store.buffer in self.nest.reads():  # all rows have read it by then
@@ -343,7 +374,7 @@ class _Printer(Joining):
         place, inner = self.fresh("i"), frame.inner()
         inner.places[loop.axis] = place
         inner.rows = False
-        head = f"long long {place} = threadIdx.x / {self.lanes}"
+        head = f"Index {place} = threadIdx.x / {self.lanes}"
         stop, step = self.stop(loop, frame), f"blockDim.x / {self.lanes}"
         with self.block(f"for ({head}; {place} < {stop}; {place} += {step})"):
             self.statements(loop.body, inner)

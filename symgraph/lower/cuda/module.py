@@ -32,16 +32,20 @@ extern "C" __global__ void {LATCH}(const unsigned char* holds, unsigned char* fa
 """
 
 
-def numbered(kernels: Sequence[Kernel]) -> tuple[str, list[str]]:
-    """Give a module of kernels called kernel0, kernel1 and so on, then `latch`; and the names."""
-    names = [f"kernel{place}" for place in range(len(kernels))]
-    return module(kernels, names) + LATCHED, [*names, LATCH]
+Width = tuple[int, bool]  # a kernel by its number, and whether its indices are wide
 
 
-def module(kernels: Iterable[Kernel], names: Iterable[str]) -> str:
+def numbered(kernels: Sequence[Kernel], wanted: Sequence[Width]) -> tuple[str, list[str]]:
+    """Give a module of the wanted kernels, then `latch`; and the names.
+
+    They are called kernel0, kernel1 and so on; those with wide indices kernel0_wide.
+    """
+    names = [f"kernel{place}{'_wide' if wide else ''}" for place, wide in wanted]
+    sources = [kernels[place].source(name, wide) for (place, wide), name in zip(wanted, names)]
+    return "\n".join([prelude(), *sources]) + LATCHED, [*names, LATCH]
+
+
+def module(kernels: Iterable[Kernel], names: Iterable[str], wide: bool = False) -> str:
     """Give the source of a module in which kernels have names of their own."""
-    texts = [
-        kernel.text.replace(f" {kernel.name}(", f" {name}(", 1)
-        for kernel, name in zip(kernels, names, strict=True)
-    ]
-    return "\n".join([prelude(), *texts])
+    sources = [kernel.source(name, wide) for kernel, name in zip(kernels, names, strict=True)]
+    return "\n".join([prelude(), *sources])

@@ -14,20 +14,10 @@ from symgraph.lower.program import Operand
 from symgraph.lower.schedule import Schedule
 
 
-def no_library(value: Value) -> bool:
-    """Compute everything by kernels."""
-    return False
-
-
-def every_view(value: Value, view: Operand) -> bool:
-    """Read operands where they lie."""
-    return True
-
-
 def device_target(
     nominal: Mapping[Dim, int],
-    takes: Callable[[Value], bool] = no_library,
-    reads: Callable[[Value, Operand], bool] = every_view,
+    takes: Callable[[Value], bool] = Target.chosen,
+    reads: Callable[[Value, Operand], bool] = Target.reads,
 ) -> Target:
     """Give the target of a device whose libraries take and read this; kernels fit some sizes."""
 

@@ -1,7 +1,8 @@
 """Dtypes in CUDA C: what stands in memory, what in registers, and how literals are written.
 
 Half precisions stand in registers as float, which holds them exactly, and in memory as 16 bits;
-bools are `bool` in registers and a byte in memory.
+bools are `bool` in registers and a byte in memory. Indices are `Index`, which is `int` or `long
+long`: what is printed once is compiled as one or the other.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ from dataclasses import dataclass
 
 from symgraph.graph.dtypes import DType, is_float
 
+INDEX = "index"  # instead of int64, of what is made of axes and sizes alone
+WIDTHS = {False: "int", True: "long long"}  # what `Index` is, by whether it must be wide
 REGISTER: dict[DType, str] = {
+    INDEX: "Index",
     "bool": "bool", "int8": "signed char", "int16": "short", "int32": "int", "int64": "long long",
     "uint8": "unsigned char", "uint16": "unsigned short", "uint32": "unsigned int",
     "uint64": "unsigned long long",
@@ -41,6 +45,8 @@ def literal(value: float, dtype: DType) -> Reg:
     if is_float(dtype):
         return Reg(_float(float(value), dtype), dtype)
     number = int(value)
+    if dtype == INDEX:
+        return Reg(f"(Index){number}" if number >= 0 else f"(Index)({number})", dtype)
     if dtype == "int64" and number == -(1 << 63):
         return Reg("(-9223372036854775807LL - 1)", dtype)
     if dtype == "int32" and number == -(1 << 31):

@@ -12,10 +12,13 @@ from symgraph.graph.index import Axis
 from symgraph.graph.scalar import Scalar
 from symgraph.lower.cuda.operations import written
 from symgraph.lower.cuda.schedule import WIDE
-from symgraph.lower.cuda.types import MEMORY, REGISTER, Reg, literal
+from symgraph.lower.cuda.types import INDEX, MEMORY, REGISTER, Reg, literal
 from symgraph.lower.linear import Linear, linear
 from symgraph.lower.loops import unprinted
 from symgraph.lower.nest import Buffer, Nest, Store
+from symgraph.lower.reach import LIMIT, Indices
+
+COMPARED = ("eq", "ne", "lt", "le", "gt", "ge")
 
 
 @dataclass
@@ -48,6 +51,9 @@ class Values:
         self.names = {each: f"b{number}" for number, each in enumerate(self.buffers)}
         self.sizes: dict[Size, str] = {}
         self.forms: dict[Scalar, Linear] = {}
+        self.indices = Indices()
+        self.indexed: dict[Scalar, None] = {}  # the indices that are computed
+        self.offsets: dict[Scalar, Linear] = {}  # the addresses, by what they are the forms of
         self.lines: list[str] = []
         self.depth = 1
         self._serial = 0
@@ -81,7 +87,11 @@ class Values:
     # -- values ------------------------------------------------------------------------------------
 
     def value(self, wanted: Scalar, frame: Frame) -> Reg:
-        """Give the register of a value, printing what is not there yet."""
+        """Give the register of a value, as its dtype, printing what is not there yet."""
+        return _as_data(self.held(wanted, frame))
+
+    def held(self, wanted: Scalar, frame: Frame) -> Reg:
+        """Give the register of a value, an index as it is."""
         found = frame.values.get(wanted)
         if found is not None:
             return found
@@ -94,9 +104,9 @@ class Values:
         if node.op == "const":
             return literal(node.attr, node.dtype)
         if node.op == "size":
-            return Reg(self.size(node.attr), "int64")
+            return Reg(self.size(node.attr), INDEX)
         if node.op == "axis":
-            return Reg(frame.places[node.attr], "int64")
+            return Reg(frame.places[node.attr], INDEX)
         if node.op == "load":
             return self.load(node, frame)
         if node.op == "take":
@@ -104,7 +114,12 @@ class Values:
             return part
         if node.op in ("reduce", "operand"):
             raise LoweringError(f"cuda: `{node.op}` is used before its loop in {self.nest.name}.")
-        args = [frame.values[argument] for argument in node.args]
+        if node in self.indices:
+            self.indexed[node] = None
+            return self.new(written(node.op, self._as_indices(node.args, frame), INDEX), INDEX)
+        if node.op in COMPARED and all(one in self.indices for one in node.args):
+            return self.new(written(node.op, self._as_indices(node.args, frame), "bool"), "bool")
+        args = [_as_data(frame.values[argument]) for argument in node.args]
         if node.op == "philox":
             words = self.fresh("words")
             self.line(f"const Words {words} = philox({', '.join(map(str, args))});")
@@ -113,15 +128,27 @@ class Values:
             return parts[0]
         return self.new(written(node.op, args, node.dtype), node.dtype)
 
+    def _as_indices(self, args: Sequence[Scalar], frame: Frame) -> list[Reg]:
+        """Give numbers as indices; conditions among them stay what they are."""
+        found = []
+        for one in args:
+            reg = frame.values[one]
+            if one.op == "const" and one.dtype == "int64":
+                reg = literal(one.attr, INDEX)
+            elif reg.dtype == "int64":  # an index that was kept
+                self.indexed[one] = None
+                reg = Reg(f"(Index){reg}", INDEX)
+            found.append(reg)
+        return found
+
     def load(self, node: Scalar, frame: Frame) -> Reg:
         """Print a load; where its guard is false memory is not touched."""
         source, guarded = node.attr.buffer, node.attr.guarded
-        form = self.form(node.args[0])
         if not guarded:
-            place = self.offset(form, frame)
+            place = self.offset(node.args[0], frame)
             return self.new(_register(f"{self.names[source]}[{place}]", source), source.dtype)
         guard = self.value(node.args[-1], frame)
-        place = self.offset(form, frame)
+        place = self.offset(node.args[0], frame)
         loaded = _register(f"{self.names[source]}[{place}]", source)
         fill = literal(node.attr.fill, source.dtype)
         return self.new(f"{guard} ? {loaded} : {fill}", source.dtype)
@@ -150,7 +177,7 @@ class Values:
         source = node.attr.buffer
         guard = str(self.value(node.args[-1], frames[0])) if node.attr.guarded else ""
         fill = in_memory(literal(node.attr.fill, source.dtype)) if guard else ""
-        pointer = f"{self.names[source]} + ({self.offset(self.form(node.args[0]), frames[0])})"
+        pointer = f"{self.names[source]} + ({self.offset(node.args[0], frames[0])})"
         found = self.four(MEMORY[source.dtype], pointer, guard, fill)
         for frame, text in zip(frames, found, strict=True):
             frame.values[node] = self.new(_register(text, source), source.dtype)
@@ -159,7 +186,7 @@ class Values:
         """Print one store of neighbours."""
         values = [in_memory(self.value(store.value, frame)) for frame in frames]
         pointer = self.names[store.buffer]
-        pointer += f" + ({self.offset(self.form(store.index[0]), frames[0])})"
+        pointer += f" + ({self.offset(store.index[0], frames[0])})"
         self.write_four(MEMORY[store.buffer.dtype], pointer, values)
 
     # -- addresses ---------------------------------------------------------------------------------
@@ -170,14 +197,15 @@ class Values:
             self.forms[offset] = linear(offset)
         return self.forms[offset]
 
-    def offset(self, form: Linear, frame: Frame) -> str:
-        """Print an offset."""
-        terms = []
+    def offset(self, offset: Scalar, frame: Frame) -> str:
+        """Print an offset; with a number of 64 bits in it, it has as many."""
+        form, terms = self.form(offset), []
+        self.offsets[offset] = form
         for atom, factor in form.terms.items():
             if atom.op == "axis":
                 place = frame.places[atom.attr]
             else:
-                place = self.value(atom, frame).text
+                place = self.held(atom, frame).text
             one = not isinstance(factor, Dim) and factor == 1
             terms.append(place if one else f"{place} * {self.size(factor)}")
         if not terms or isinstance(form.constant, Dim) or form.constant != 0:
@@ -185,10 +213,15 @@ class Values:
         return " + ".join(terms)
 
     def size(self, size: Size) -> str:
-        """Give a size: a literal, or an argument of the kernel."""
+        """Give a size: a literal, or an argument of the kernel, which is an index there."""
         if not isinstance(size, Dim):
-            return literal(int(size), "int64").text
+            return str(size) if abs(size) <= LIMIT else literal(size, "int64").text
         return self.sizes.setdefault(size, f"s{len(self.sizes)}")
+
+
+def _as_data(value: Reg) -> Reg:
+    """Give an index as the number of 64 bits that it stands for."""
+    return Reg(f"(long long){value}", "int64") if value.dtype == INDEX else value
 
 
 def _register(text: str, source: Buffer) -> str:

@@ -28,6 +28,7 @@ from symgraph.lower.loops import (
 )
 from symgraph.lower.monoids import combine, neutral
 from symgraph.lower.nest import Buffer, Nest
+from symgraph.lower.reach import NOWHERE, Reach
 from symgraph.lower.schedule import MOST_LANES, Schedule
 from symgraph.lower.stage import Staged
 
@@ -44,6 +45,7 @@ class Kernel:
     buffers: tuple[Buffer, ...]
     sizes: tuple[Size, ...]
     tasks: Size
+    reach: Reach = NOWHERE  # indices have 64 bits at all sizes
 
 
 def print_kernel(nest: Nest, schedule: Schedule, name: str, masks: bool = True) -> Kernel:

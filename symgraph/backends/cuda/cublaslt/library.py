@@ -10,9 +10,13 @@ from functools import cache
 from typing import Any
 
 from symgraph.backends.cuda.cublaslt.declarations import HANDLE, SIGNATURES, STATUS
+from symgraph.backends.cuda.wheels import wheels
 from symgraph.errors import BackendError
 
-INSTALL = "pip install nvidia-cublas"
+
+def install(cuda: int) -> str:
+    """Give the command that installs what goes with a version of CUDA."""
+    return f"pip install {wheels(cuda).cublas}"
 
 
 def declared(loaded: ctypes.CDLL) -> ctypes.CDLL:

@@ -8,9 +8,13 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from symgraph.backends.cuda.wheels import FRONTEND, wheels
 from symgraph.errors import BackendError
 
-INSTALL = "pip install nvidia-cudnn-cu13 nvidia-cudnn-frontend==1.28.0"
+
+def install(cuda: int) -> str:
+    """Give the command that installs what goes with a version of CUDA."""
+    return f"pip install {wheels(cuda).cudnn} {FRONTEND}"
 
 
 @cache
