@@ -161,9 +161,9 @@ def check_device(device: str) -> None:
 def exit_with(main: Callable[[], int]) -> NoReturn:
     """Run `main` and exit with its status; errors of symgraph become text, without a traceback.
 
-    Status 1 after a SymgraphError, `DIED` where a loader died, 130 after Ctrl-C, and `LOST`, without
-    a word, in a worker that misses another one: whoever started them tells why. Any other exception
-    keeps its traceback: it is a defect and not the user's mistake.
+    Status 1 after a SymgraphError, `DIED` where a loader died, 130 after Ctrl-C, and `LOST`,
+    without a word, in a worker that misses another one: whoever started them tells why. Any other
+    exception keeps its traceback: it is a defect and not the user's mistake.
     """
     try:
         status = main()

@@ -246,9 +246,8 @@ class _Watch:
             how = "was killed by SIGKILL: by somebody, or by the system for want of memory"
         else:
             how = f"was killed by {signal.Signals(-code).name}"
-        words = [line for line in worker.lines if line.strip()]
-        said = f"; it said: {words[-1]}" if words and worker.rank else ""
-        return f"{worker.name()} {how}; it was at: {worker.at}{said}"
+        said = _last_words(worker.lines) if worker.rank else ""  # the first's are shown anyway
+        return f"{worker.name()} {how}; it was at: {worker.at}" + (said and f"; it said: {said}")
 
     def _look_at_waiting(self) -> None:
         now = time.monotonic()
@@ -297,6 +296,16 @@ class _Watch:
             worker.control.close()
             if worker.process.stderr is not None:
                 worker.process.stderr.close()
+
+
+def _last_words(lines: Sequence[str]) -> str:
+    """Give a whole error of symgraph, which may have several lines, or the last line of another."""
+    written = [line for line in lines if line.strip()]
+    first = len(written) - 1
+    for number, line in enumerate(written):
+        if line.startswith("error: "):
+            first = number
+    return "\n".join(written[max(first, 0) :])
 
 
 def _state(process: int) -> str:

@@ -16,6 +16,8 @@ ROOT = Path(__file__).parent.parent.parent
 TINY = ROOT / "tests" / "models" / "tiny.py"
 SECONDS = 60.0  # in which any run must be over
 
+started: list[subprocess.Popen[str]] = []  # by the tests of this process
+
 
 @dataclass
 class Run:
@@ -24,7 +26,6 @@ class Run:
     process: subprocess.Popen[str]
     output: Path
     errors: Path
-    began: float
 
     def wait(self) -> int:
         """Wait for the end; everything that it started must be gone a second later."""
@@ -55,13 +56,13 @@ def start(
     if plan is not None:
         surroundings["TINY_PLAN"] = json.dumps(plan)
     errors, output = folder / "errors.txt", folder / "output.txt"
-    began = time.monotonic()
     with errors.open("w") as error, output.open("w") as text:
         process = subprocess.Popen(
             [sys.executable, str(TINY), *words], stdout=text, stderr=error, text=True,
             env=surroundings, cwd=folder, start_new_session=True, **more,
         )  # fmt: skip
-    return Run(process, output, errors, began)
+    started.append(process)
+    return Run(process, output, errors)
 
 
 def is_alive(number: int) -> bool:

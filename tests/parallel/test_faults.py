@@ -15,7 +15,7 @@ import pytest
 
 from symgraph.io import list_checkpoints, load_checkpoint
 from tests.models.runs import assert_same_run, metrics
-from tests.parallel.runs import Run, is_alive, start, until, workers
+from tests.parallel.runs import Run, is_alive, start, started, until, workers
 
 pytestmark = pytest.mark.skipif(
     not os.path.isdir("/proc/self/fd"), reason="looks at processes where Linux shows them"
@@ -29,6 +29,10 @@ def nothing_left() -> Iterator[None]:
     """No segment stays in the shared memory of this machine."""
     before = set(os.listdir("/dev/shm"))
     yield
+    for process in started:  # only where a test has failed is there still one
+        process.kill()
+        process.wait()
+    started.clear()
     new = {name for name in os.listdir("/dev/shm") if "symgraph" in name} - before
     assert not new
 
