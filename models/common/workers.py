@@ -88,8 +88,8 @@ def wanted_workers(chosen: argparse.Namespace) -> int:
         )
     if chosen.device_map and (not chosen.gpus or len(chosen.device_map) != count):
         raise ArgumentError(
-            f"--device-map {','.join(map(str, chosen.device_map))} names {len(chosen.device_map)} "
-            f"GPUs for {chosen.gpus or 0} processes.",
+            f"--device-map {','.join(map(str, chosen.device_map))}: as many numbers are needed as "
+            f"--gpus says, {len(chosen.device_map)} for {chosen.gpus or 'none'}.",
             fix=f"--gpus {len(chosen.device_map)}",
         )
     if chosen.transport == "peer" and not chosen.gpus:
@@ -186,7 +186,9 @@ def _train(folder: Path, count: int, chosen: argparse.Namespace) -> int:
             return done.status
         before = newest
         resume = ["--resume", str(folder)] if newest else []
-        _say(f"going on with {count} processes from {newest or 'the beginning'}")
+        _say(
+            f"going on with {count} process{'es' if count > 1 else ''} from {newest or 'the beginning'}"
+        )
 
 
 def _as(count: int, chosen: argparse.Namespace) -> list[str]:

@@ -242,7 +242,7 @@ def test_elastic_with_fewer(tiny_data: Path, tmp_path: Path) -> None:
     run = start(tmp_path, "--data", tiny_data, "--workers", 2, "--elastic", plan=plan)
     assert run.wait() == 0, run.said()
     assert "going on with 2 processes" in run.said()
-    assert "going on with 1 processes" in run.said()
+    assert "going on with 1 process from" in run.said()
 
 
 def _wait_for_steps(run: Run, folder: Path) -> None:

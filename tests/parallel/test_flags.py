@@ -37,8 +37,11 @@ def test_how_many(words: str, count: int) -> None:
         ("--workers 2 --device cuda", "--workers is for processes on this machine's cores"),
         ("--gpus 257 --batch 1000", "257 processes are more than the 256 allowed"),
         ("--gpus 4 --batch 3", "--batch 3 has no image for each of 4 processes"),
-        ("--gpus 2 --device-map 0", "--device-map 0 names 1 GPUs for 2 processes"),
-        ("--workers 2 --device-map 0,1", "--device-map 0,1 names 2 GPUs for 0 processes"),
+        (
+            "--gpus 2 --device-map 0",
+            "--device-map 0: as many numbers are needed as --gpus says, 1 for 2",
+        ),
+        ("--workers 2 --device-map 0,1", "--gpus says, 2 for none"),
         ("--gpus 2 --average-every 3", "gradients are averaged in every step"),
         ("--workers 2 --transport peer", "--transport peer is from GPU to GPU"),
     ],
