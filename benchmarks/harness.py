@@ -101,6 +101,7 @@ class Benchmark:
     notes: list[str] = field(default_factory=list)
     taken: dict[str, list[float]] = field(default_factory=dict)
     facts: dict[str, str] = field(default_factory=dict)  # what else there is to say of the machine
+    helpers: Callable[[], float] = lambda: 0.0  # seconds that cores worked for living helpers
 
     def times(self, contestants: Sequence[Contestant]) -> dict[str, list[float]]:
         """Time all contestants, interleaved; give the seconds of every round.
@@ -114,13 +115,13 @@ class Benchmark:
             for _ in range(self.warmup):
                 contestant.seconds()
         taken: dict[str, list[float]] = {name: [] for name in names}
-        begin, others = time.perf_counter(), _seconds_of_others()
+        begin, others = time.perf_counter(), _seconds_of_others() - self.helpers()
         for number in range(self.rounds):
             first = number % len(contestants)
             for contestant in [*contestants[first:], *contestants[:first]]:
                 taken[contestant.name].append(contestant.seconds())
         available = (time.perf_counter() - begin) * (os.cpu_count() or 1)
-        share = (_seconds_of_others() - others) / available
+        share = (_seconds_of_others() - self.helpers() - others) / available
         if share > QUIET:
             listed = ", ".join(names)
             self.notes.append(f"others used {share:.0%} of the cores in the rounds of {listed}")
@@ -373,8 +374,7 @@ def _seconds_of_others() -> float:
         with open("/proc/stat", encoding="ascii") as file:
             user, nice, system, _, _, *rest = map(int, file.readline().split()[1:9])
         busy = (user + nice + system + sum(rest)) / os.sysconf("SC_CLK_TCK")
-        mine = os.times()
-        return busy - mine.user - mine.system - mine.children_user - mine.children_system
+        return busy - sum(os.times()[:4])  # this process and what it has waited for
     return 0.0
 
 

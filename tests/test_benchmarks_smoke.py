@@ -22,8 +22,8 @@ CPU = (
 )  # fmt: skip
 NO_PEERS_NEEDED = ("compile", "guard")
 SHARED = (
-    "final_accuracy", "gpu", "kinks", "machine", "oracle", "ours", "peers", "peers.torch_settings",
-    "races", "roofline", "workers", "zoo",
+    "final_accuracy", "gpu", "groups", "kinks", "machine", "oracle", "ours", "peers",
+    "peers.torch_settings", "races", "roofline", "workers", "zoo",
 )  # fmt: skip
 
 # An import of a peer fails in the child as where it is not installed.
@@ -119,6 +119,8 @@ def test_what_scripts_share_imports_no_peer() -> None:
         ("cpu_accuracy", ("--steps", "0,-1"), "steps are >= 0"),
         ("cpu_accuracy", ("--seeds", "0"), "must be >= 1"),
         ("loading", ("--part", "wait,disk"), "disk: must be among wait, images"),
+        ("data_parallel", ("--case", "steps"), "steps: must be among exchange, step"),
+        ("data_parallel", ("--batch", "0"), "sizes are >= 1"),
     ],
 )
 def test_wrong_flags_are_refused(script: str, flags: tuple[str, ...], message: str) -> None:

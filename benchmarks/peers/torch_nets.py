@@ -172,7 +172,7 @@ class Step:
     reset: Callable[[], None]
 
 
-def _step(net: Net) -> Step:
+def usual_step(net: Net) -> Step:
     """Make a step from loss.backward() and the optimizer, as usual."""
     groups: dict[tuple[float, float], list[Any]] = {}
     for name, rate in net.problem.rates.items():
@@ -277,7 +277,7 @@ def waiting(problem: Problem) -> Callable[[], Any]:
 def training(problem: Problem, setting: Setting, precision: str) -> Contestant:
     """Make the contestant that trains; for what is checked see `ours.training`."""
     net = Net(problem, setting, precision, "train")
-    step = (_whole_step if setting.whole else _step)(net)
+    step = (_whole_step if setting.whole else usual_step)(net)
     first = {name: tensor.clone() for name, tensor in net.module.state_dict().items()}
     if setting.recorded:
         step.run = recorded(step.run)
