@@ -186,9 +186,8 @@ def _train(folder: Path, count: int, chosen: argparse.Namespace) -> int:
             return done.status
         before = newest
         resume = ["--resume", str(folder)] if newest else []
-        _say(
-            f"going on with {count} process{'es' if count > 1 else ''} from {newest or 'the beginning'}"
-        )
+        those = f"{count} process{'es' if count > 1 else ''}"
+        _say(f"going on with {those} from {newest or 'the beginning'}")
 
 
 def _as(count: int, chosen: argparse.Namespace) -> list[str]:
