@@ -19,8 +19,9 @@ from symgraph.graph.dtypes import DType, is_float, itemsize, numpy_dtype
 from symgraph.graph.leaves import Shared
 from symgraph.graph.op import Array
 from symgraph.lower.memory import ALIGN
-from symgraph.parallel.team import Team
+from symgraph.parallel.team import Leaders, Team
 
+CHUNK = 1 << 24  # bytes that leaders broadcast at a time
 PATTERN = 251  # a prime: a region that is shifted by a power of two shows
 
 
@@ -34,7 +35,7 @@ class Segment:
 
 
 class Arena:
-    """One region for each rank, with the same variables at the same places.
+    """One region for each rank of the node, with the same variables at the same places.
 
     All ranks make it at the same time, of the same variables in the same order. The numbers that
     the variables then have are those of rank 0.
@@ -46,19 +47,19 @@ class Arena:
     """
 
     def __init__(self, team: Team, variables: Sequence[Shared]) -> None:
-        self.team = team
+        self.team, self.node = team, team.node
         self.variables = _checked(variables)
         places, self.segments = _layout(self.variables)
         size = self.segments[-1].end if self.segments else 0
         limit = memory_limit()
-        if size * team.size > limit:
-            raise too_large(f"arena of {team.size} workers", size * team.size, limit)
+        if size * self.node.size > limit:
+            raise too_large(f"arena of {self.node.size} workers", size * self.node.size, limit)
         self._agree(places)
-        self.regions: list[Array] = team.share(size)
+        self.regions: list[Array] = self.node.share(size)
         self._check_sharing()
         self._views: list[Array] = []
         for one, start in zip(self.variables, places):
-            view = self._view(team.rank, one, start)
+            view = self._view(self.node.rank, one, start)
             view[...] = one.storage.array
             self._views.append(view)
             one.storage.replace(view)
@@ -90,10 +91,17 @@ class Arena:
         """Give every rank the numbers of rank 0."""
         self.collect()
         self.team.gather()
-        if self.team.rank:
-            self.regions[self.team.rank][...] = self.regions[0]
-        self.team.gather()
+        if self.team.leaders is not None:
+            broadcast(self.team.leaders, self.regions[0])
+        self.follow()
         self.written()
+
+    def follow(self) -> None:
+        """Take the numbers of the node's first rank, once all of the node are here."""
+        self.node.gather()
+        if self.node.rank:
+            self.regions[self.node.rank][...] = self.regions[0]
+        self.node.gather()
 
     def close(self) -> None:
         """Give the variables memory of their own, and the region back when all have done so."""
@@ -119,16 +127,16 @@ class Arena:
 
         Raises `WorkerError` on every rank if one of them did not see another's.
         """
-        count = min(1 << 20, self.regions[self.team.rank].size)
+        count = min(1 << 20, self.regions[self.node.rank].size)
         pattern = np.arange(count, dtype=np.int64) % PATTERN
 
         def of(rank: int) -> Array:
             return np.asarray((pattern + rank) % PATTERN, np.uint8)
 
-        self.regions[self.team.rank][:count] = of(self.team.rank)
-        self.team.gather()
+        self.regions[self.node.rank][:count] = of(self.node.rank)
+        self.node.gather()
         seen = all(np.array_equal(r[:count], of(rank)) for rank, r in enumerate(self.regions))
-        answers = self.team.gather(bytes([seen]))
+        answers = self.node.gather(bytes([seen]))
         if not all(answer == b"\1" for answer in answers):
             blind = [rank for rank, answer in enumerate(answers) if answer != b"\1"]
             raise WorkerError(f"workers {blind} do not see the memory of the others.")
@@ -160,6 +168,16 @@ def _layout(variables: Sequence[Shared]) -> tuple[list[int], list[Segment]]:
                 end += -(-one.storage.array.nbytes // ALIGN) * ALIGN
         segments.append(Segment(dtype, start, end))
     return [places[number] for number in range(len(variables))], segments
+
+
+def broadcast(leaders: Leaders, region: Array) -> None:
+    """Give all leaders the bytes of the first one."""
+    for start in range(0, region.size, CHUNK):
+        piece = region[start : start + CHUNK]
+        if leaders.rank:
+            leaders.exchange({}, {0: [piece]})
+        else:
+            leaders.exchange({other: [piece] for other in range(1, leaders.size)}, {})
 
 
 def shard(segment: Segment, rank: int, size: int) -> slice:

@@ -27,7 +27,7 @@ from symgraph.graph.walk import topological
 from symgraph.ops.random import Random
 from symgraph.optim.optimizer import Optimizer
 from symgraph.parallel.arena import Arena
-from symgraph.parallel.average import Averaging
+from symgraph.parallel.between import averaging
 from symgraph.parallel.team import Team
 
 AVERAGES = ("params", "grads")
@@ -56,7 +56,7 @@ class Step:
         self.team, self.local, self.update, self.arena, self.every = (
             team, local, update, arena, every
         )  # fmt: skip
-        self.averaging = Averaging(arena)
+        self.averaging = averaging(arena)
         self.streams = _streams(local)
         self._row = 0
         self._since, self._counts = 0, [0] * team.size  # steps, and rows of each rank, not averaged
