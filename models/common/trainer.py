@@ -31,11 +31,11 @@ from models.common.metrics import Log, MetricsLog, NoLog
 from models.common.pictures import check_pictures, plot_curves, plot_filters
 from models.common.progress import Progress, show_progress
 from models.common.runs import find_checkpoint, new_run_folder
-from models.common.workers import backend_of, supervise, wanted_workers
+from models.common.workers import backend_of, supervise, team_of
 from symgraph.data import Augment, Batch, Loader
 from symgraph.errors import ArgumentError, CheckpointError, SymgraphError
 from symgraph.io import Checkpoint, remove_stale_partials
-from symgraph.parallel import Team, join
+from symgraph.parallel import Team
 
 
 class Stopped(Exception):  # noqa: N818 - it is no error
@@ -75,7 +75,7 @@ class Training:
         self.changed = True  # since that checkpoint
         if resumed is not None:
             self._restore(resumed)
-        backend = backend_of(chosen, team.rank)
+        backend = backend_of(chosen, team)
         self.train = team_step(
             team, self.net, self.optimizer, model.crop,
             average=chosen.average, every=chosen.average_every, backend=backend,
@@ -285,7 +285,9 @@ def _keep_settings(
 
 def train(model: Classifier, chosen: argparse.Namespace) -> int:
     """Train a model as the command line says, on as many workers; give the exit status."""
-    team = join()
-    if team.size == 1 and wanted_workers(chosen) > 1:
+    team = team_of(chosen)
+    if team is None:
         return supervise(model.name, chosen)
-    return Training(model, chosen, team).run()
+    status = Training(model, chosen, team).run()
+    team.close()  # after an error nobody does, which is how the others learn of it
+    return status
