@@ -15,6 +15,7 @@ import struct
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -33,6 +34,7 @@ INSTALL = "pip install 'symgraph[mpi]', which is mpi4py with MPICH"
 _RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID")
 _SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
 
+_FILES = "/dev/shm/mpich_shm_"
 _SHORT = 60  # bytes of a message that goes in one collective
 _LENGTH = struct.Struct("<I")
 _PLACE = struct.Struct("<qqq")  # of memory: process, descriptor, inode
@@ -134,6 +136,7 @@ def join(nodes: Sequence[int] | None = None) -> Team:
     else:
         within = world.Split(nodes[rank], rank)
     _share_cores(within)
+    _unlink_files(within)
     node = _Closing(within, leave)
     first = node.gather(str(rank).encode())[0]
     firsts = [int(one) for one in _gathered(world, first)]
@@ -211,6 +214,21 @@ def _gathered(communicator: Any, message: bytes) -> list[bytes]:
         raise PeerLostError(f"MPI: {problem}.") from problem
     ends = np.cumsum(lengths)
     return [whole[end - length : end].tobytes() for end, length in zip(ends, lengths)]
+
+
+def _unlink_files(within: Any) -> None:
+    """Take the names of MPICH's files in /dev/shm away, once all have mapped them.
+
+    It would do so at its own end, which a job that is killed never sees. What this process has
+    mapped is surely its own.
+    """
+    found = set()
+    with suppress(OSError), open("/proc/self/maps", encoding="utf-8") as maps:
+        found = {line.split(maxsplit=5)[-1].strip() for line in maps if _FILES in line}
+    _gathered(within, b"")
+    for path in found:
+        with suppress(OSError):  # of another rank that was faster, or without a name already
+            os.unlink(path)
 
 
 def _share_cores(within: Any) -> None:
