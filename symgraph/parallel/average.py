@@ -29,39 +29,27 @@ class Averaging:
 
     def __init__(self, arena: Arena) -> None:
         self.arena, self.team = arena, arena.node
-        self._parts: list[InPlace] = []
+        self._parts: list[tuple[Function, DType, list[tuple[Shared, Array]]]] = []
         for segment in arena.segments:
             part = shard(segment, self.team.rank, self.team.size)
             if self.team.size == 1 or part.start == part.stop:
                 continue
             views = [arena.flat(rank, segment)[part] for rank in range(self.team.size)]
-            self._parts.append(InPlace(views, segment.dtype))
+            variables = [Shared(view, f"rank_{rank}") for rank, view in enumerate(views)]
+            averaged = averaging_function(variables, segment.dtype)
+            self._parts.append((averaged, segment.dtype, list(zip(variables, views))))
 
     def __call__(self, shares: Sequence[float]) -> None:
         """Average; every rank calls it after all have written, see `Team.gather`."""
-        for part in self._parts:
-            part(shares)
+        for averaged, dtype, pieces in self._parts:
+            averaged(np.asarray(shares, numpy_dtype(_computed(dtype))))
+            for variable, view in pieces:
+                if variable.storage.array is not view:  # the interpreter makes new arrays
+                    view[...] = variable.storage.array
+                    variable.storage.array = view
         if self.team.size > 1:
             self.team.gather()
             self.arena.written()
-
-
-class InPlace:
-    """Turns arrays of one size, each of a rank, into their mean, by a compiled graph."""
-
-    def __init__(self, views: Sequence[Array], dtype: DType) -> None:
-        self._dtype = _computed(dtype)
-        self._variables = [Shared(view, f"rank_{rank}") for rank, view in enumerate(views)]
-        self._views = list(views)
-        self._function = _function(self._variables, dtype)
-
-    def __call__(self, shares: Sequence[float]) -> None:
-        """Average, by shares that sum to 1; the first must not be 0."""
-        self._function(np.asarray(shares, numpy_dtype(self._dtype)))
-        for variable, view in zip(self._variables, self._views):
-            if variable.storage.array is not view:  # the interpreter makes new arrays
-                view[...] = variable.storage.array
-                variable.storage.array = view
 
 
 def mean(variables: Sequence[Value], shares: Value) -> Value:
@@ -77,7 +65,8 @@ def mean(variables: Sequence[Value], shares: Value) -> Value:
     return cast_to(total, variables[0].dtype)
 
 
-def _function(variables: Sequence[Shared], dtype: DType) -> Function:
+def averaging_function(variables: Sequence[Shared], dtype: DType) -> Function:
+    """Compile: shares -> every variable becomes their weighted mean."""
     shares = tensor("shares", (len(variables),), _computed(dtype))
     result = mean(variables, shares)
     return function(

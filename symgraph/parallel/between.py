@@ -20,9 +20,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from symgraph.graph.dtypes import itemsize, numpy_dtype
+from symgraph.graph.leaves import Shared
 from symgraph.graph.op import Array
 from symgraph.parallel.arena import Arena, Segment, shard
-from symgraph.parallel.average import Averaging, InPlace
+from symgraph.parallel.average import Averaging, averaging_function
 from symgraph.parallel.team import Leaders
 
 CHUNK = 1 << 20  # bytes
@@ -84,7 +85,9 @@ class _Numbers:
         self._rounds = -(-longest // self._step) if longest else 0
         kind = numpy_dtype(segment.dtype)
         self._chunks = [np.zeros(self._step, kind) for _ in range(leaders.size)]
-        self._mean = InPlace(self._chunks, segment.dtype) if self._rounds else None
+        self._variables = [Shared(one, f"node_{n}") for n, one in enumerate(self._chunks)]
+        self._mean = averaging_function(self._variables, segment.dtype) if self._rounds else None
+        self._shares = "float64" if segment.dtype == "float64" else "float32"
 
     def _piece(self, rank: int, number: int) -> Array:
         """Give a chunk of the part that a rank owns: the last ones may be short, or empty."""
@@ -102,10 +105,12 @@ class _Numbers:
             if number == self._rounds:
                 return
             piece = self._piece(self._leaders.rank, number)
-            mine = self._chunks[self._leaders.rank][: piece.size]
-            mine[...] = piece
-            self._mean(shares)
-            piece[...] = mine
+            own = self._leaders.rank
+            self._chunks[own][: piece.size] = piece
+            for variable, chunk in zip(self._variables, self._chunks):
+                variable.storage.array = chunk  # the interpreter makes new arrays
+            self._mean(np.asarray(shares, self._shares))
+            piece[...] = self._variables[own].storage.array[: piece.size]
 
     def _traffic(self, number: int) -> tuple[dict[int, list[Array]], dict[int, list[Array]]]:
         """Give what is sent and received in a round, by rank: means of the last, then numbers."""

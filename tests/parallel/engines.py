@@ -67,5 +67,5 @@ def differ(one: Path, other: Path) -> float:
     for name, numbers in first.tensors.items():
         a, b = np.float64(numbers), np.float64(second.tensors[name])
         if a.size and not np.array_equal(a, b):
-            worst = max(worst, float(np.abs(a - b).max() / np.abs(b).max()))
+            worst = max(worst, float(np.abs(a - b).max() / max(np.abs(b).max(), FLOOR)))
     return worst

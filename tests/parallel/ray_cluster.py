@@ -1,4 +1,4 @@
-"""A Ray cluster of two nodes on this machine, of two cores each: prints its address, ends with us."""
+"""A Ray cluster of two nodes with two cores each, on this machine: prints its address."""
 
 from __future__ import annotations
 
