@@ -25,7 +25,10 @@ MODELS = ["pillow>=10", "scikit-learn>=1.4", "matplotlib>=3.8", "rich>=13", *CHE
 NVIDIA = ["nvidia-cudnn-frontend==1.28.0", "nvidia-cudnn-cu13>=9.11", "nvidia-cublas>=13"]
 OFFLINE = ["nvidia-cuda-nvrtc>=13"]  # compiles kernels without a driver
 RAY = ["ray>=2.40"]
-MPI = ["mpi4py>=4", "mpich>=4"]  # the wheel of MPICH has mpiexec; mpi4py also runs with a site's MPI
+MPI = [
+    "mpi4py>=4",
+    "mpich>=4",
+]  # the wheel of MPICH has mpiexec; mpi4py also runs with a site's MPI
 LATEX = ["sympy>=1.12"]
 TEST = ["pytest>=8.2", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100"]
 ORACLES = ["scipy>=1.13", "mpmath>=1.3", *LATEX]
