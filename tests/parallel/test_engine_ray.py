@@ -22,6 +22,7 @@ from tests.parallel.engines import ROOT, differ, leftovers, surroundings, train,
 
 WITHOUT = "Ray is not installed: `tox -e engines` installs it and runs these tests"
 
+pytestmark = pytest.mark.timeout(600)  # a cluster starts in 20 s, a run takes as long, on two cores
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason=WITHOUT)
 
 
