@@ -131,6 +131,10 @@ class PeerLostError(WorkerError):
     """Another worker of the same training is gone."""
 
 
+class UnreachableError(WorkerError):
+    """Workers cannot read or write each other's memory."""
+
+
 class DataError(SymgraphError, ValueError):
     """A data set or one of its files is damaged, empty or not allowed."""
 

@@ -122,13 +122,15 @@ def team_step(
     average: str = "grads",
     every: int = 1,
     backend: str | None = None,
+    transport: str = "shm",
 ) -> Step:
     """Compile a step of all workers: images, labels -> mean loss, with all updates."""
     images, labels = inputs(crop)
     loss = sg.nn.cross_entropy(net(images, train=True), labels).mean()
     return sg.parallel.train_step(
-        team, [images, labels], loss, optimizer, average=average, every=every, backend=backend
-    )
+        team, [images, labels], loss, optimizer,
+        average=average, every=every, backend=backend, transport=transport,
+    )  # fmt: skip
 
 
 def measurement(net: sg.nn.Module, crop: int, backend: str | None = None) -> Function:

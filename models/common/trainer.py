@@ -31,7 +31,7 @@ from models.common.metrics import Log, MetricsLog, NoLog
 from models.common.pictures import check_pictures, plot_curves, plot_filters
 from models.common.progress import Progress, show_progress
 from models.common.runs import find_checkpoint, new_run_folder
-from models.common.workers import backend_of, supervise, team_of
+from models.common.workers import backend_of, supervise, team_of, transport_of
 from symgraph.data import Augment, Batch, Loader
 from symgraph.errors import ArgumentError, CheckpointError, SymgraphError
 from symgraph.io import Checkpoint, remove_stale_partials
@@ -49,7 +49,8 @@ class Training:
     """
 
     def __init__(self, model: Classifier, chosen: argparse.Namespace, team: Team) -> None:
-        check_pictures()
+        if team.rank == 0:
+            check_pictures()
         keep_memory()
         resumed = None
         if chosen.resume is not None:
@@ -79,6 +80,7 @@ class Training:
         self.train = team_step(
             team, self.net, self.optimizer, model.crop,
             average=chosen.average, every=chosen.average_every, backend=backend,
+            transport=transport_of(chosen, team),
         )  # fmt: skip
         self.measure = measurement(self.net, model.crop, backend)
         steps = chosen.epochs * len(self.loader)

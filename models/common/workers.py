@@ -21,7 +21,7 @@ from symgraph.io import list_checkpoints
 from symgraph.parallel import Alone, Team, join, launch, mpi, ray
 from symgraph.parallel.launch import Outcome
 from symgraph.parallel.sockets import LOOPBACK
-from symgraph.parallel.step import AVERAGES
+from symgraph.parallel.step import AVERAGES, TRANSPORTS
 
 ENGINES = ("local", "ray", "mpi")
 MOST_WORKERS = 256
@@ -60,6 +60,11 @@ def add_worker_flags(parser: argparse.ArgumentParser, whole: Any, given: Any) ->
     add(
         "--average-every", action=given, type=whole, default=1, metavar="K",
         help="steps between two averages of params",
+    )  # fmt: skip
+    add(
+        "--transport", choices=TRANSPORTS,
+        help="how processes reach each other's numbers: peer, from GPU to GPU, or shm, memory of "
+        "this machine (default: peer on GPUs, else shm)",
     )  # fmt: skip
     add(
         "--engine", choices=ENGINES, default="local",
@@ -132,6 +137,8 @@ def wanted_workers(chosen: argparse.Namespace) -> int:
             f"GPUs for {chosen.gpus or 0} processes.",
             fix=f"--gpus {len(chosen.device_map)}",
         )
+    if chosen.transport == "peer" and not chosen.gpus:
+        raise ArgumentError("--transport peer is from GPU to GPU.", fix="--gpus N")
     if chosen.average_every > 1 and chosen.average == "grads":
         raise ArgumentError(
             f"--average-every {chosen.average_every}: gradients are averaged in every step.",
@@ -173,11 +180,20 @@ def backend_of(chosen: argparse.Namespace, team: Team | None = None) -> str | No
     Raises `DeviceError` where GPUs were asked for that are not there.
     """
     team = team or Alone()
-    ranks = next(each for each in team.nodes if team.rank in each)
-    numbers = _gpus(chosen, ranks)[0]
+    numbers = _gpus(chosen, _neighbours(team))[0]
     if numbers:
         return f"cuda:{numbers[team.node.rank]}"
     return "cuda" if chosen.device == "cuda" else None
+
+
+def transport_of(chosen: argparse.Namespace, team: Team) -> str:
+    """Give how processes reach each other's numbers."""
+    return chosen.transport or ("peer" if _gpus(chosen, _neighbours(team))[0] else "shm")
+
+
+def _neighbours(team: Team) -> Sequence[int]:
+    """Give the ranks of the own machine, which numbers its GPUs by itself."""
+    return next(each for each in team.nodes if team.rank in each)
 
 
 def _gpus(chosen: argparse.Namespace, ranks: Sequence[int]) -> tuple[list[int], str]:

@@ -241,8 +241,9 @@ class Loader:
         epoch, position = self._planned
         end = min(position + self.batch, self._end)
         share = end - position
-        first = position + share * self.rank // self.ranks
-        last = position + share * (self.rank + 1) // self.ranks
+        # Rounded up, so that the first ranks have images as long as there are any.
+        first = position + -(-share * self.rank // self.ranks)
+        last = position + -(-share * (self.rank + 1) // self.ranks)
         indices = self._order(epoch)[first:last]
         step = position // self.batch
         result = None

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from symgraph.cost.limit import memory_limit, too_large
-from symgraph.errors import ArgumentError, WorkerError
+from symgraph.errors import ArgumentError, UnreachableError, WorkerError
 from symgraph.graph.dtypes import DType, is_float, itemsize, numpy_dtype
 from symgraph.graph.leaves import Shared
 from symgraph.graph.op import Array
@@ -38,42 +38,72 @@ class Arena:
     """One region for each rank of the node, with the same variables at the same places.
 
     All ranks make it at the same time, of the same variables in the same order. The numbers that
-    the variables then have are those of rank 0.
+    the variables then have are those of rank 0. This one lies in memory of the host, which the
+    ranks of one machine share; `peer.py` has one in the memory of devices.
 
     Raises:
         ArgumentError: a variable is listed twice or holds no floats.
         WorkerError: the variables of another rank are others.
+        UnreachableError: the memory of another rank is out of reach.
         MemoryLimitError: there is not as much memory.
     """
+
+    backend = "auto"  # of the functions that average
 
     def __init__(self, team: Team, variables: Sequence[Shared]) -> None:
         self.team, self.node = team, team.node
         self.variables = _checked(variables)
         places, self.segments = _layout(self.variables)
-        size = self.segments[-1].end if self.segments else 0
-        limit = memory_limit()
-        if size * self.node.size > limit:
-            raise too_large(f"arena of {self.node.size} workers", size * self.node.size, limit)
+        self.size = self.segments[-1].end if self.segments else 0
         self._agree(places)
-        self.regions: list[Array] = self.node.share(size)
-        self._check_sharing()
+        self._make()
+        self._check_reach()
+        self._place(places)
+        self.broadcast()
+
+    # -- what depends on the kind of memory --------------------------------------------------------
+
+    def _make(self) -> None:
+        limit = memory_limit()
+        if self.size * self.node.size > limit:
+            subject = f"arena of {self.node.size} workers"
+            raise too_large(subject, self.size * self.node.size, limit)
+        self.regions: list[Array] = self.node.share(self.size)
+
+    def _place(self, places: Sequence[int]) -> None:
         self._views: list[Array] = []
+        own = self.regions[self.node.rank]
         for one, start in zip(self.variables, places):
-            view = self._view(self.node.rank, one, start)
+            kind, shape = numpy_dtype(one.dtype), one.storage.array.shape
+            end = start + math.prod(shape) * kind.itemsize
+            view = own[start:end].view(kind).reshape(shape)
             view[...] = one.storage.array
             self._views.append(view)
             one.storage.replace(view)
-        self.broadcast()
 
-    def _view(self, rank: int, variable: Shared, start: int) -> Array:
-        kind, shape = numpy_dtype(variable.dtype), variable.storage.array.shape
-        end = start + math.prod(shape) * kind.itemsize
-        return self.regions[rank][start:end].view(kind).reshape(shape)
+    def _write(self, numbers: Array) -> None:
+        self.regions[self.node.rank][: numbers.size] = numbers
 
-    def flat(self, rank: int, segment: Segment) -> Array:
-        """Give all numbers of a segment on a rank, one after the other."""
-        part = self.regions[rank][segment.start : segment.end]
-        return part.view(numpy_dtype(segment.dtype))
+    def _read(self, rank: int, count: int) -> Array:
+        return self.regions[rank][:count]
+
+    def _copy_first(self) -> None:
+        self.regions[self.node.rank][...] = self.regions[0]
+
+    def pieces(self, segment: Segment, part: slice) -> list[Shared]:
+        """Give a part of a segment on every rank, as variables."""
+        kind = numpy_dtype(segment.dtype)
+        whole = [one[segment.start : segment.end].view(kind) for one in self.regions]
+        return [Shared(one[part], f"rank_{rank}") for rank, one in enumerate(whole)]
+
+    def finish(self, pieces: Sequence[Shared], segment: Segment, part: slice) -> None:
+        """See that numbers written to pieces are in the arena: the interpreter makes new arrays."""
+        kind = numpy_dtype(segment.dtype)
+        for one, region in zip(pieces, self.regions):
+            view = region[segment.start : segment.end].view(kind)[part]
+            if not np.may_share_memory(one.storage.array, view):
+                view[...] = one.storage.array
+                one.storage.array = view
 
     def collect(self) -> None:
         """Bring numbers here that were put elsewhere: by an assignment, or by the interpreter."""
@@ -86,6 +116,16 @@ class Arena:
         """Tell the variables that other numbers are in the arena now."""
         for one in self.variables:
             one.storage.written()
+
+    def close(self) -> None:
+        """Give the variables memory of their own, and let go of the regions."""
+        self.collect()
+        for one in self.variables:
+            one.storage.replace(np.array(one.storage.array))
+        self._views.clear()
+        self.regions.clear()
+
+    # -- what does not -----------------------------------------------------------------------------
 
     def broadcast(self) -> None:
         """Give every rank the numbers of rank 0."""
@@ -100,20 +140,12 @@ class Arena:
         """Take the numbers of the node's first rank, once all of the node are here."""
         self.node.gather()
         if self.node.rank:
-            self.regions[self.node.rank][...] = self.regions[0]
+            self._copy_first()
         self.node.gather()
-
-    def close(self) -> None:
-        """Give the variables memory of their own, and the region back when all have done so."""
-        self.collect()
-        for one in self.variables:
-            one.storage.replace(np.array(one.storage.array))
-        self._views.clear()
-        self.regions.clear()
 
     def _agree(self, places: Sequence[int]) -> None:
         """Compare the variables of all ranks: a shifted one would meet another in the average."""
-        kinds = [(one.dtype, one.storage.array.shape) for one in self.variables]
+        kinds = [(one.dtype, one.tensor.shape) for one in self.variables]
         own = hashlib.sha256(repr((kinds, list(places))).encode()).digest()
         for rank, other in enumerate(self.team.gather(own)):
             if other != own:
@@ -122,24 +154,25 @@ class Arena:
                     fix="run the same program with the same arguments on every worker",
                 )
 
-    def _check_sharing(self) -> None:
+    def _check_reach(self) -> None:
         """Write a pattern, and read everybody's: memory that is not shared must not go unnoticed.
 
-        Raises `WorkerError` on every rank if one of them did not see another's.
+        Raises `UnreachableError` on every rank if one of them did not see another's.
         """
-        count = min(1 << 20, self.regions[self.node.rank].size)
-        pattern = np.arange(count, dtype=np.int64) % PATTERN
+        count = min(1 << 20, self.size)
+        steps = np.arange(count, dtype=np.int64)
 
-        def of(rank: int) -> Array:
-            return np.asarray((pattern + rank) % PATTERN, np.uint8)
+        def pattern(rank: int) -> Array:
+            return ((steps + rank) % PATTERN).astype(np.uint8)
 
-        self.regions[self.node.rank][:count] = of(self.node.rank)
+        self._write(pattern(self.node.rank))
         self.node.gather()
-        seen = all(np.array_equal(r[:count], of(rank)) for rank, r in enumerate(self.regions))
+        ranks = range(self.node.size)
+        seen = all(np.array_equal(self._read(rank, count), pattern(rank)) for rank in ranks)
         answers = self.node.gather(bytes([seen]))
-        if not all(answer == b"\1" for answer in answers):
-            blind = [rank for rank, answer in enumerate(answers) if answer != b"\1"]
-            raise WorkerError(f"workers {blind} do not see the memory of the others.")
+        blind = [rank for rank, answer in enumerate(answers) if answer != b"\1"]
+        if blind:
+            raise UnreachableError(f"workers {blind} do not see the memory of the others.")
 
 
 def _checked(variables: Sequence[Shared]) -> list[Shared]:

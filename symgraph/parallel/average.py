@@ -19,9 +19,8 @@ from symgraph.function import Function, function
 from symgraph.graph.dtypes import DType, numpy_dtype
 from symgraph.graph.leaves import Shared, cast_to, tensor
 from symgraph.graph.node import Value
-from symgraph.graph.op import Array
 from symgraph.graph.registry import F
-from symgraph.parallel.arena import Arena, shard
+from symgraph.parallel.arena import Arena, Segment, shard
 
 
 class Averaging:
@@ -29,27 +28,28 @@ class Averaging:
 
     def __init__(self, arena: Arena) -> None:
         self.arena, self.team = arena, arena.node
-        self._parts: list[tuple[Function, DType, list[tuple[Shared, Array]]]] = []
+        self._parts: list[tuple[Function, list[Shared], Segment, slice]] = []
         for segment in arena.segments:
             part = shard(segment, self.team.rank, self.team.size)
-            if self.team.size == 1 or part.start == part.stop:
-                continue
-            views = [arena.flat(rank, segment)[part] for rank in range(self.team.size)]
-            variables = [Shared(view, f"rank_{rank}") for rank, view in enumerate(views)]
-            averaged = averaging_function(variables, segment.dtype)
-            self._parts.append((averaged, segment.dtype, list(zip(variables, views))))
+            if self.team.size > 1 and part.start < part.stop:
+                pieces = arena.pieces(segment, part)
+                averaged = averaging_function(pieces, segment.dtype, arena.backend)
+                self._parts.append((averaged, pieces, segment, part))
 
     def __call__(self, shares: Sequence[float]) -> None:
         """Average; every rank calls it after all have written, see `Team.gather`."""
-        for averaged, dtype, pieces in self._parts:
-            averaged(np.asarray(shares, numpy_dtype(_computed(dtype))))
-            for variable, view in pieces:
-                if variable.storage.array is not view:  # the interpreter makes new arrays
-                    view[...] = variable.storage.array
-                    variable.storage.array = view
+        for averaged, pieces, segment, part in self._parts:
+            averaged(np.asarray(shares, numpy_dtype(_computed(segment.dtype))))
+            self.arena.finish(pieces, segment, part)
         if self.team.size > 1:
             self.team.gather()
             self.arena.written()
+
+    def close(self) -> None:
+        """Let go of the arena's memory."""
+        for averaged, *_ in self._parts:
+            averaged.close()
+        self._parts.clear()
 
 
 def mean(variables: Sequence[Value], shares: Value) -> Value:
@@ -65,13 +65,13 @@ def mean(variables: Sequence[Value], shares: Value) -> Value:
     return cast_to(total, variables[0].dtype)
 
 
-def averaging_function(variables: Sequence[Shared], dtype: DType) -> Function:
+def averaging_function(variables: Sequence[Shared], dtype: DType, backend: str) -> Function:
     """Compile: shares -> every variable becomes their weighted mean."""
     shares = tensor("shares", (len(variables),), _computed(dtype))
     result = mean(variables, shares)
     return function(
         [shares], None, updates=dict.fromkeys(variables, result), name="average",
-        precision="fp32", backend="auto", nan_guard=False,
+        precision="fp32", backend=backend,
     )  # fmt: skip
 
 

@@ -59,6 +59,12 @@ class TwoLevels:
         self.arena.follow()
         self.arena.written()
 
+    def close(self) -> None:
+        """Let go of the arena's memory."""
+        self._within.close()
+        if self._between is not None:
+            self._between.close()
+
 
 class Between:
     """The average of one leader's region with those of the others."""
@@ -71,6 +77,12 @@ class Between:
         for one in self._parts:
             one.average(shares)
 
+    def close(self) -> None:
+        """Let go of the arena's memory."""
+        for one in self._parts:
+            one.close()
+        self._parts.clear()
+
 
 class _Numbers:
     """The numbers of one dtype."""
@@ -78,7 +90,8 @@ class _Numbers:
     def __init__(self, arena: Arena, segment: Segment, leaders: Leaders) -> None:
         self._leaders = leaders
         self._others = [rank for rank in range(leaders.size) if rank != leaders.rank]
-        self._flat = arena.flat(0, segment)
+        region = arena.regions[0][segment.start : segment.end]
+        self._flat = region.view(numpy_dtype(segment.dtype))
         self._parts = [shard(segment, rank, leaders.size) for rank in range(leaders.size)]
         longest = max(part.stop - part.start for part in self._parts)
         self._step = min(CHUNK // itemsize(segment.dtype), longest)
@@ -86,7 +99,9 @@ class _Numbers:
         kind = numpy_dtype(segment.dtype)
         self._chunks = [np.zeros(self._step, kind) for _ in range(leaders.size)]
         self._variables = [Shared(one, f"node_{n}") for n, one in enumerate(self._chunks)]
-        self._mean = averaging_function(self._variables, segment.dtype) if self._rounds else None
+        self._mean = None
+        if self._rounds:
+            self._mean = averaging_function(self._variables, segment.dtype, arena.backend)
         self._shares = "float64" if segment.dtype == "float64" else "float32"
 
     def _piece(self, rank: int, number: int) -> Array:
@@ -111,6 +126,12 @@ class _Numbers:
                 variable.storage.array = chunk  # the interpreter makes new arrays
             self._mean(np.asarray(shares, self._shares))
             piece[...] = self._variables[own].storage.array[: piece.size]
+
+    def close(self) -> None:
+        """Let go of the arena's memory."""
+        if self._mean is not None:
+            self._mean.close()
+        self._mean = None
 
     def _traffic(self, number: int) -> tuple[dict[int, list[Array]], dict[int, list[Array]]]:
         """Give what is sent and received in a round, by rank: means of the last, then numbers."""

@@ -111,6 +111,7 @@ class _Watch:
         self.workers: list[Worker] = []
         self.selector = selectors.DefaultSelector()
         self.signals = 0
+        self.ended: list[Worker] = []  # in order
         self.failed: Worker | None = None
         self.reason = ""
         self.waiting: dict[int, tuple[float, float]] = {}  # by rank: since when, and when told
@@ -125,7 +126,16 @@ class _Watch:
         finally:
             self._kill()
             self.selector.close()
-        if self.failed is not None and self.signals < 3:
+        if (
+            self.first is None
+            and self.failed is None
+            and not self.signals
+            and any(w.code == LOST for w in self.workers)
+        ):
+            self.failed = self.ended[0]
+            self.reason = f"{self.failed.name()} ended before the others"
+            self.say(self.reason)
+        if self.failed is not None:
             code = self.failed.code or 0
             return Outcome(max(code, 1), self.failed.number, self.reason, code < 0)
         codes = [one.code or 0 for one in self.workers]
@@ -228,6 +238,7 @@ class _Watch:
 
     def _ended(self, worker: Worker) -> None:
         worker.code = worker.process.wait()
+        self.ended.append(worker)
         self._rest(worker)
         expected = worker.code == 0 or self.signals or worker.code == LOST
         if not expected and self.failed is None:

@@ -10,6 +10,7 @@ batch; Adam, clipping by norm and the statistics of batch norm are not linear, a
 
 from __future__ import annotations
 
+import logging
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from symgraph.autodiff.reverse import grad
-from symgraph.errors import ArgumentError
+from symgraph.backends.choice import device_number
+from symgraph.backends.cuda.device import device
+from symgraph.errors import ArgumentError, UnreachableError
 from symgraph.function import Function, function
 from symgraph.graph.dtypes import is_float
 from symgraph.graph.leaves import Shared
@@ -28,9 +31,13 @@ from symgraph.ops.random import Random
 from symgraph.optim.optimizer import Optimizer
 from symgraph.parallel.arena import Arena
 from symgraph.parallel.between import averaging
+from symgraph.parallel.peer import PeerArena
 from symgraph.parallel.team import Team
 
 AVERAGES = ("params", "grads")
+TRANSPORTS = ("shm", "peer")
+
+_log = logging.getLogger("symgraph")
 
 _WORD = struct.Struct("<dq")
 
@@ -58,7 +65,7 @@ class Step:
         )  # fmt: skip
         self.averaging = averaging(arena)
         self.streams = _streams(local)
-        self._row = 0
+        self._offset_of: tuple[int, ...] = ()  # the row that streams stand at, and their versions
         self._since, self._counts = 0, [0] * team.size  # steps, and rows of each rank, not averaged
 
     def __call__(self, *arrays: Array, row: int = 0, settle: bool = False) -> Result:
@@ -75,6 +82,7 @@ class Step:
             arrays = tuple(np.zeros((1, *one.shape[1:]), one.dtype) for one in arrays)
         self._offset(row)
         loss = float(self.local(*arrays))
+        self._offset_of = (row, *self._versions())
         self.arena.collect()
         found = [_WORD.unpack(one) for one in self.team.gather(_WORD.pack(loss, rows))]
         whole = sum(rows for _, rows in found)
@@ -96,19 +104,29 @@ class Step:
         self._since, self._counts = 0, [0] * self.team.size
 
     def _offset(self, row: int) -> None:
-        """Have random values by row drawn as of the whole batch."""
-        if row == self._row:
+        """Have random values by row drawn as of the whole batch.
+
+        A state on a device is not looked at where nobody else has written it since the last step.
+        """
+        if (row, *self._versions()) == self._offset_of:
             return
-        self._row = row
         for variable in self.streams:
             seed, step, _ = variable.value
             variable.value = np.array([seed, step, row], np.uint64)
+
+    def _versions(self) -> tuple[int, ...]:
+        return tuple(variable.storage.version for variable in self.streams)
+
+    def start(self) -> None:
+        """Give all ranks the numbers of rank 0, where more than steps has changed them."""
+        self.arena.broadcast()
 
     def close(self) -> None:
         """Give the memory of the functions back, and the variables memory of their own."""
         self.local.close()
         if self.update is not None:
             self.update.close()
+        self.averaging.close()
         self.arena.close()
 
 
@@ -121,12 +139,14 @@ def train_step(
     average: str = "grads",
     every: int = 1,
     backend: str | None = None,
+    transport: str = "shm",
     name: str = "train step",
 ) -> Step:
     """Compile the step of a team for a loss that is a mean over rows.
 
     All ranks call it with the same graph, and start from rank 0's numbers. `every` averages after
-    so many steps only, with ``average="params"``.
+    so many steps only, with ``average="params"``. `transport` is how ranks reach each other's
+    numbers: "shm", memory of the host, or "peer", that of their devices (backend "cuda").
 
     Raises `ArgumentError` for another kind of average, for `every` with gradients, and for an
     optimiser that scales its loss, of which every worker would skip steps of its own.
@@ -137,9 +157,40 @@ def train_step(
     >>> step(np.ones((2, 2), np.float32)).loss, w.value.tolist()
     (3.0, [0.5, 1.5])
     """
+    _check(team, optimizer, average, every, backend, transport)
+    if average == "params" or team.size == 1:
+        updates = optimizer.updates(loss)
+        local = function(inputs, loss, updates=updates, name=name, backend=backend)
+        # Alone, variables stay where huge pages are.
+        averaged = _floats(local, optimizer) if team.size > 1 else []
+        return Step(team, local, None, _arena(team, averaged, backend, transport), every)
+    parameters = optimizer.parameters
+    kept = [Shared(np.zeros_like(p.storage.array), f"gradient of {p.label}") for p in parameters]
+    gradients = dict(zip(kept, grad(loss, parameters)))
+    local = function(inputs, loss, updates=gradients, name=name, backend=backend)
+    update = function(
+        [], None, updates=optimizer.updates(loss, kept), name=f"{name}, update", backend=backend
+    )
+    arena = _arena(team, _floats(local, optimizer), backend, transport)
+    return Step(team, local, update, arena, every)
+
+
+def _check(
+    team: Team,
+    optimizer: Optimizer,
+    average: str,
+    every: int,
+    backend: str | None,
+    transport: str,
+) -> None:
     if average not in AVERAGES:
         raise ArgumentError(
             f"train_step: average={average!r:.40} is none of {', '.join(AVERAGES)}."
+        )
+    if transport not in TRANSPORTS or (transport == "peer" and device_number(backend or "cpu") < 0):
+        raise ArgumentError(
+            f"train_step: transport={transport!r:.40} with backend={backend!r}.",
+            fix='transport="shm", or "peer" with backend="cuda:0"',
         )
     if every < 1 or (every > 1 and average == "grads"):
         raise ArgumentError(
@@ -152,20 +203,18 @@ def train_step(
             "train_step: an optimiser with loss scaling would skip different steps on each worker.",
             fix='train with precision="bf16", or with one worker',
         )
-    if average == "params" or team.size == 1:
-        updates = optimizer.updates(loss)
-        local = function(inputs, loss, updates=updates, name=name, backend=backend)
-        # Alone, variables stay where huge pages are.
-        averaged = _floats(local, optimizer) if team.size > 1 else []
-        return Step(team, local, None, Arena(team, averaged), every)
-    parameters = optimizer.parameters
-    kept = [Shared(np.zeros_like(p.storage.array), f"gradient of {p.label}") for p in parameters]
-    gradients = dict(zip(kept, grad(loss, parameters)))
-    local = function(inputs, loss, updates=gradients, name=name, backend=backend)
-    update = function(
-        [], None, updates=optimizer.updates(loss, kept), name=f"{name}, update", backend=backend
-    )
-    return Step(team, local, update, Arena(team, _floats(local, optimizer)), every)
+
+
+def _arena(team: Team, variables: Sequence[Shared], backend: str | None, transport: str) -> Arena:
+    """Make the arena that was wanted, or, where ranks do not reach each other, one that works."""
+    if transport == "peer" and variables and len(team.nodes) == 1:
+        try:
+            return PeerArena(team, variables, device(device_number(backend or "")))
+        except UnreachableError as problem:  # on all ranks alike
+            if not team.rank:
+                reason = problem.message.rstrip(".")
+                _log.warning("%s: they average through memory of the host", reason)
+    return Arena(team, variables)
 
 
 def _floats(local: Function, optimizer: Optimizer) -> list[Shared]:

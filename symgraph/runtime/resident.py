@@ -56,6 +56,25 @@ class Resident:
             self.updated(variable)
             release(self.device, [array])
 
+    def place(self, shared: Shared, memory: Memory) -> None:
+        """Have a variable lie in memory that somebody else gives, and keep its numbers."""
+        array = np.ascontiguousarray(shared.storage.array)
+        with self.device.lock:
+            self.device.upload(memory.address, array)
+        self._held[shared.storage] = memory, shared.storage.version
+        shared.storage.home = self
+        self.updated(shared)
+
+    def claim(self, shared: Shared, memory: Memory) -> None:
+        """Make what lies in somebody else's memory the numbers of a variable."""
+        self._held[shared.storage] = memory, shared.storage.version
+        shared.storage.home = self
+        self.updated(shared)
+
+    def forget(self, shared: Shared) -> None:
+        """Hold no memory for a variable any more, whose numbers are elsewhere."""
+        self._held.pop(shared.storage, None)
+
     def updated(self, shared: Shared) -> None:
         """Say that the newest numbers of a variable are those on the device."""
         memory, _ = self._held[shared.storage]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 
 from symgraph.backends.cuda import offline
 from symgraph.errors import BackendError
 from symgraph.lower.cuda.module import LATCH
+from symgraph.lower.plan import Plan
 from tests.lower.cuda_steps import MODELS, B, step
 
 REGISTERS = 65536  # of a multiprocessor: what all threads of a block may use
@@ -15,13 +18,20 @@ SPILLED = 32  # bytes: some kernels keep a few conditions on the stack
 needed = pytest.mark.skipif(offline.found()[0] is None, reason=offline.found()[1])
 
 
+@cache
+def planned(model: str, precision: str) -> tuple[Plan, str]:
+    """Plan once for all architectures: the source is the same."""
+    plan = offline.planned(step(model, precision), {B: 128}, narrow=precision == "bf16")
+    return plan, offline.source_of(plan)
+
+
 @needed
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("model", list(MODELS))
 def test_training_steps(model: str, precision: str, architecture: str) -> None:
-    plan = offline.planned(step(model, precision), {B: 128}, narrow=precision == "bf16")
-    made = offline.compiled(offline.source_of(plan), architecture)
+    plan, source = planned(model, precision)
+    made = offline.compiled(source, architecture)
     assert made.code.startswith(b"\x7fELF")
     names = {LATCH, *(f"kernel{n}" for n in range(len(plan.kernels)))}
     assert {one.name for one in made.kernels} == names

@@ -200,9 +200,9 @@ def test_the_program_from_any_folder(tmp_path: Path) -> None:
     ):  # fmt: skip
         assert text in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 100
-    done = run("--gpus", "2", cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "--gpus: data parallel training is not part of this version" in done.stderr
+    done = run("--gpus", "2", "--batch", "1", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: --batch 1 has no image for each of 2 processes")
     done = run("--resume", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith("error: no folder runs/alexnet-*")
@@ -219,7 +219,7 @@ def test_help_of_the_other_commands(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
-        ("--gpus 2", 2, "--gpus: data parallel training is not part of this version"),
+        ("--gpus two", 2, "--gpus: must be a whole number of at least 1, not 'two'"),
         ("--epoch 2", 2, "unrecognized arguments: --epoch"),
         ("--batch 0", 2, "--batch: must be a whole number of at least 1, not '0'"),
         ("--learning-rate nan", 2, "--learning-rate: must be a number above 0"),

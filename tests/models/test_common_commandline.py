@@ -35,14 +35,16 @@ def test_defaults(parser: ModelParser) -> None:
         "command": "train", "data": "digits", "classes": 10, "epochs": 90, "batch": 128,
         "learning_rate": 0.01, "seed": 0, "max_steps": None, "out": None, "resume": None,
         "checkpoint_every": 1000, "device": "cpu", "gpus": None, "quiet": False, "given": (),
+        "workers": None, "device_map": None, "average": "grads", "average_every": 1,
+        "transport": None, "elastic": False, "patience": 600, "words": ["train"],
     }  # fmt: skip
     assert vars(parser.parse_args(["evaluate"])) == {
         "command": "evaluate", "checkpoint": "latest", "batch": 128, "data": "digits",
-        "device": "cpu", "quiet": False, "given": (),
+        "device": "cpu", "quiet": False, "given": (), "words": ["evaluate"],
     }  # fmt: skip
     assert vars(parser.parse_args(["predict", "a.jpg", "b.jpg"])) == {
         "command": "predict", "checkpoint": "latest", "batch": 128, "images": ["a.jpg", "b.jpg"],
-        "top": 5, "device": "cpu", "quiet": False,
+        "top": 5, "device": "cpu", "quiet": False, "words": ["predict", "a.jpg", "b.jpg"],
     }  # fmt: skip
 
 
@@ -81,8 +83,13 @@ BAD = [
     (["--learning-rate", "fast"], "--learning-rate: must be a number above 0, not 'fast'"),
     (["--device", "tpu"], "--device: invalid choice: 'tpu'"),
     (["--checkpoint-every", "0"], "--checkpoint-every: must be a whole number"),
-    (["--gpus", "2"], "--gpus: data parallel training is not part of this version; leave it out"),
-    (["--gpus=1"], "--gpus: data parallel training is not part of this version"),
+    (["--gpus", "0"], "--gpus: must be a whole number of at least 1, not '0'"),
+    (["--workers", "-2"], "--workers: must be a whole number of at least 1, not '-2'"),
+    (["--device-map", "0,x"], "--device-map: must be numbers of GPUs such as 0,1, not '0,x'"),
+    (["--device-map", "-1"], "--device-map: must be numbers of GPUs such as 0,1, not '-1'"),
+    (["--average", "all"], "--average: invalid choice: 'all'"),
+    (["--average-every", "0"], "--average-every: must be a whole number of at least 1, not '0'"),
+    (["--patience", "0"], "--patience: must be a whole number of at least 1, not '0'"),
     (["--epoch", "3"], "unrecognized arguments: --epoch 3"),
     (["--epochs"], "--epochs: expected one argument"),
     (["trane"], "invalid choice: 'trane'"),
@@ -135,7 +142,7 @@ def test_help_shows_defaults_and_every_flag(
         "--classes CLASSES how many there are (default: 10)",
         "where to compute (default: cpu)",
         "(default: runs/tiny-<date>-<time>)",
-        "--gpus N data parallel training: not part of this version",
+        "--gpus N train on N GPUs, a process for each; --batch is that of all together.",
         "there is one at the end too (default: 1000)",
     ):
         assert part in words

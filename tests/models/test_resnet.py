@@ -420,7 +420,7 @@ def test_the_program_from_any_folder(tmp_path: Path) -> None:
         ("--width 4096", 1, "ResNet: width must lie in 1 .. 1024, got 4096"),
         ("--crop 5000", 1, "ResNet: crop must lie in 1 .. 4096, got 5000"),
         ("--crop 1000", 1, "size must be at most 1024"),
-        ("--gpus 2", 2, "--gpus: data parallel training is not part of this version"),
+        ("--device-map x", 2, "--device-map: must be numbers of GPUs such as 0,1, not 'x'"),
         ("evaluate --depth 50", 2, "unrecognized arguments: --depth 50"),
         ("predict", 2, "required: IMAGE"),
         ("--data nowhere", 1, "nowhere"),

@@ -8,9 +8,9 @@ Importing everything once makes a run cost a tenth of a second.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -77,9 +77,8 @@ def main(arguments: list[str]) -> int:
 class Plan:
     """Sends this process a signal, or several, at the n-th of some event."""
 
-    def __init__(self, event: str, count: int, number: int, times: int) -> None:
-        self.event, self.count, self.number = event, count, signal.Signals(number)
-        self.times = times
+    def __init__(self, event: str, count: int, number: int, times: int = 1) -> None:
+        self.event, self.count, self.number, self.times = event, count, number, times
 
     def at(self, event: str) -> bool:
         """Count an event; say whether it is the one."""
@@ -89,7 +88,13 @@ class Plan:
         return self.count == 0
 
     def act(self) -> None:
-        """Send the signal."""
+        """Send the signal; 0, -1 and -2: be out of memory, leave, find the disk full."""
+        if self.number == 0:
+            raise MemoryError("no more of it")
+        if self.number == -1:
+            os._exit(0)
+        if self.number == -2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         for _ in range(self.times):
             os.kill(os.getpid(), self.number)
 
@@ -132,6 +137,10 @@ class Plan:
         trainer.MetricsLog.write = self.after("logged", trainer.MetricsLog.write)  # type: ignore
 
 
+def _draw_nothing(*args: Any, **options: Any) -> Any:
+    return None
+
+
 def _serve(job: dict[str, Any]) -> dict[str, Any]:
     child = os.fork()
     if child == 0:
@@ -149,6 +158,14 @@ def _serve(job: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) > 1:  # a worker, or a run of its own, without pictures
+        trainer.check_pictures = trainer.plot_curves = trainer.plot_filters = _draw_nothing
+        plan = json.loads(os.environ.get("TINY_PLAN", "{}"))
+        if plan and json.loads(os.environ.get("_SYMGRAPH_TEAM", "{}")).get("rank") == plan.pop(
+            "rank"
+        ):
+            Plan(**plan).install()
+        exit_with(lambda: main(sys.argv[1:]))
     check_pictures()  # imports matplotlib, which takes a second
     sys.stdin.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     for line in sys.stdin:

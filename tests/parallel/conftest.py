@@ -1,4 +1,6 @@
-"""The tiny data set, as the tests of models have it."""
+"""The tiny data set of the models' tests."""
+
+from __future__ import annotations
 
 from tests.models.conftest import tiny_data
 

@@ -6,6 +6,7 @@ Addresses are whole numbers: the executor keeps its own books about what lies wh
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
@@ -23,6 +24,7 @@ from symgraph.graph.op import Array
 from symgraph.lower.cuda.module import OPTIONS
 
 TO_DEVICE, TO_HOST, WITHIN = 1, 2, 3  # cudaMemcpyKind
+PEER_ACCESS = 1  # cudaIpcMemLazyEnablePeerAccess
 
 
 class Memory(Protocol):
@@ -71,6 +73,12 @@ class Device(Reader, Protocol):
 
     def send(self, target: int, address: int, size: int) -> None:
         """Queue a copy of bytes to pinned memory."""
+
+    def export(self, memory: Memory) -> bytes:
+        """Give what another process opens memory with that `reserve` gave."""
+
+    def open(self, handle: bytes) -> Memory:
+        """Give the memory of another process, which keeps it until all have let go of it."""
 
     def functions(self, source: str, names: Sequence[str]) -> list[Any]:
         """Compile a source and give its functions."""
@@ -148,6 +156,14 @@ class _CupyPinned:
         self.bytes = np.frombuffer(held, np.uint8, size)  # which keeps it
 
 
+class _CupyPeer:
+    """Memory of another process; the driver lets go of it with the last reference here."""
+
+    def __init__(self, runtime: Any, address: int) -> None:
+        self.address = address
+        weakref.finalize(self, runtime.ipcCloseMemHandle, address).atexit = False
+
+
 class CupyDevice:
     """A device through CuPy."""
 
@@ -189,6 +205,23 @@ class CupyDevice:
     def send(self, target: int, address: int, size: int) -> None:
         """Queue a copy of bytes to pinned memory."""
         self._move(target, address, size, TO_HOST)
+
+    def export(self, memory: Memory) -> bytes:
+        """Give the handle of a whole allocation, as `reserve` makes them and the pool does not."""
+        with self._device:
+            return bytes(self._cupy.cuda.runtime.ipcGetMemHandle(memory.address))
+
+    def open(self, handle: bytes) -> Memory:
+        """Map memory of another process, on this device or on a peer of it."""
+        runtime = self._cupy.cuda.runtime
+        with self._device:
+            try:
+                address = runtime.ipcOpenMemHandle(handle, PEER_ACCESS)
+            except runtime.CUDARuntimeError as problem:
+                raise DeviceError(
+                    f"{self.name}: the memory of another process cannot be reached: {problem}."
+                ) from problem
+        return _CupyPeer(runtime, int(address))
 
     def functions(self, source: str, names: Sequence[str]) -> list[Any]:
         """Compile a source and give its functions."""
