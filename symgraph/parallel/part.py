@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -38,4 +39,6 @@ def run(job: Mapping[str, Any]) -> None:
 
 if __name__ == "__main__":
     end_with_parent()
+    # Ray holds Ctrl-C back from what it starts, and what that starts inherits it.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     run(json.loads(sys.stdin.readline()))
