@@ -115,6 +115,7 @@ def cluster(interface: str = LOOPBACK, cores: int = 1) -> Iterator[Cluster]:
         options = {"address": "local", "include_dashboard": False, "num_cpus": count}
     ray = _ray()
     try:
+        _check_address(options["address"])
         # What Ray tells of addresses and tokens is not for our users; what goes wrong is raised.
         ray.init(
             log_to_driver=False, logging_level="ERROR",
@@ -347,6 +348,13 @@ class _Watch:
         for one in self._actors:
             with suppress(self._ray.exceptions.RayError):
                 self._ray.kill(one)
+
+
+def _check_address(address: str) -> None:
+    """Raise `OSError` at once where nobody listens: Ray itself would try for two minutes."""
+    host, _, port = address.rpartition(":")
+    if host and "/" not in host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), 5.0).close()
 
 
 def _ray() -> Any:
