@@ -106,11 +106,23 @@ def cluster(interface: str = LOOPBACK, cores: int = 1) -> Iterator[Cluster]:
     """
     own_address(interface)  # a wrong one must not wait for Ray
     before = dict(os.environ)
+    try:
+        ray = _connected(cores)
+        try:
+            yield Cluster(ray, interface)
+        finally:
+            ray.shutdown()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _connected(cores: int) -> Any:
     options: dict[str, Any] = {"address": os.environ.get("RAY_ADDRESS")}
     if options["address"] is None:
-        os.environ.update(_BEGUN)
-        if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(before):
+        if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
             os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # in no file
+        os.environ.update(_BEGUN)
         count = max(cores, usable_cores())
         options = {"address": "local", "include_dashboard": False, "num_cpus": count}
     ray = _ray()
@@ -126,12 +138,7 @@ def cluster(interface: str = LOOPBACK, cores: int = 1) -> Iterator[Cluster]:
             f"--engine ray: Ray does not answer: {problem}.",
             fix="RAY_ADDRESS must lead to a cluster made by `ray start --head`, or be unset",
         ) from problem
-    try:
-        yield Cluster(ray, interface)
-    finally:
-        ray.shutdown()
-        os.environ.clear()
-        os.environ.update(before)
+    return ray
 
 
 def divide(
