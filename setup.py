@@ -26,6 +26,11 @@ CUDNN = "nvidia-cudnn-frontend==1.28.0"
 NVIDIA = [CUDNN, "nvidia-cudnn-cu13>=9.11", "nvidia-cublas>=13"]
 NVIDIA_12 = [CUDNN, "nvidia-cudnn-cu12>=9.11", "nvidia-cublas-cu12>=12"]
 OFFLINE = ["nvidia-cuda-nvrtc>=13"]  # compiles kernels without a driver
+RAY = ["ray>=2.40"]
+MPI = [
+    "mpi4py>=4",
+    "mpich>=4",
+]  # the wheel of MPICH has mpiexec; mpi4py also runs with a site's MPI
 LATEX = ["sympy>=1.12"]
 TEST = ["pytest>=8.2", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100"]
 ORACLES = ["scipy>=1.13", "mpmath>=1.3", *LATEX]
@@ -38,6 +43,8 @@ EXTRAS = {
     "cpu": CPU,
     "cuda": ["cupy-cuda13x>=14", *NVIDIA],
     "cuda12": ["cupy-cuda12x>=14", *NVIDIA_12],
+    "ray": RAY,
+    "mpi": MPI,
     "latex": LATEX,
     "docs": DOCS,
     "test": [*TEST, *ORACLES],

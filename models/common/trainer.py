@@ -35,13 +35,13 @@ from models.common.workers import (
     backend_of,
     loads_in_process,
     supervise,
+    team_of,
     transport_of,
-    wanted_workers,
 )
 from symgraph.data import Augment, Batch, Loader
 from symgraph.errors import ArgumentError, CheckpointError, SymgraphError
 from symgraph.io import Checkpoint, remove_stale_partials
-from symgraph.parallel import Team, join
+from symgraph.parallel import Team
 
 
 class Stopped(Exception):  # noqa: N818 - it is no error
@@ -73,7 +73,7 @@ class Training:
         augment = Augment(model.crop, seed=chosen.seed, mirror=self.data.mirror)
         self.loader = Loader(
             self.data.train, chosen.batch, seed=chosen.seed, augment=augment,
-            rank=team.rank, ranks=team.size, process=loads_in_process(chosen),
+            rank=team.rank, ranks=team.size, process=loads_in_process(chosen, team),
         )  # fmt: skip
         self.step = 0
         self.unvalidated = False  # the measurement that belongs to this step is still to come
@@ -82,11 +82,11 @@ class Training:
         self.changed = True  # since that checkpoint
         if resumed is not None:
             self._restore(resumed)
-        backend = backend_of(chosen, team.rank)
+        backend = backend_of(chosen, team)
         self.train = team_step(
             team, self.net, self.optimizer, model.crop,
             average=chosen.average, every=chosen.average_every, backend=backend,
-            transport=transport_of(chosen),
+            transport=transport_of(chosen, team),
         )  # fmt: skip
         self.measure = measurement(self.net, model.crop, backend)
         steps = chosen.epochs * len(self.loader)
@@ -304,7 +304,9 @@ def _keep_settings(
 
 def train(model: Classifier, chosen: argparse.Namespace) -> int:
     """Train a model as the command line says, on as many workers; give the exit status."""
-    team = join()
-    if team.size == 1 and wanted_workers(chosen) > 1:
+    team = team_of(chosen)
+    if team is None:
         return supervise(model.name, chosen)
-    return Training(model, chosen, team).run()
+    status = Training(model, chosen, team).run()
+    team.close()  # after an error nobody does, which is how the others learn of it
+    return status

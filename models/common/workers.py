@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,25 @@ from models.common.runs import find_checkpoint, new_run_folder
 from symgraph.backends.cuda.status import status
 from symgraph.errors import ArgumentError, DeviceError
 from symgraph.io import list_checkpoints
-from symgraph.parallel import launch
+from symgraph.parallel import Alone, Team, join, launch, mpi, ray
+from symgraph.parallel.launch import Outcome
+from symgraph.parallel.sockets import LOOPBACK
 from symgraph.parallel.step import AVERAGES, TRANSPORTS
 
+ENGINES = ("local", "ray", "mpi")
 MOST_WORKERS = 256
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What starts workers: `start(command, count)`, and how many there is room for now.
+
+    `problem` is why they are not on the GPUs that were asked for.
+    """
+
+    start: Callable[[Sequence[str], int], Outcome]
+    room: Callable[[], int] = lambda: MOST_WORKERS
+    problem: str = ""
 
 
 def add_worker_flags(parser: argparse.ArgumentParser, whole: Any, given: Any) -> None:
@@ -55,6 +72,19 @@ def add_worker_flags(parser: argparse.ArgumentParser, whole: Any, given: Any) ->
         "thread of it (default: process on GPUs or with several processes, else thread)",
     )  # fmt: skip
     add(
+        "--engine", choices=ENGINES, default="local",
+        help="what starts the processes: this program, Ray on the machines of its cluster, or "
+        "mpi: mpiexec -n N python models/NAME.py --engine mpi",
+    )  # fmt: skip
+    add(
+        "--nodes", type=whole, metavar="M",
+        help="with --engine ray, machines to use; without it the fewest that hold all processes",
+    )  # fmt: skip
+    add(
+        "--interface", metavar="ADDRESS", default=LOOPBACK,
+        help="with --engine ray, this machine's address on the network that the machines share",
+    )  # fmt: skip
+    add(
         "--elastic", action="store_true",
         help="when a process dies, go on from the last checkpoint, with fewer if it dies again",
     )  # fmt: skip
@@ -62,6 +92,29 @@ def add_worker_flags(parser: argparse.ArgumentParser, whole: Any, given: Any) ->
         "--patience", type=whole, default=600, metavar="S",
         help="seconds after which a process that keeps the others waiting counts as dead",
     )  # fmt: skip
+
+
+def team_of(chosen: argparse.Namespace) -> Team | None:
+    """Give the team of this process; None where it is the one that starts the others.
+
+    Raises `ArgumentError` for flags that contradict each other, or what `mpiexec` has started.
+    """
+    if chosen.engine != "mpi":
+        team = join()
+        alone = isinstance(team, Alone)
+        return None if alone and (wanted_workers(chosen) > 1 or chosen.engine == "ray") else team
+    wanted_workers(chosen)
+    team = mpi.join()
+    if team.size == 1 and not chosen.quiet:
+        print("--engine mpi: mpiexec has not started this: training alone", flush=True)
+    if (chosen.gpus or chosen.workers or team.size) != team.size:
+        raise ArgumentError(
+            f"--engine mpi: {chosen.gpus or chosen.workers} processes were asked for, "
+            f"mpiexec has started {team.size}.",
+            fix=f"mpiexec -n {chosen.gpus or chosen.workers}",
+        )
+    _check_batch(chosen, team.size)
+    return team
 
 
 def wanted_workers(chosen: argparse.Namespace) -> int:
@@ -81,11 +134,8 @@ def wanted_workers(chosen: argparse.Namespace) -> int:
     count = int(chosen.gpus or chosen.workers or 1)
     if count > MOST_WORKERS:
         raise ArgumentError(f"{count} processes are more than the {MOST_WORKERS} allowed.")
-    if chosen.batch < count:
-        raise ArgumentError(
-            f"--batch {chosen.batch} has no image for each of {count} processes.",
-            fix=f"--batch {count} or more; it counts the images of all processes together",
-        )
+    _check_batch(chosen, count)
+    _check_engine(chosen)
     if chosen.device_map and (not chosen.gpus or len(chosen.device_map) != count):
         raise ArgumentError(
             f"--device-map {','.join(map(str, chosen.device_map))}: as many numbers are needed as "
@@ -102,75 +152,132 @@ def wanted_workers(chosen: argparse.Namespace) -> int:
     return count
 
 
-def backend_of(chosen: argparse.Namespace, rank: int = 0) -> str | None:
+def _check_batch(chosen: argparse.Namespace, count: int) -> None:
+    if chosen.batch < count:
+        raise ArgumentError(
+            f"--batch {chosen.batch} has no image for each of {count} processes.",
+            fix=f"--batch {count} or more; it counts the images of all processes together",
+        )
+
+
+def _check_engine(chosen: argparse.Namespace) -> None:
+    if chosen.engine != "ray" and (chosen.nodes or chosen.interface != LOOPBACK):
+        name = "--nodes" if chosen.nodes else "--interface"
+        raise ArgumentError(
+            f"{name} is for --engine ray, not for --engine {chosen.engine}.",
+            fix="mpiexec has flags of its own for hosts and networks: mpiexec -help",
+        )
+    if chosen.engine == "ray" and chosen.device_map:
+        raise ArgumentError(
+            "--device-map: with --engine ray it is Ray that gives GPUs to processes.",
+            fix="leave --device-map out",
+        )
+    if chosen.engine == "mpi" and chosen.elastic:
+        raise ArgumentError(
+            "--elastic: MPI ends all processes when one dies.",
+            fix="start mpiexec again with --resume, or train with --engine ray",
+        )
+
+
+def backend_of(chosen: argparse.Namespace, team: Team | None = None) -> str | None:
     """Give the backend of a process; None is the CPU as the settings have it.
 
     Raises `DeviceError` where GPUs were asked for that are not there.
     """
-    numbers = _gpus(chosen)[0]
+    team = team or Alone()
+    numbers = _gpus(chosen, _neighbours(team))[0]
     if numbers:
-        return f"cuda:{numbers[rank]}"
+        return f"cuda:{numbers[team.node.rank]}"
     return "cuda" if chosen.device == "cuda" else None
 
 
-def transport_of(chosen: argparse.Namespace) -> str:
+def transport_of(chosen: argparse.Namespace, team: Team) -> str:
     """Give how processes reach each other's numbers."""
-    return chosen.transport or ("peer" if _gpus(chosen)[0] else "shm")
+    return chosen.transport or ("peer" if _gpus(chosen, _neighbours(team))[0] else "shm")
 
 
-def loads_in_process(chosen: argparse.Namespace) -> bool:
+def loads_in_process(chosen: argparse.Namespace, team: Team) -> bool:
     """Tell whether images are made ready in a process of their own."""
     if chosen.loading is not None:
         return bool(chosen.loading == "process")
-    return wanted_workers(chosen) > 1 or chosen.device == "cuda" or bool(_gpus(chosen)[0])
+    return team.size > 1 or chosen.device == "cuda" or bool(_gpus(chosen, _neighbours(team))[0])
 
 
-def _gpus(chosen: argparse.Namespace) -> tuple[list[int], str]:
-    """Give the GPU of each process; none, and why, where they are not to be had."""
-    count = getattr(chosen, "gpus", None)
-    if not count:
+def _neighbours(team: Team) -> Sequence[int]:
+    """Give the ranks of the own machine, which numbers its GPUs by itself."""
+    return next(each for each in team.nodes if team.rank in each)
+
+
+def _gpus(chosen: argparse.Namespace, ranks: Sequence[int]) -> tuple[list[int], str]:
+    """Give the GPUs of some ranks of this machine; none, and why, where they are not to be had."""
+    if not getattr(chosen, "gpus", None):
         return [], ""
     found = status()
-    numbers = list(chosen.device_map or range(count))
+    numbers = list(range(len(ranks)))
+    if chosen.device_map:
+        numbers = [chosen.device_map[rank] for rank in ranks]
     there = 0 if found.problem else found.devices
-    if numbers and max(numbers) < there:
+    if max(numbers) < there:
         return numbers, ""
     problem = found.problem or (
         f"this machine has {there} GPU{'s' if there > 1 else ''}, not {max(numbers) + 1}"
     )
-    if chosen.device == "cuda":
-        raise DeviceError(
-            f"--gpus {count} --device cuda: {problem}.",
-            fix=f"{found.fix or f'--gpus {there}'}; or leave out --device cuda to train on cores",
-        )
+    _check_cuda(chosen, problem, found.fix or f"--gpus {there}")
     return [], problem
+
+
+def _check_cuda(chosen: argparse.Namespace, problem: str, fix: str) -> None:
+    if problem and chosen.device == "cuda":
+        raise DeviceError(
+            f"--gpus {chosen.gpus} --device cuda: {problem}.",
+            fix=f"{fix}; or leave out --device cuda to train on cores",
+        )
 
 
 def supervise(name: str, chosen: argparse.Namespace) -> int:
     """Train in processes, and start them again if that was wanted; give the exit status."""
     count = wanted_workers(chosen)
-    _, problem = _gpus(chosen)
-    if problem and not chosen.quiet:
-        print(f"--gpus {count}: {problem}; {count} CPU workers average as GPUs would", flush=True)
-    if chosen.resume is not None:
-        folder, made = find_checkpoint(chosen.resume, name, chosen.out).parent, False
-    else:
-        made = chosen.out is None or not Path(chosen.out).exists()
-        folder = new_run_folder(name, chosen.out)
-    try:
-        return _train(folder, count, chosen)
-    finally:
-        if made:
-            with suppress(OSError):  # it holds something
-                folder.rmdir()
+    with _engine(chosen, count) as engine:
+        if engine.problem and not chosen.quiet:
+            instead = f"{count} CPU workers average as GPUs would"
+            print(f"--gpus {count}: {engine.problem}; {instead}", flush=True)
+        if chosen.resume is not None:
+            folder, made = find_checkpoint(chosen.resume, name, chosen.out).parent, False
+        else:
+            made = chosen.out is None or not Path(chosen.out).exists()
+            folder = new_run_folder(name, chosen.out)
+        try:
+            return _train(folder, count, chosen, engine)
+        finally:
+            if made:
+                with suppress(OSError):  # it holds something
+                    folder.rmdir()
 
 
-def _train(folder: Path, count: int, chosen: argparse.Namespace) -> int:
+@contextmanager
+def _engine(chosen: argparse.Namespace, count: int) -> Iterator[Engine]:
+    """Give what starts so many workers."""
+    if chosen.engine == "local":
+        _, problem = _gpus(chosen, range(count))
+        yield Engine(partial(launch, patience=chosen.patience), problem=problem)
+        return
+    with ray.cluster(chosen.interface, count) as found:
+        problem = ""
+        if chosen.gpus and sum(found.room("GPU")) < count:
+            problem = f"the Ray cluster has {sum(found.room('GPU'))} GPUs"
+            _check_cuda(chosen, problem, "add machines with GPUs")
+        gpus = bool(chosen.gpus) and not problem
+        options = {"nodes": chosen.nodes, "gpus": gpus, "patience": chosen.patience}
+        resource = "GPU" if gpus else "CPU"
+        yield Engine(partial(found.launch, **options), lambda: sum(found.room(resource)), problem)
+
+
+def _train(folder: Path, count: int, chosen: argparse.Namespace, engine: Engine) -> int:
     resume = [] if chosen.resume is None else ["--resume", str(chosen.resume)]
     before, failures = _newest(folder), 0
     while True:
         words = [*chosen.words, "--out", str(folder), *resume]
-        done = launch([*program(), *words, *_as(count, chosen)], count, patience=chosen.patience)
+        done = engine.start([*program(), *words, *_as(count, chosen)], count)
         if done.failed is None:
             return done.status
         newest = _newest(folder)
@@ -179,8 +286,7 @@ def _train(folder: Path, count: int, chosen: argparse.Namespace) -> int:
                 _say(f"last checkpoint {newest}; go on with --resume {folder}")
             return done.status
         failures = failures + 1 if newest == before else 1
-        if failures > 1:
-            count -= 1
+        count = min(count - (failures > 1), engine.room())
         if count == 0:
             _say("no process gets any further: given up")
             return done.status

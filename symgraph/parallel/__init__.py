@@ -12,8 +12,9 @@ from __future__ import annotations
 from symgraph.parallel.arena import Arena
 from symgraph.parallel.average import Averaging
 from symgraph.parallel.launch import Outcome, launch
+from symgraph.parallel.nodes import join
 from symgraph.parallel.step import Step, train_step
-from symgraph.parallel.team import Alone, Team, join
+from symgraph.parallel.team import Alone, Team
 
 __all__ = [
     "Alone",

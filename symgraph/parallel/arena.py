@@ -19,8 +19,9 @@ from symgraph.graph.dtypes import DType, is_float, itemsize, numpy_dtype
 from symgraph.graph.leaves import Shared
 from symgraph.graph.op import Array
 from symgraph.lower.memory import ALIGN
-from symgraph.parallel.team import Team
+from symgraph.parallel.team import Leaders, Team
 
+CHUNK = 1 << 24  # bytes that leaders broadcast at a time
 PATTERN = 251  # a prime: a region that is shifted by a power of two shows
 
 
@@ -34,7 +35,7 @@ class Segment:
 
 
 class Arena:
-    """One region for each rank, with the same variables at the same places.
+    """One region for each rank of the node, with the same variables at the same places.
 
     All ranks make it at the same time, of the same variables in the same order. The numbers that
     the variables then have are those of rank 0. This one lies in memory of the host, which the
@@ -50,7 +51,7 @@ class Arena:
     backend = "auto"  # of the functions that average
 
     def __init__(self, team: Team, variables: Sequence[Shared]) -> None:
-        self.team = team
+        self.team, self.node = team, team.node
         self.variables = _checked(variables)
         places, self.segments = _layout(self.variables)
         self.size = self.segments[-1].end if self.segments else 0
@@ -64,14 +65,14 @@ class Arena:
 
     def _make(self) -> None:
         limit = memory_limit()
-        if self.size * self.team.size > limit:
-            subject = f"arena of {self.team.size} workers"
-            raise too_large(subject, self.size * self.team.size, limit)
-        self.regions: list[Array] = self.team.share(self.size)
+        if self.size * self.node.size > limit:
+            subject = f"arena of {self.node.size} workers"
+            raise too_large(subject, self.size * self.node.size, limit)
+        self.regions: list[Array] = self.node.share(self.size)
 
     def _place(self, places: Sequence[int]) -> None:
         self._views: list[Array] = []
-        own = self.regions[self.team.rank]
+        own = self.regions[self.node.rank]
         for one, start in zip(self.variables, places):
             kind, shape = numpy_dtype(one.dtype), one.storage.array.shape
             end = start + math.prod(shape) * kind.itemsize
@@ -81,13 +82,13 @@ class Arena:
             one.storage.replace(view)
 
     def _write(self, numbers: Array) -> None:
-        self.regions[self.team.rank][: numbers.size] = numbers
+        self.regions[self.node.rank][: numbers.size] = numbers
 
     def _read(self, rank: int, count: int) -> Array:
         return self.regions[rank][:count]
 
     def _copy_first(self) -> None:
-        self.regions[self.team.rank][...] = self.regions[0]
+        self.regions[self.node.rank][...] = self.regions[0]
 
     def pieces(self, segment: Segment, part: slice) -> list[Shared]:
         """Give a part of a segment on every rank, as variables."""
@@ -130,10 +131,17 @@ class Arena:
         """Give every rank the numbers of rank 0."""
         self.collect()
         self.team.gather()
-        if self.team.rank:
-            self._copy_first()
-        self.team.gather()
+        if self.team.leaders is not None:
+            broadcast(self.team.leaders, self.regions[0])
+        self.follow()
         self.written()
+
+    def follow(self) -> None:
+        """Take the numbers of the node's first rank, once all of the node are here."""
+        self.node.gather()
+        if self.node.rank:
+            self._copy_first()
+        self.node.gather()
 
     def _agree(self, places: Sequence[int]) -> None:
         """Compare the variables of all ranks: a shifted one would meet another in the average."""
@@ -157,11 +165,11 @@ class Arena:
         def pattern(rank: int) -> Array:
             return ((steps + rank) % PATTERN).astype(np.uint8)
 
-        self._write(pattern(self.team.rank))
-        self.team.gather()
-        ranks = range(self.team.size)
+        self._write(pattern(self.node.rank))
+        self.node.gather()
+        ranks = range(self.node.size)
         seen = all(np.array_equal(self._read(rank, count), pattern(rank)) for rank in ranks)
-        answers = self.team.gather(bytes([seen]))
+        answers = self.node.gather(bytes([seen]))
         blind = [rank for rank, answer in enumerate(answers) if answer != b"\1"]
         if blind:
             raise UnreachableError(f"workers {blind} do not see the memory of the others.")
@@ -193,6 +201,16 @@ def _layout(variables: Sequence[Shared]) -> tuple[list[int], list[Segment]]:
                 end += -(-one.storage.array.nbytes // ALIGN) * ALIGN
         segments.append(Segment(dtype, start, end))
     return [places[number] for number in range(len(variables))], segments
+
+
+def broadcast(leaders: Leaders, region: Array) -> None:
+    """Give all leaders the bytes of the first one."""
+    for start in range(0, region.size, CHUNK):
+        piece = region[start : start + CHUNK]
+        if leaders.rank:
+            leaders.exchange({}, {0: [piece]})
+        else:
+            leaders.exchange({other: [piece] for other in range(1, leaders.size)}, {})
 
 
 def shard(segment: Segment, rank: int, size: int) -> slice:

@@ -24,16 +24,16 @@ from symgraph.parallel.arena import Arena, Segment, shard
 
 
 class Averaging:
-    """The averages of an arena, by shares that sum to 1; rank 0's must not be 0."""
+    """The averages of an arena in a node, by shares that sum to 1; rank 0's must not be 0."""
 
     def __init__(self, arena: Arena) -> None:
-        self.arena, self.team = arena, arena.team
+        self.arena, self.team = arena, arena.node
         self._parts: list[tuple[Function, list[Shared], Segment, slice]] = []
         for segment in arena.segments:
             part = shard(segment, self.team.rank, self.team.size)
             if self.team.size > 1 and part.start < part.stop:
                 pieces = arena.pieces(segment, part)
-                averaged = _function(pieces, segment.dtype, arena.backend)
+                averaged = averaging_function(pieces, segment.dtype, arena.backend)
                 self._parts.append((averaged, pieces, segment, part))
 
     def __call__(self, shares: Sequence[float]) -> None:
@@ -65,7 +65,8 @@ def mean(variables: Sequence[Value], shares: Value) -> Value:
     return cast_to(total, variables[0].dtype)
 
 
-def _function(variables: Sequence[Shared], dtype: DType, backend: str) -> Function:
+def averaging_function(variables: Sequence[Shared], dtype: DType, backend: str) -> Function:
+    """Compile: shares -> every variable becomes their weighted mean."""
     shares = tensor("shares", (len(variables),), _computed(dtype))
     result = mean(variables, shares)
     return function(

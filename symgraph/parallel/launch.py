@@ -35,9 +35,10 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass
 class Worker:
-    """A worker as its launcher sees it."""
+    """A worker as its launcher sees it; `rank` counts the workers of this launch."""
 
     rank: int
+    number: int  # its rank in the whole team
     process: subprocess.Popen[bytes]
     control: socket.socket
     at: str = "starting"  # its last words
@@ -48,7 +49,7 @@ class Worker:
 
     def name(self) -> str:
         """Name it."""
-        return f"worker {self.rank} (process {self.process.pid})"
+        return f"worker {self.number} (process {self.process.pid})"
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ def launch(
     environment: Callable[[int], Mapping[str, str]] | None = None,
     patience: float = 600.0,
     say: Callable[[str], None] | None = None,
+    first: int | None = None,
+    descriptors: Sequence[int] = (),
 ) -> Outcome:
     """Run a program as several workers, which call `join`, until all have ended.
 
@@ -79,11 +82,16 @@ def launch(
     cores, unless the environment says how many threads it has; `environment` adds to that of a
     rank. A worker for which others wait longer than `patience` seconds counts as dead.
 
+    Where these are a part of a team, `first` is the rank in it of the first of them. That one is
+    given the descriptors too.
+
     Ctrl-C and SIGTERM are passed on to all; the third time they are killed.
     """
     if workers < 1:
         raise ArgumentError(f"launch: workers must be at least 1, got {workers}.")
-    return _Watch(command, workers, environment, patience, say or _say).run()
+    watch = _Watch(command, workers, environment, patience, say or _say)
+    watch.first, watch.descriptors = first, descriptors
+    return watch.run()
 
 
 class _Watch:
@@ -99,6 +107,8 @@ class _Watch:
     ) -> None:
         self.command, self.count, self.environment = list(command), count, environment
         self.patience, self.say = patience, say
+        self.first: int | None = None  # the rank of the first one in a team of several launches
+        self.descriptors: Sequence[int] = ()
         self.workers: list[Worker] = []
         self.selector = selectors.DefaultSelector()
         self.signals = 0
@@ -117,13 +127,19 @@ class _Watch:
         finally:
             self._kill()
             self.selector.close()
-        if self.failed is None and not self.signals and any(w.code == LOST for w in self.workers):
+        if (
+            self.first is None
+            and self.failed is None
+            and not self.signals
+            and any(w.code == LOST for w in self.workers)
+        ):
             self.failed = self.ended[0]
             self.reason = f"{self.failed.name()} ended before the others"
             self.say(self.reason)
         if self.failed is not None:
             code = self.failed.code or 0
-            return Outcome(max(code, 1), self.failed.rank, self.reason, code < 0 or code == DIED)
+            killed = code < 0 or code == DIED
+            return Outcome(max(code, 1), self.failed.number, self.reason, killed)
         codes = [one.code or 0 for one in self.workers]
         return Outcome(next((code if code > 0 else 128 - code for code in codes if code), 0))
 
@@ -145,6 +161,7 @@ class _Watch:
 
     def _started(self, rank: int, peers: Mapping[int, socket.socket]) -> Worker:
         ours, theirs = socket.socketpair()
+        number = (self.first or 0) + rank
         place = {
             "rank": rank,
             "size": self.count,
@@ -154,13 +171,17 @@ class _Watch:
         with theirs:
             process = start(
                 self.command,
-                [theirs.fileno(), *(one.fileno() for one in peers.values())],
+                [
+                    theirs.fileno(),
+                    *(one.fileno() for one in peers.values()),
+                    *(() if rank else self.descriptors),
+                ],
                 {**self._threads(), **self._own(rank), PLACE: json.dumps(place)},
                 stdin=subprocess.DEVNULL,
-                stdout=None if rank == 0 else subprocess.DEVNULL,
+                stdout=None if number == 0 else subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
             )
-        worker = Worker(rank, process, ours)
+        worker = Worker(rank, number, process, ours)
         self.selector.register(ours, selectors.EVENT_READ, (worker, self._heard))
         self.selector.register(
             cast("BinaryIO", process.stderr), selectors.EVENT_READ, (worker, self._read)
@@ -214,7 +235,7 @@ class _Watch:
         for line in whole:
             text = line.decode(errors="replace")
             worker.lines = [*worker.lines[-19:], text]
-            if worker.rank == 0:
+            if worker.number == 0:
                 print(text, file=sys.stderr, flush=True)
 
     def _ended(self, worker: Worker) -> None:
@@ -246,7 +267,7 @@ class _Watch:
             how = "was killed by SIGKILL: by somebody, or by the system for want of memory"
         else:
             how = f"was killed by {signal.Signals(-code).name}"
-        said = _last_words(worker.lines) if worker.rank else ""  # the first's are shown anyway
+        said = _last_words(worker.lines) if worker.number else ""  # the first's are shown anyway
         return f"{worker.name()} {how}; it was at: {worker.at}" + (said and f"; it said: {said}")
 
     def _look_at_waiting(self) -> None:

@@ -30,7 +30,7 @@ from symgraph.graph.walk import topological
 from symgraph.ops.random import Random
 from symgraph.optim.optimizer import Optimizer
 from symgraph.parallel.arena import Arena
-from symgraph.parallel.average import Averaging
+from symgraph.parallel.between import averaging
 from symgraph.parallel.peer import PeerArena
 from symgraph.parallel.team import Team
 
@@ -63,7 +63,7 @@ class Step:
         self.team, self.local, self.update, self.arena, self.every = (
             team, local, update, arena, every
         )  # fmt: skip
-        self.averaging = Averaging(arena)
+        self.averaging = averaging(arena)
         self.streams = _streams(local)
         self._offset_of: tuple[int, ...] = ()  # the row that streams stand at, and their versions
         self._since, self._counts = 0, [0] * team.size  # steps, and rows of each rank, not averaged
@@ -207,7 +207,7 @@ def _check(
 
 def _arena(team: Team, variables: Sequence[Shared], backend: str | None, transport: str) -> Arena:
     """Make the arena that was wanted, or, where ranks do not reach each other, one that works."""
-    if transport == "peer" and variables:
+    if transport == "peer" and variables and len(team.nodes) == 1:
         try:
             return PeerArena(team, variables, device(device_number(backend or "")))
         except UnreachableError as problem:  # on all ranks alike

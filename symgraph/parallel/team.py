@@ -11,11 +11,11 @@ import os
 import socket
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from symgraph.errors import PeerLostError
+from symgraph.errors import PeerLostError, WorkerError
 from symgraph.graph.op import Array
 from symgraph.runtime.process import end_with_parent, mapped, shared_memory
 
@@ -42,6 +42,21 @@ class Team(ABC):
     def share(self, size: int) -> list[Array]:
         """Make bytes of memory on every rank that all of them see; give all, by rank."""
 
+    @property
+    def node(self) -> Team:
+        """Those of this team that share memory, with ranks of their own: mostly all of it."""
+        return self
+
+    @property
+    def nodes(self) -> Sequence[Sequence[int]]:
+        """The ranks of each node, in the order of their ranks there; rank 0 is on the first."""
+        return [range(self.size)]
+
+    @property
+    def leaders(self) -> Leaders | None:
+        """The first ranks of all nodes, where this is one of them and there are several nodes."""
+        return None
+
     def report(self, text: str) -> None:
         """Tell the launcher where this worker is, for its words about one that died."""
         return
@@ -49,6 +64,24 @@ class Team(ABC):
     def close(self) -> None:
         """Leave; the others see it as an end of this worker."""
         return
+
+
+class Leaders(Team):
+    """The first ranks of several nodes; a node's number is the rank here. No memory is shared."""
+
+    @abstractmethod
+    def exchange(
+        self, outgoing: Mapping[int, Sequence[Array]], incoming: Mapping[int, Sequence[Array]]
+    ) -> None:
+        """Send bytes to others and receive theirs into place, all at the same time.
+
+        Arrays are contiguous. What one rank sends to another and what that one expects are as many
+        arrays of the same sizes, in the same order. Raises `PeerLostError`.
+        """
+
+    def share(self, size: int) -> list[Array]:
+        """Raise `WorkerError`: nodes share no memory."""
+        raise WorkerError("leaders of nodes share no memory.")
 
 
 class Alone(Team):
