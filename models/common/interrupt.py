@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -16,12 +17,21 @@ from typing import Any
 
 _HELD = (signal.SIGINT, signal.SIGTERM)
 
+# A system that ends a group of processes sends SIGTERM to each, and whoever started one passes his
+# on: within so many seconds they are one.
+AGAIN = 1.0
+
 
 class Interrupted:
     """True once the user or the system asked the run to stop."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+        self.got: tuple[int, float] | None = None  # the first signal of this process, and when
+
+    def hear(self, number: int) -> None:
+        """Take note of a signal that another process of the same run has got."""
+        self.signal = self.signal or signal.Signals(number)
 
     def __bool__(self) -> bool:
         return self.signal is not None
@@ -54,16 +64,20 @@ def hold_interrupts(
         return
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if interrupted:
+        if interrupted.got is not None:
+            first, when = interrupted.got
+            if number == first == signal.SIGTERM and time.monotonic() - when < AGAIN:
+                return
             if number == signal.SIGINT:
                 raise KeyboardInterrupt
             raise SystemExit(128 + number)
-        interrupted.signal = signal.Signals(number)
+        interrupted.got = number, time.monotonic()
+        interrupted.hear(number)
         if notice:
             # print() is not safe here: the signal may have come in the middle of a print(). And in
             # `... | tee log`, Ctrl-C ends tee as well: nobody reads, and the step must go on.
             with suppress(OSError):
-                os.write(2, f"\n{interrupted.signal.name}: {notice}\n".encode())
+                os.write(2, f"\n{signal.Signals(number).name}: {notice}\n".encode())
 
     before: dict[signal.Signals, Any] = {}
     try:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from signal import Signals
 from typing import Any
 
 import numpy as np
@@ -91,6 +91,7 @@ class Training:
         self.measure = measurement(self.net, model.crop, backend)
         steps = chosen.epochs * len(self.loader)
         self.total = min(steps, chosen.max_steps) if chosen.max_steps else steps
+        self._agree()
         self.folder = Path()  # where rank 0 writes
         if self.first:
             new = resumed is None
@@ -111,6 +112,19 @@ class Training:
         self.step = int(meta["step"])
         self.unvalidated = bool(meta.get("unvalidated", False))
         self.path, self.changed = resumed.path, False
+
+    def _agree(self) -> None:
+        """Compare where all workers start: on several machines one may see an older checkpoint.
+
+        Raises `CheckpointError` where they differ.
+        """
+        place = json.dumps([self.step, self.loader.state(), self.unvalidated], sort_keys=True)
+        places = [one.decode() for one in self.team.gather(place.encode())]
+        if set(places) != {place}:
+            raise CheckpointError(
+                "workers go on from different checkpoints: " + "; ".join(sorted(set(places))) + ".",
+                fix="--resume with the path of one file that all machines see",
+            )
 
     def save(self) -> Path:
         """Write a checkpoint of this moment, unless there is one, and give its path."""
@@ -202,8 +216,8 @@ class Training:
         """Ask all workers whether one was interrupted: all stop at the same step."""
         signals = [one[0] for one in self.team.gather(bytes([interrupted.signal or 0]))]
         heard = next((signals[rank] for rank in range(self.team.size) if signals[rank]), 0)
-        if heard and not interrupted:
-            interrupted.signal = Signals(heard)
+        if heard:
+            interrupted.hear(heard)
         return bool(heard)
 
     def _one(self, batch: Batch, log: Log, progress: Progress) -> bool:

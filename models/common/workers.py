@@ -274,7 +274,7 @@ def _engine(chosen: argparse.Namespace, count: int) -> Iterator[Engine]:
 
 def _train(folder: Path, count: int, chosen: argparse.Namespace, engine: Engine) -> int:
     resume = [] if chosen.resume is None else ["--resume", str(chosen.resume)]
-    before, failures = _newest(folder), 0
+    before, failures = _newest(folder), 0  # which may not be the one that is resumed
     while True:
         words = [*chosen.words, "--out", str(folder), *resume]
         done = engine.start([*program(), *words, *_as(count, chosen)], count)
@@ -290,10 +290,10 @@ def _train(folder: Path, count: int, chosen: argparse.Namespace, engine: Engine)
         if count == 0:
             _say("no process gets any further: given up")
             return done.status
-        before = newest
-        resume = ["--resume", str(folder)] if newest else []
+        if newest != before:  # or it goes on from where it began
+            before, resume = newest, ["--resume", str(newest)]
         those = f"{count} process{'es' if count > 1 else ''}"
-        _say(f"going on with {those} from {newest or 'the beginning'}")
+        _say(f"going on with {those} from {resume[-1] if resume else 'the beginning'}")
 
 
 def _as(count: int, chosen: argparse.Namespace) -> list[str]:
@@ -301,8 +301,8 @@ def _as(count: int, chosen: argparse.Namespace) -> list[str]:
     if count == (chosen.gpus or chosen.workers):
         return []
     if chosen.gpus:
-        numbers = (chosen.device_map or list(range(chosen.gpus)))[:count]
-        return ["--gpus", str(count), "--device-map", ",".join(map(str, numbers))]
+        fewer = ",".join(map(str, (chosen.device_map or [])[:count]))
+        return ["--gpus", str(count), *(["--device-map", fewer] if fewer else [])]
     return ["--workers", str(count)]
 
 

@@ -267,7 +267,7 @@ class Loader:
         epoch, position = self._planned
         end = min(position + self.batch, self._end)
         share = end - position
-        # Rounded up, so that the first ranks have images as long as there are any.
+        # Rounded up, so that rank 0 has images as long as there are any.
         first = position + -(-share * self.rank // self.ranks)
         last = position + -(-share * (self.rank + 1) // self.ranks)
         indices = self._order(epoch)[first:last]

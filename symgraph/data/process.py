@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import signal
 import socket
 import sys
 import threading
@@ -100,6 +101,8 @@ def _unpack(descriptor: int) -> tuple[Recipe, Layout, int]:
 def main(arguments: list[str]) -> NoReturn:
     """Serve until the starting process is gone or closes its end."""
     end_with_parent()
+    for number in (signal.SIGINT, signal.SIGTERM):  # whoever uses it stops first, and then ends it
+        signal.signal(number, signal.SIG_IGN)
     channel_at, ring_at, setup_at = map(int, arguments)
     for descriptor in (channel_at, ring_at, setup_at):
         os.set_inheritable(descriptor, False)

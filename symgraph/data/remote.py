@@ -236,8 +236,9 @@ class LoaderProcess:
             self._start(_packed(self._recipe, self.ring.layout, self._workers))
         with contextlib.suppress(OSError):  # it has died: that is found when its answer is read
             if self._forget:
-                last = max(number for number, order in self._asked.items() if order.dropped)
-                self._channel.send(ORDER.pack(last, 0, 0, FORGET))
+                dropped = [number for number, order in self._asked.items() if order.dropped]
+                if dropped:
+                    self._channel.send(ORDER.pack(max(dropped), 0, 0, FORGET))
                 self._forget = False
             while self._waiting and self.ring.free:
                 order = self._waiting[0]

@@ -198,6 +198,12 @@ class Storage:
             del self.array
         self.written()
 
+    def settle(self) -> None:
+        """Have no home any more; the numbers are in `array`."""
+        self.home = None
+        with suppress(AttributeError):  # where nothing was ever postponed
+            del self._fetch
+
     def replace(self, array: np.ndarray[Any, Any]) -> None:
         """Put another array in place (not copied)."""
         self.array = array

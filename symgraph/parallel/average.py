@@ -2,7 +2,7 @@
 
 What is computed is a graph like any other, ::
 
-    mean = x_0 + sum over r > 0 of share_r * (x_r - x_0)
+    mean = x_f + sum over r of share_r * (x_r - x_f)        f: the first rank with a share
 
 whose variables x_r are pieces of the ranks' arenas: lowered, it is one loop that reads each number
 once and writes it once on every rank. Numbers that agree on all ranks stay as they are, bit by
@@ -55,12 +55,17 @@ class Averaging:
 def mean(variables: Sequence[Value], shares: Value) -> Value:
     """Give the weighted mean of values of one type; what has no share does not count, NaN or not.
 
+    The first that has a share is what the others are compared with.
+
     Computed in float32 at least, and rounded to the dtype of the values at the end.
     """
     wide = [cast_to(one, _computed(one.dtype)) for one in variables]
-    total = wide[0]
-    for rank, one in enumerate(wide[1:], 1):
-        moved = shares[rank] * (one - wide[0])
+    first = wide[-1]
+    for rank in reversed(range(len(wide) - 1)):
+        first = F.where(shares[rank] > 0, wide[rank], first)
+    total = first
+    for rank, one in enumerate(wide):
+        moved = shares[rank] * (one - first)
         total = total + F.where(shares[rank] > 0, moved, F.zeros_like(moved))
     return cast_to(total, variables[0].dtype)
 

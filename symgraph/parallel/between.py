@@ -3,7 +3,7 @@
 With the shares s of all ranks and the sums S of the nodes' shares, ::
 
     m_n  = mean of node n's ranks, by s_r / S_n         in shared memory, see `average`
-    mean = m_0 + sum over n > 0 of S_n * (m_n - m_0)    between leaders
+    mean = mean of the m_n, by S_n                      between leaders
     every rank of a node copies its leader's numbers
 
 Each leader owns a part of the numbers: it receives that part from all others, averages it, and
@@ -35,10 +35,7 @@ def averaging(arena: Arena) -> Averaging | TwoLevels:
 
 
 class TwoLevels:
-    """The averages of the arenas of several nodes, by shares of all ranks that sum to 1.
-
-    The share of rank 0 must not be 0; those of all ranks of another node may be.
-    """
+    """The averages of the arenas of several nodes, by shares of all ranks that sum to 1."""
 
     def __init__(self, arena: Arena) -> None:
         self.arena, self.team = arena, arena.team

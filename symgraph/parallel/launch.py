@@ -6,6 +6,7 @@ names the first that ended and why; the others, which wait for it in vain, are e
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import selectors
@@ -13,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,16 +23,20 @@ from types import FrameType
 from typing import Any, BinaryIO, cast
 
 from symgraph.config import usable_cores
-from symgraph.errors import ArgumentError
+from symgraph.errors import ArgumentError, WorkerError
 from symgraph.parallel.team import PLACE
 from symgraph.runtime.process import start
 
+if sys.platform != "win32":
+    import resource
+
 DIED = 71  # EX_OSERR: how a worker ends whose loader died: it might do better the next time
 LOST = 75  # EX_TEMPFAIL: how a worker ends that misses another one; the other one is the reason
-GRACE = 5.0  # seconds that workers have to end by themselves when one has died
+GRACE = 60.0  # seconds in which workers end by themselves when one has died: one may be saving
 NOT_MOVING = 30.0  # seconds between two words about a worker for which others wait
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_STOPPED = {0, LOST, *(128 + one for one in _SIGNALS)}  # how workers end that nothing happened to
 
 
 @dataclass
@@ -42,6 +48,7 @@ class Worker:
     process: subprocess.Popen[bytes]
     control: socket.socket
     at: str = "starting"  # its last words
+    joined: bool = False  # it is past its imports, and knows what to do about a signal
     lines: list[str] = field(default_factory=list)  # the last of its errors
     told: bytes = b""  # half a message
     printed: bytes = b""  # half a line
@@ -83,7 +90,7 @@ def launch(
     rank. A worker for which others wait longer than `patience` seconds counts as dead.
 
     Where these are a part of a team, `first` is the rank in it of the first of them. That one is
-    given the descriptors too.
+    given the descriptors too, which are closed here.
 
     Ctrl-C and SIGTERM are passed on to all; the third time they are killed.
     """
@@ -111,7 +118,7 @@ class _Watch:
         self.descriptors: Sequence[int] = ()
         self.workers: list[Worker] = []
         self.selector = selectors.DefaultSelector()
-        self.signals = 0
+        self.signals: list[int] = []
         self.ended: list[Worker] = []  # in order
         self.failed: Worker | None = None
         self.reason = ""
@@ -121,43 +128,62 @@ class _Watch:
     def run(self) -> Outcome:
         """Start, watch, and leave nobody behind, however this ends."""
         try:
-            with self._signals():
+            with self._held_signals():
                 self._start()
-                self._watch()
+                if not self.signals:  # or nothing has begun
+                    self._watch()
         finally:
             self._kill()
             self.selector.close()
-        if (
-            self.first is None
-            and self.failed is None
-            and not self.signals
-            and any(w.code == LOST for w in self.workers)
-        ):
-            self.failed = self.ended[0]
-            self.reason = f"{self.failed.name()} ended before the others"
-            self.say(self.reason)
+        return self._outcome()
+
+    def _outcome(self) -> Outcome:
+        codes = [one.code or 0 for one in self.workers]
+        if self.first is None and self.failed is None and not self.signals and LOST in codes:
+            missed = next((one for one in self.ended if one.code != LOST), self.ended[0])
+            self._fail(missed, f"{missed.name()} ended before the others")
         if self.failed is not None:
             code = self.failed.code or 0
-            killed = code < 0 or code == DIED
-            return Outcome(max(code, 1), self.failed.number, self.reason, killed)
-        codes = [one.code or 0 for one in self.workers]
-        return Outcome(next((code if code > 0 else 128 - code for code in codes if code), 0))
+            again = not self.signals and (code < 0 or code == DIED)
+            return Outcome(max(code, 1), self.failed.number, self.reason, again)
+        if self.signals:
+            return Outcome(128 + self.signals[0])
+        return Outcome(
+            next((code for code in codes if code not in (0, LOST)), max(codes, default=0))
+        )
+
+    def _fail(self, worker: Worker, reason: str) -> None:
+        self.failed, self.reason = worker, reason
+        self.say(reason)
 
     # -- starting ----------------------------------------------------------------------------------
 
     def _start(self) -> None:
         """Start all, each connected to each; half a team is ended by `run`."""
         sockets: list[dict[int, socket.socket]] = [{} for _ in range(self.count)]
+        _allow_descriptors(self.count * self.count)
         try:
-            for low in range(self.count):
-                for high in range(low + 1, self.count):
-                    sockets[low][high], sockets[high][low] = socket.socketpair()
             for rank in range(self.count):
+                for other in range(rank + 1, self.count):
+                    sockets[rank][other], sockets[other][rank] = socket.socketpair()
                 self.workers.append(self._started(rank, sockets[rank]))
+                for one in sockets[rank].values():
+                    one.close()
+                if self.signals:
+                    return
+        except OSError as problem:
+            if problem.errno != errno.EMFILE:
+                raise
+            raise WorkerError(
+                f"launch: {self.count} workers need more open files than this process may have.",
+                fix="ulimit -n 65536, or fewer workers",
+            ) from problem
         finally:
             for each in sockets:
                 for one in each.values():
                     one.close()
+            for descriptor in self.descriptors:  # the first worker has them now
+                os.close(descriptor)
 
     def _started(self, rank: int, peers: Mapping[int, socket.socket]) -> Worker:
         ours, theirs = socket.socketpair()
@@ -182,6 +208,7 @@ class _Watch:
                 stderr=subprocess.PIPE,
             )
         worker = Worker(rank, number, process, ours)
+        os.set_blocking(cast("BinaryIO", process.stderr).fileno(), False)
         self.selector.register(ours, selectors.EVENT_READ, (worker, self._heard))
         self.selector.register(
             cast("BinaryIO", process.stderr), selectors.EVENT_READ, (worker, self._read)
@@ -208,9 +235,8 @@ class _Watch:
                 if worker.code is None and worker.process.poll() is not None:
                     self._ended(worker)
             self._look_at_waiting()
-            if self.deadline is not None and time.monotonic() > self.deadline:
-                self._kill()
-                self.deadline = None
+            if self.deadline is not None:
+                self._end_the_rest()
 
     def _heard(self, worker: Worker, control: socket.socket) -> None:
         more = control.recv(1 << 16)
@@ -220,43 +246,52 @@ class _Watch:
         *whole, worker.told = (worker.told + more).split(b"\n")
         for line in whole:
             message = json.loads(line)
+            worker.joined = True
             if "waiting" in message:
                 self.waiting.setdefault(int(message["waiting"]), (time.monotonic(), -NOT_MOVING))
+            elif "came" in message:
+                self.waiting.pop(int(message["came"]), None)
             else:
                 worker.at = str(message["at"])
                 self.waiting.pop(worker.rank, None)
 
-    def _read(self, worker: Worker, stream: BinaryIO) -> None:
-        more = os.read(stream.fileno(), 1 << 16)
+    def _read(self, worker: Worker, stream: BinaryIO) -> bool:
+        """Take in what a worker has written; tell whether there may be more at once."""
+        try:
+            more = os.read(stream.fileno(), 1 << 16)
+        except BlockingIOError:
+            return False
         if not more:
             self.selector.unregister(stream)
-            return
+            return False
         *whole, worker.printed = (worker.printed + more).split(b"\n")
         for line in whole:
             text = line.decode(errors="replace")
             worker.lines = [*worker.lines[-19:], text]
             if worker.number == 0:
                 print(text, file=sys.stderr, flush=True)
+        return True
 
     def _ended(self, worker: Worker) -> None:
         worker.code = worker.process.wait()
         self.ended.append(worker)
         self._rest(worker)
-        expected = worker.code == 0 or self.signals or worker.code == LOST
-        if not expected and self.failed is None:
-            self.failed, self.reason = worker, self._why(worker)
-            self.say(self.reason)
-            self.deadline = time.monotonic() + GRACE
-        elif worker.code == LOST and self.deadline is None:
+        asked = self.signals and -worker.code in (*_SIGNALS, signal.SIGKILL)
+        if worker.code not in _STOPPED and not asked and self.failed is None:
+            self._fail(worker, self._why(worker))
+        if (self.failed is not None or worker.code == LOST) and self.deadline is None:
             self.deadline = time.monotonic() + GRACE
 
     def _rest(self, worker: Worker) -> None:
-        """Read what an ended worker still had to say."""
+        """Read what an ended worker still had to say, but wait for nobody who keeps its output."""
         stream = cast("BinaryIO", worker.process.stderr)
-        while stream.fileno() in self.selector.get_map():
-            self._read(worker, stream)
+        while stream.fileno() in self.selector.get_map() and self._read(worker, stream):
+            pass
         if worker.printed:
             worker.lines.append(worker.printed.decode(errors="replace"))
+            if worker.number == 0:
+                print(worker.lines[-1], file=sys.stderr, flush=True)
+            worker.printed = b""
 
     def _why(self, worker: Worker) -> str:
         """Say in one sentence how a worker ended, and where it was."""
@@ -289,15 +324,27 @@ class _Watch:
 
     # -- ending ------------------------------------------------------------------------------------
 
+    def _end_the_rest(self) -> None:
+        """End workers that miss another one and cannot notice, or have not for long."""
+        late = self.deadline is not None and time.monotonic() > self.deadline
+        for worker in self.workers:
+            if worker.code is None and (late or _letter(worker.process.pid) == "T"):
+                worker.process.kill()
+
     @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Pass Ctrl-C and SIGTERM on while workers run."""
+    def _held_signals(self) -> Iterator[None]:
+        """Pass Ctrl-C and SIGTERM on while workers run; only the main thread can get one."""
 
         def handle(number: int, frame: FrameType | None) -> None:
-            self.signals += 1
+            self.signals.append(number)
             for worker in self.workers:
                 if worker.process.poll() is None:
-                    worker.process.send_signal(signal.SIGKILL if self.signals > 2 else number)
+                    ends = len(self.signals) > 2 or not worker.joined
+                    worker.process.send_signal(signal.SIGKILL if ends else number)
+
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
 
         before: dict[signal.Signals, Any] = {}
         try:
@@ -329,12 +376,27 @@ def _last_words(lines: Sequence[str]) -> str:
     return "\n".join(written[max(first, 0) :])
 
 
-def _state(process: int) -> str:
-    """Tell what the system says that a process does."""
+def _allow_descriptors(count: int) -> None:
+    """Have this process open as many files as it may, where it needs more than the usual."""
+    if sys.platform != "win32":
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if count > soft // 2:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _letter(process: int) -> str:
+    """Give the system's letter for what a process does; "" where it does not tell."""
     try:
         with open(f"/proc/{process}/stat", encoding="ascii", errors="replace") as file:
-            letter = file.read().rpartition(")")[2].split()[0]
+            return file.read().rpartition(")")[2].split()[0]
     except OSError:
+        return ""
+
+
+def _state(process: int) -> str:
+    """Tell what the system says that a process does."""
+    letter = _letter(process)
+    if not letter:
         return "the system does not tell what it does"
     known = {"T": "it is stopped by a signal", "t": "it is held by a debugger",
              "D": "it waits for a disk or a device", "Z": "it is dead"}  # fmt: skip

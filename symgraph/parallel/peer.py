@@ -46,11 +46,15 @@ class PeerArena(Arena):
         """Reserve, export, and open what the others exported."""
         own = self.device.reserve(self.size)
         self.device.settle()
-        handles = self.team.gather(self.device.export(own))
-        problem, opened = "", []
-        for rank, handle in enumerate(handles):
+        handle, problem, opened = b"", "", []
+        try:
+            handle = self.device.export(own)
+        except DeviceError as reason:
+            problem = reason.message
+        for rank, other in enumerate(self.team.gather(handle)):
             try:
-                opened.append(own if rank == self.team.rank else self.device.open(handle))
+                if other:  # or its rank tells why not
+                    opened.append(own if rank == self.team.rank else self.device.open(other))
             except DeviceError as reason:
                 problem = reason.message
         problems = [one.decode() for one in self.team.gather(problem.encode())]

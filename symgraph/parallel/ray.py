@@ -17,6 +17,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -302,22 +303,29 @@ class _Watch:
                         one.signal.remote(sent)
                 passed = len(self._signals)
                 if deadline == float("inf") and any(one.status for one in self._outcomes.values()):
-                    deadline = time.monotonic() + 3 * GRACE
+                    deadline = time.monotonic() + GRACE + 15
+        for number in waiting.values():
+            self._lost(number, "does not answer")
         return self._outcome()
+
+    def _lost(self, number: int, how: str) -> None:
+        """Note and say that a whole machine is the reason."""
+        reason = f"{self._names[number]} {how}"
+        self._outcomes[number] = Outcome(1, self._ranks[number][0], reason, killed=True)
+        self._say(reason)
 
     def _heard(self, number: int, reference: Any) -> bool:
         """Hand on what was said; tell whether there will be more."""
         try:
             said = self._ray.get(reference)
         except self._ray.exceptions.RayError as problem:
-            reason = f"{self._names[number]} is gone: {str(problem).splitlines()[0]}"
-            self._outcomes[number] = Outcome(1, self._ranks[number][0], reason, killed=True)
-            self._say(reason)
+            self._lost(number, f"is gone: {str(problem).splitlines()[0]}")
             return False
         if said is None:
-            report = self._reports.get(number)
-            found = json.loads(report) if report else {"status": 1, "failed": None}
-            self._outcomes[number] = Outcome(**found)
+            if report := self._reports.get(number):
+                self._outcomes[number] = Outcome(**json.loads(report))
+            else:
+                self._lost(number, "ended without a word of how its workers did")
             return False
         for kind, part in said:
             if kind == "report":
@@ -334,6 +342,10 @@ class _Watch:
         for one in (*(each for each in found if each.status != LOST), *found):
             if one.failed is not None:
                 return one
+        if any(one.status == LOST for one in found) and not self._signals:
+            reason = "workers of several machines miss each other, and none says why"
+            self._say(reason)
+            return Outcome(1, 0, reason)
         return Outcome(next((one.status for one in found if one.status), 0))
 
     @contextmanager
@@ -343,6 +355,9 @@ class _Watch:
         def handle(number: int, frame: FrameType | None) -> None:
             self._signals.append(number)
 
+        if threading.current_thread() is not threading.main_thread():  # it would get none
+            yield
+            return
         before = {one: signal.signal(one, handle) for one in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield

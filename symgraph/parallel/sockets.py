@@ -202,7 +202,8 @@ def _connected(
         peer = socket.create_connection(address, timeout=max(deadline - time.monotonic(), 0.1))
     except OSError as problem:
         raise WorkerError(
-            f"node {rank} does not reach node {other} at {host}:{port}: {problem.strerror}.",
+            f"node {rank} does not reach node {other} at {host}:{port}: "
+            f"{problem.strerror or problem}.",
             fix="--interface ADDRESS with an address in the network that the machines share",
         ) from problem
     try:

@@ -22,7 +22,7 @@ from symgraph.backends.choice import device_number
 from symgraph.backends.cuda.device import device
 from symgraph.errors import ArgumentError, UnreachableError
 from symgraph.function import Function, function
-from symgraph.graph.dtypes import is_float
+from symgraph.graph.dtypes import is_float, numpy_dtype
 from symgraph.graph.leaves import Shared
 from symgraph.graph.node import Value
 from symgraph.graph.op import Array
@@ -36,6 +36,7 @@ from symgraph.parallel.team import Team
 
 AVERAGES = ("params", "grads")
 TRANSPORTS = ("shm", "peer")
+PART = 1 << 10  # bytes of a small variable in a message
 
 _log = logging.getLogger("symgraph")
 
@@ -65,6 +66,7 @@ class Step:
         )  # fmt: skip
         self.averaging = averaging(arena)
         self.streams = _streams(local)
+        self._share_rest()
         self._offset_of: tuple[int, ...] = ()  # the row that streams stand at, and their versions
         self._since, self._counts = 0, [0] * team.size  # steps, and rows of each rank, not averaged
 
@@ -72,20 +74,17 @@ class Step:
         """Take a step on this rank's rows, which begin at `row` of the whole batch.
 
         `settle` asks, on all ranks alike, for an average now, whatever `every`. A rank may have no
-        rows, but not rank 0.
+        rows. Raises `ArgumentError`, on all ranks, where none has any.
         """
         rows = len(arrays[0])
-        if not rows:
-            if not self.team.rank:
-                raise ArgumentError("step: rank 0 has no rows.", fix="give it the first ones")
-            # Counters and random streams go on as elsewhere; a share of 0 forgets the rest.
-            arrays = tuple(np.zeros((1, *one.shape[1:]), one.dtype) for one in arrays)
         self._offset(row)
-        loss = float(self.local(*arrays))
+        loss = self._local(arrays) if rows else self._nothing(arrays)
         self._offset_of = (row, *self._versions())
         self.arena.collect()
         found = [_WORD.unpack(one) for one in self.team.gather(_WORD.pack(loss, rows))]
         whole = sum(rows for _, rows in found)
+        if not whole:
+            raise ArgumentError("step: no rank has any rows.", fix="leave such a step out")
         mean = found[0][0]
         if self.team.size > 1:
             mean = sum(loss * rows for loss, rows in found if rows) / whole
@@ -95,6 +94,18 @@ class Step:
         if settled:
             self._average()
         return Result(mean, whole, settled)
+
+    def _local(self, arrays: Sequence[Array]) -> float:
+        return float(self.local(*arrays))
+
+    def _nothing(self, arrays: Sequence[Array]) -> float:
+        """Have counters and random streams go on as elsewhere, and nothing else."""
+        # With an average in each step a share of 0 forgets what these made-up rows do.
+        kept = [one.value for one in self.arena.variables] if self.every > 1 else []
+        loss = self._local([np.zeros((1, *one.shape[1:]), one.dtype) for one in arrays])
+        for variable, numbers in zip(self.arena.variables, kept):
+            variable.value = numbers
+        return loss
 
     def _average(self) -> None:
         total = sum(self._counts)
@@ -120,6 +131,22 @@ class Step:
     def start(self) -> None:
         """Give all ranks the numbers of rank 0, where more than steps has changed them."""
         self.arena.broadcast()
+        self._share_rest()
+
+    def _share_rest(self) -> None:
+        """Give all ranks rank 0's numbers of what is written and is not averaged.
+
+        With gradients that are weights and momenta; counters and random states in any case.
+        """
+        written = dict.fromkeys(self.local.graph.updates)
+        written.update(dict.fromkeys(self.update.graph.updates if self.update else ()))
+        averaged = set(self.arena.variables)
+        rest = [one for one in written if one not in averaged]
+        if self.team.size > 1:
+            Arena(self.team, [one for one in rest if is_float(one.dtype)]).close()
+            for one in rest:
+                if not is_float(one.dtype):
+                    _send(self.team, one)
 
     def close(self) -> None:
         """Give the memory of the functions back, and the variables memory of their own."""
@@ -173,6 +200,14 @@ def train_step(
     )
     arena = _arena(team, _floats(local, optimizer), backend, transport)
     return Step(team, local, update, arena, every)
+
+
+def _send(team: Team, variable: Shared) -> None:
+    """Give all ranks rank 0's numbers of a variable in messages: it is small."""
+    own = variable.value.tobytes()
+    parts = [team.gather(own[at : at + PART])[0] for at in range(0, len(own), PART)]
+    numbers = np.frombuffer(b"".join(parts), numpy_dtype(variable.dtype))
+    variable.value = numbers.reshape(variable.storage.array.shape)
 
 
 def _check(

@@ -11,18 +11,23 @@ import os
 import socket
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
-from symgraph.errors import PeerLostError, WorkerError
+from symgraph.errors import ArgumentError, PeerLostError, WorkerError
 from symgraph.graph.op import Array
 from symgraph.runtime.process import end_with_parent, mapped, shared_memory
 
 PLACE = "_SYMGRAPH_TEAM"  # in a worker's environment: its rank and its sockets
+MOST = 1 << 15  # bytes of a message: it fits into a socket, so that nobody waits to send
 LONG = 10.0  # seconds of waiting for others after which the launcher is told
 
 _LENGTH = struct.Struct("<I")
+_joined: list[str] = []  # where this process is, once it knows
+
+T = TypeVar("T")
 
 
 class Team(ABC):
@@ -35,7 +40,7 @@ class Team(ABC):
     def gather(self, message: bytes = b"") -> list[bytes]:
         """Give every rank's message to all, in the order of ranks; nobody leaves before all came.
 
-        Raises `PeerLostError` when another worker is gone.
+        A message has at most `MOST` bytes. Raises `PeerLostError` when another worker is gone.
         """
 
     @abstractmethod
@@ -119,11 +124,16 @@ class SocketTeam(Team):
 
     def gather(self, message: bytes = b"") -> list[bytes]:
         """Send to all, then read from all: messages are small, so that nobody waits to send."""
+        if len(message) > MOST:
+            raise ArgumentError(
+                f"gather: a message of {len(message)} bytes; at most {MOST} are sent.",
+                fix="put what is large into shared memory: team.share",
+            )
         whole = _LENGTH.pack(len(message)) + message
         for rank, peer in self._peers.items():
             try:
                 peer.sendall(whole)
-            except (BrokenPipeError, ConnectionError) as problem:
+            except OSError as problem:
                 raise lost(rank) from problem
         found = []
         for rank in range(self.size):
@@ -137,17 +147,26 @@ class SocketTeam(Team):
     def _receive(self, rank: int, size: int) -> bytes:
         parts = b""
         while len(parts) < size:
+            parts += self._waited(rank, partial(self._peers[rank].recv, size - len(parts)))
+        return parts
+
+    def _waited(self, rank: int, receive: Callable[[], T | None]) -> T:
+        """Receive something from a rank; the launcher is told where that takes long."""
+        told = False
+        while True:
             try:
-                more = self._peers[rank].recv(size - len(parts))
+                found = receive()
+                break
             except TimeoutError:
                 self._tell(waiting=rank)
-                continue
-            except ConnectionError as problem:
+                told = True
+            except OSError as problem:
                 raise lost(rank) from problem
-            if not more:
-                raise lost(rank)
-            parts += more
-        return parts
+        if told:
+            self._tell(came=rank)
+        if not found:
+            raise lost(rank)
+        return found
 
     def share(self, size: int) -> list[Array]:
         """Pass descriptors of memory without a name, which is gone with the last process."""
@@ -157,7 +176,7 @@ class SocketTeam(Team):
             for rank, peer in self._peers.items():
                 try:
                     socket.send_fds(peer, [b"m"], [own])
-                except (BrokenPipeError, ConnectionError) as problem:
+                except OSError as problem:
                     raise lost(rank) from problem
             for rank, peer in self._peers.items():
                 descriptors[rank] = self._descriptor(rank, peer)
@@ -167,17 +186,13 @@ class SocketTeam(Team):
                 os.close(descriptor)
 
     def _descriptor(self, rank: int, peer: socket.socket) -> int:
-        while True:
-            try:
-                message, found, _, _ = socket.recv_fds(peer, 1, 1)
-            except TimeoutError:
-                self._tell(waiting=rank)
-                continue
-            except ConnectionError as problem:
-                raise lost(rank) from problem
-            if not message:
-                raise lost(rank)
-            return found[0]
+        found = self._waited(rank, partial(_with_descriptors, peer))
+        if not found[1]:
+            raise WorkerError(
+                "shared memory: no descriptor is left for that of another worker.",
+                fix="ulimit -n 4096",
+            )
+        return found[1][0]
 
     def report(self, text: str) -> None:
         """Send a line to the launcher."""
@@ -195,6 +210,11 @@ class SocketTeam(Team):
             one.close()
 
 
+def _with_descriptors(peer: socket.socket) -> tuple[bytes, list[int]] | None:
+    message, found, _, _ = socket.recv_fds(peer, 1, 1)
+    return (message, found) if message else None
+
+
 def lost(rank: int) -> PeerLostError:
     """Say that another worker is gone; whoever started it knows why."""
     return PeerLostError(f"worker {rank} is gone.")
@@ -203,15 +223,27 @@ def lost(rank: int) -> PeerLostError:
 def join() -> Team:
     """Give the team that this process was started for; without a launcher it is alone.
 
+    It can be joined once. Raises `WorkerError` the second time, which would be another team.
+
     >>> join().size
     1
     """
-    place = os.environ.pop(PLACE, "")  # once: what this process starts is no worker
+    place = os.environ.pop(PLACE, "")  # what this process starts is no worker
     if not place:
+        if _joined:
+            raise WorkerError("join: this process has joined its team already.", fix="keep it")
         return Alone()
     end_with_parent()
+    _joined.append(place)
     known = json.loads(place)
-    peers = {int(rank): socket.socket(fileno=number) for rank, number in known["peers"].items()}
-    team = SocketTeam(known["rank"], known["size"], peers, socket.socket(fileno=known["control"]))
+    peers = {int(rank): _inherited(number) for rank, number in known["peers"].items()}
+    team = SocketTeam(known["rank"], known["size"], peers, _inherited(known["control"]))
     team.report("starting")
     return team
+
+
+def _inherited(number: int) -> socket.socket:
+    """Take a socket over; what this process starts shall not hold it open."""
+    made = socket.socket(fileno=number)
+    made.set_inheritable(False)
+    return made

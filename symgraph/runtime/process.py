@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,8 @@ def end_with_parent() -> None:
         return
     ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != int(parent):  # it was gone before the order was given
+        with suppress(OSError):
+            os.write(2, b"symgraph: the process that started this one is gone, or did not itself\n")
         os._exit(1)
 
 

@@ -74,6 +74,7 @@ class Resident:
     def forget(self, shared: Shared) -> None:
         """Hold no memory for a variable any more, whose numbers are elsewhere."""
         self._held.pop(shared.storage, None)
+        shared.storage.settle()
 
     def updated(self, shared: Shared) -> None:
         """Say that the newest numbers of a variable are those on the device."""

@@ -106,10 +106,22 @@ def test_an_idle_process_that_dies_is_replaced_or_told_of() -> None:
     with process_loader() as loader:
         loader.next_batch()
         assert loader.pid is not None
-        os.kill(loader.pid, signal.SIGTERM)
+        os.kill(loader.pid, signal.SIGUSR1)
         assert wait_until(lambda: not alive(loader.pid or 0))
-        with pytest.raises(DataError, match="was killed by SIGTERM"):
+        with pytest.raises(DataError, match="was killed by SIGUSR1"):
             take(loader, 4)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_that_stop_a_run_are_for_its_trainer(number: int) -> None:
+    """A system that ends a group of processes sends them to all; the trainer wants to save."""
+    with process_loader() as loader:
+        loader.next_batch()
+        assert loader.pid is not None
+        os.kill(loader.pid, number)
+        pid = loader.pid
+        assert len(loader.next_batch()) > 0
+        assert loader.pid == pid
 
 
 def test_damaged_shards_keep_their_message(prepared: Path) -> None:

@@ -154,3 +154,20 @@ def test_what_cannot_be_averaged() -> None:
     with sg.config(memory_limit=100), pytest.raises(MemoryLimitError, match="arena of 1 workers"):
         Arena(Alone(), [sg.shared(np.zeros(26, np.float32), "w")])
     assert w.storage.array.flags.owndata  # nothing was moved
+
+
+@pytest.mark.parametrize("first", [np.nan, 1e8])
+def test_the_first_rank_may_be_without_a_share(first: float) -> None:
+    """What others are compared with is a rank that counts."""
+
+    def work(team: Team) -> Any:
+        one = sg.shared(np.float32(0), "w")
+        arena = Arena(team, [one])
+        averaging = Averaging(arena)
+        one.value = np.float32([first, 3.14159, 2.0][team.rank])
+        arena.collect()
+        team.gather()
+        averaging([0.0, 1.0, 0.0])
+        return float(one.value)
+
+    assert together(3, work) == [float(np.float32(3.14159))] * 3

@@ -208,8 +208,14 @@ class CupyDevice:
 
     def export(self, memory: Memory) -> bytes:
         """Give the handle of a whole allocation, as `reserve` makes them and the pool does not."""
+        runtime = self._cupy.cuda.runtime
         with self._device:
-            return bytes(self._cupy.cuda.runtime.ipcGetMemHandle(memory.address))
+            try:
+                return bytes(runtime.ipcGetMemHandle(memory.address))
+            except runtime.CUDARuntimeError as problem:
+                raise DeviceError(
+                    f"{self.name}: its memory cannot be given to other processes: {problem}."
+                ) from problem
 
     def open(self, handle: bytes) -> Memory:
         """Map memory of another process, on this device or on a peer of it."""
