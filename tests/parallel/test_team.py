@@ -95,8 +95,11 @@ def test_long_waits_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_large_messages_are_refused() -> None:
+    teams = make(2)
     with pytest.raises(ArgumentError, match="a message of 32769 bytes; at most 32768 are sent"):
-        make(2)[0].gather(b"x" * 32769)
+        teams[0].gather(b"x" * 32769)
+    for team in teams:
+        team.close()
 
 
 def test_alone() -> None:
