@@ -82,10 +82,17 @@ def on(device: Any, names: Sequence[Any]) -> list[Any]:
     ]
 
 
+# On the host the other dtypes take a minute; they are in the full matrix.
+DAILY = [
+    pytest.param(dtype, marks=() if dtype in ("float32", "bfloat16") else pytest.mark.full)
+    for dtype in FLOATS
+]
+
+
 @pytest.mark.parametrize(
     ("device", "names"), [*on(HOST, SLICE), *on(GPU, groups(list(NAMES)))], indirect=["device"]
 )
-@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("dtype", DAILY)
 def test_every_sample(device: Device, names: Sequence[str], dtype: str) -> None:
     sheets = []
     for case, kind in cases_of(names, dtype):
@@ -179,7 +186,13 @@ def of_ways(
 
 @each
 @pytest.mark.parametrize(
-    ("precision", "limit"), [("fp32", 2e-6), ("tf32", 2e-3), ("fp16", 4e-3), ("bf16", 3e-2)]
+    ("precision", "limit"),
+    [
+        ("fp32", 2e-6),
+        pytest.param("tf32", 2e-3, marks=pytest.mark.full),
+        pytest.param("fp16", 4e-3, marks=pytest.mark.full),
+        ("bf16", 3e-2),
+    ],
 )
 def test_every_way_of_a_library(device: Device, precision: str, limit: float) -> None:
     """Whichever is the fastest must be right: each plan, on random numbers."""

@@ -13,7 +13,19 @@ from symgraph.lower.plan import Plan
 from tests.lower.cuda_steps import MODELS, B, step
 
 REGISTERS = 65536  # of a multiprocessor: what all threads of a block may use
+SELDOM = [(m, "bf16", a) for m in ("alexnet", "resnet50") for a in ("sm_80", "sm_100")]
 SPILLED = 32  # bytes: some kernels keep a few conditions on the stack
+
+# In bf16 the large networks take a minute; one architecture of three is enough of a daily run.
+CASES = [
+    pytest.param(
+        model, precision, architecture,
+        marks=pytest.mark.full if (model, precision, architecture) in SELDOM else (),
+    )
+    for model in MODELS
+    for precision in ("fp32", "bf16")
+    for architecture in ("sm_80", "sm_90", "sm_100")
+]  # fmt: skip
 
 needed = pytest.mark.skipif(offline.found()[0] is None, reason=offline.found()[1])
 
@@ -26,9 +38,7 @@ def planned(model: str, precision: str) -> tuple[Plan, str]:
 
 
 @needed
-@pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100"])
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("model", list(MODELS))
+@pytest.mark.parametrize(("model", "precision", "architecture"), CASES)
 def test_training_steps(model: str, precision: str, architecture: str) -> None:
     plan, source = planned(model, precision)
     made = offline.compiled(source, architecture)

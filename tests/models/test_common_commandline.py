@@ -36,7 +36,8 @@ def test_defaults(parser: ModelParser) -> None:
         "learning_rate": 0.01, "seed": 0, "max_steps": None, "out": None, "resume": None,
         "checkpoint_every": 1000, "device": "cpu", "gpus": None, "quiet": False, "given": (),
         "workers": None, "device_map": None, "average": "grads", "average_every": 1,
-        "transport": None, "loading": None, "elastic": False, "patience": 600, "words": ["train"],
+        "transport": None, "loading": None, "engine": "local", "nodes": None,
+        "interface": "127.0.0.1", "elastic": False, "patience": 600, "words": ["train"],
     }  # fmt: skip
     assert vars(parser.parse_args(["evaluate"])) == {
         "command": "evaluate", "checkpoint": "latest", "batch": 128, "data": "digits",

@@ -51,8 +51,16 @@ def test_contradictions(words: str, text: str) -> None:
         workers.wanted_workers(parsed(*words.split()))
 
 
+def team(rank: int, size: int) -> Any:
+    """Give the place of a worker of one machine."""
+    here = SimpleNamespace(rank=rank, size=size, nodes=[list(range(size))])
+    here.node = here
+    return here
+
+
 def backends(chosen: argparse.Namespace) -> list[Any]:
-    return [workers.backend_of(chosen, rank) for rank in range(workers.wanted_workers(chosen))]
+    count = workers.wanted_workers(chosen)
+    return [workers.backend_of(chosen, team(rank, count)) for rank in range(count)]
 
 
 def test_gpus_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,9 +71,9 @@ def test_gpus_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert backends(parsed("--workers", "2")) == [None, None]
     assert backends(parsed("--device", "cuda")) == ["cuda"]
     assert backends(parsed()) == [None]
-    assert workers.transport_of(parsed("--gpus", "2")) == "peer"
-    assert workers.transport_of(parsed("--gpus", "2", "--transport", "shm")) == "shm"
-    assert workers.transport_of(parsed("--workers", "2")) == "shm"
+    assert workers.transport_of(parsed("--gpus", "2"), team(0, 2)) == "peer"
+    assert workers.transport_of(parsed("--gpus", "2", "--transport", "shm"), team(0, 2)) == "shm"
+    assert workers.transport_of(parsed("--workers", "2"), team(0, 2)) == "shm"
 
 
 @pytest.mark.parametrize(
@@ -77,9 +85,9 @@ def test_gpus_that_are_not(
 ) -> None:
     machine(monkeypatch, devices, problem)
     assert backends(parsed("--gpus", "2")) == [None, None]
-    assert workers.transport_of(parsed("--gpus", "2")) == "shm"
+    assert workers.transport_of(parsed("--gpus", "2"), team(0, 2)) == "shm"
     with pytest.raises(DeviceError, match=f"--gpus 2 --device cuda: {text}"):
-        workers.backend_of(parsed("--gpus", "2", "--device", "cuda"))
+        workers.backend_of(parsed("--gpus", "2", "--device", "cuda"), team(1, 2))
 
 
 def test_the_line_about_cpu_workers(
