@@ -61,9 +61,7 @@ class Resident:
         array = np.ascontiguousarray(shared.storage.array)
         with self.device.lock:
             self.device.upload(memory.address, array)
-        self._held[shared.storage] = memory, shared.storage.version
-        shared.storage.home = self
-        self.updated(shared)
+        self.claim(shared, memory)
 
     def claim(self, shared: Shared, memory: Memory) -> None:
         """Make what lies in somebody else's memory the numbers of a variable."""
