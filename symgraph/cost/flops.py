@@ -55,11 +55,11 @@ def node_flops(node: Value) -> Size:
     if op.leaf or op.view or isinstance(op, SizeOf | Item):
         return 0
     if type(op).expand is Op.expand:
-        raise PassError(
-            f"cost: the FLOPs of `{op.name}` are not known: it has no `expand`.",
-            details=[node.describe()],
-            fix="say in `expand` what it computes, as other operations or as an index expression",
-        )
+        try:
+            return op.flops(node_flops, *(operand.tensor for operand in node.inputs))
+        except PassError as problem:
+            problem.details = (node.describe(),)
+            raise
     return op_flops(op, *(operand.tensor for operand in node.inputs))
 
 

@@ -15,6 +15,7 @@ from symgraph.dims.extrema import maximum, minimum
 from symgraph.dims.guards import (
     Guard,
     collect_guards,
+    require,
     require_divides,
     require_equal,
     require_less_equal,
@@ -55,6 +56,7 @@ __all__ = [
     "maximum",
     "minimum",
     "product",
+    "require",
     "require_divides",
     "require_equal",
     "require_less_equal",

@@ -124,6 +124,11 @@ def require_divides(divisor: Size, size: Size, why: str) -> None:
     _require("divides", divisor, size, why)
 
 
+def require(guard: Guard) -> None:
+    """State a guard again, for a node that holds the one it was stated for."""
+    _require(guard.relation, guard.left, guard.right, guard.why)
+
+
 def _require(relation: Relation, left: Size, right: Size, why: str) -> None:
     answer = _QUESTION[relation](left, right)
     if answer:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields, replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
 
-from symgraph.dims import Dim, evaluate, substitute
+from symgraph.dims import Dim, Size, evaluate, substitute
 from symgraph.errors import GradError, PassError
 from symgraph.graph.registry import OPS, Functions
 from symgraph.graph.samples import Bad, Sample
@@ -37,6 +37,22 @@ class _Zero:
 ZERO = _Zero()
 
 
+class Nested:
+    """An attribute that is a graph of its own: what an operation does once, or again and again."""
+
+    def dims(self) -> tuple[Dim, ...]:
+        """Give the symbolic sizes that stand in it."""
+        raise NotImplementedError
+
+    def at(self, env: Mapping[Dim, int]) -> Nested:
+        """Give it for sizes that are numbers."""
+        raise NotImplementedError
+
+    def with_dims(self, sizes: Mapping[Dim, Any]) -> Nested:
+        """Give it with sizes substituted by other sizes."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Op:
     """What a node does. Subclasses are made with the decorator `@op`."""
@@ -48,6 +64,7 @@ class Op:
     commutes: ClassVar[bool] = False  # its two operands may be exchanged
     view: ClassVar[bool] = False  # the result is the first operand's memory: nothing is moved
     leaf: ClassVar[bool] = False  # takes none and is not a function of its attributes alone
+    host: ClassVar[bool] = False  # no loops say what it does: `ref` computes it on every backend
 
     # -- what a subclass gives ------------------------------------------------------------------
 
@@ -82,6 +99,16 @@ class Op:
     def expand(self, F: Functions, *xs: Value) -> Value | tuple[Value, ...] | Compute:
         """Give the operation as other operations, or as one index expression."""
         raise PassError(f"{self.name}: the operation has no `expand`.")
+
+    def flops(self, of: Callable[[Value], Size], *types: Any) -> Size:
+        """Give the floating-point operations of what no index expression says.
+
+        `of` gives those of a value, for an operation with a graph inside.
+        """
+        raise PassError(
+            f"cost: the FLOPs of `{self.name}` are not known: it has no `expand`.",
+            fix="say in `expand` what it computes, or give a formula in `flops`",
+        )
 
     # -- what follows from the attributes -------------------------------------------------------
 
@@ -124,14 +151,20 @@ class Op:
 
     def at(self, env: Mapping[Dim, int]) -> Op:
         """Give the same operation with every size in the attributes replaced by its number."""
-        return self._mapped(lambda size: evaluate(size, env)) if self.dims() else self
+        if not self.dims():
+            return self
+        return self._mapped(lambda size: evaluate(size, env), lambda inner: inner.at(env))
 
     def with_dims(self, sizes: Mapping[Dim, Any]) -> Op:
         """Give the same operation with sizes substituted by other sizes."""
-        return self._mapped(lambda size: substitute(size, sizes)) if self.dims() else self
+        if not self.dims():
+            return self
+        return self._mapped(
+            lambda size: substitute(size, sizes), lambda inner: inner.with_dims(sizes)
+        )
 
-    def _mapped(self, change: Callable[[Dim], Any]) -> Op:
-        changed = {name: _map(value, change) for name, value in self.attributes().items()}
+    def _mapped(self, change: Callable[[Dim], Any], enter: Callable[[Nested], Nested]) -> Op:
+        changed = {name: _map(value, change, enter) for name, value in self.attributes().items()}
         return replace(self, **changed)
 
     def __repr__(self) -> str:
@@ -153,16 +186,20 @@ def _show(value: Any) -> str:
 def _collect(value: Any, sizes: list[Dim]) -> None:
     if isinstance(value, Dim):
         sizes.append(value)
+    elif isinstance(value, Nested):
+        sizes.extend(value.dims())
     elif isinstance(value, tuple):
         for part in value:
             _collect(part, sizes)
 
 
-def _map(value: Any, change: Callable[[Dim], Any]) -> Any:
+def _map(value: Any, change: Callable[[Dim], Any], enter: Callable[[Nested], Nested]) -> Any:
     if isinstance(value, Dim):
         return change(value)
+    if isinstance(value, Nested):
+        return enter(value)
     if isinstance(value, tuple):
-        return tuple(_map(part, change) for part in value)
+        return tuple(_map(part, change, enter) for part in value)
     return value
 
 

@@ -55,7 +55,7 @@ class _Scheduler:
         self.taken = {
             item: sum(self.bytes[one] for one in written) for item, written in self.writes.items()
         }
-        checks = set(program.checks)
+        checks = {*program.checks, *program.risky}
         first = [item for item in order.nodes if checks.intersection(self.writes[item])]
         self.first = set(first).union(*(nx.ancestors(order, item) for item in first))
 

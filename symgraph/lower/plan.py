@@ -262,7 +262,7 @@ def _in_place(plan: Plan, order: nx.DiGraph) -> None:
         others = [one for one in readers.get(old, []) if one is not item] if old else []
         if any(nx.has_path(order, item, other) for other in others):
             continue
-        before = {writer[one] for one in program.checks} - {item}
+        before = {writer[one] for one in (*program.checks, *program.risky)} - {item}
         if any(nx.has_path(order, item, one) for one in before):
             continue
         order.add_edges_from((other, item) for other in (*others, *before))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from symgraph.dims import Dim, Size, collect_guards, evaluate, product
+from symgraph.graph.body import nested
 from symgraph.graph.dtypes import is_float, itemsize
 from symgraph.graph.graph import Graph
 from symgraph.graph.index import Axis, Compute, axes, load, m, position
@@ -97,6 +98,7 @@ class Program:
     outputs: list[Buffer] = field(default_factory=list)
     updates: dict[Shared, Buffer] = field(default_factory=dict)
     checks: list[Buffer] = field(default_factory=list)  # bools that must hold before any write
+    risky: list[Buffer] = field(default_factory=list)  # made by what may refuse: before any write
     origin: dict[Buffer, Value] = field(default_factory=dict)
 
     @property
@@ -113,6 +115,12 @@ def nbytes(one: Buffer) -> Size:
 def number(size: Size, env: Mapping[Dim, int]) -> int:
     """Give a size as a number."""
     return size if isinstance(size, int) else evaluate(size, env)
+
+
+def may_refuse(node: Value) -> bool:
+    """Tell whether something inside an operation is checked while it runs."""
+    inside = (value for body in nested(node.op) for value in body.values)
+    return any(v.op.legal(F, *v.inputs) is not None or may_refuse(v) for v in inside)
 
 
 def build(graph: Graph, chosen: Chosen = lambda value: False, finite: bool = False) -> Program:
@@ -169,6 +177,8 @@ class _Builder:
             sources = tuple(operand(self.whole(self.known[x][0], x)) for x in node.inputs)
             targets = self.fresh(node)
             self.program.items.append(LibraryCall(node, sources, targets))
+            if may_refuse(node):
+                self.program.risky.extend(targets)
             return targets
         return self.expanded(node)
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from symgraph.backends.arrays import concrete_array
+from symgraph.backends.cpu import host
 from symgraph.backends.cpu.calls import prepare, reads, takes
 from symgraph.backends.cpu.compiler import Library, compile_text, fingerprint, has_masks
 from symgraph.backends.cpu.driver import CALL, CHECK, CLEAR, COPY, KERNEL, WORDS, driver
@@ -22,6 +23,7 @@ from symgraph.backends.cpu.interface import Call, Prepared
 from symgraph.backends.cpu.threads import library_default, library_threads, thread_count
 from symgraph.dims import Dim
 from symgraph.errors import BackendError
+from symgraph.graph.body import Body, nested
 from symgraph.graph.dtypes import itemsize, numpy_dtype
 from symgraph.graph.graph import Graph
 from symgraph.graph.leaves import Shared
@@ -35,6 +37,7 @@ from symgraph.lower.nest import Buffer
 from symgraph.lower.plan import KERNEL as NAME
 from symgraph.lower.plan import CallStep, KernelStep, Plan, Target, make_plan
 from symgraph.lower.program import nbytes, number, operand
+from symgraph.runtime import inner
 from symgraph.runtime.arena import HUGE, Arena, aligned, room, trim, unfilled
 from symgraph.runtime.cache import default_cache, key
 from symgraph.runtime.explain import explained
@@ -63,6 +66,7 @@ class NativeExecutor:
         self.arena = Arena()
         self._library: Library | None = None
         self._kept: Kept = {}
+        self._inner: dict[Body, NativeExecutor] = {}
         self._bound: dict[tuple[int, frozenset[tuple[Dim, int]]], BoundPlan] = {}
         self.last: BoundPlan | None = None
 
@@ -102,7 +106,19 @@ class NativeExecutor:
     def _bind(self, env: Mapping[Dim, int], threads: int) -> BoundPlan:
         plan = self.compile(env)
         assert self._library is not None  # made with the plan
-        return BoundPlan(plan, self._library, env, self.arena, self._kept, threads, self.guard)
+        return BoundPlan(
+            plan, self._library, env, self.arena, self._kept, threads, self.guard, self._body
+        )
+
+    def _body(self, body: Body, env: Mapping[Dim, int], threads: int, place: Any) -> BoundPlan:
+        """Give the plan of a graph inside an operation, for memory that somebody else holds."""
+        made = self._inner.get(body)
+        if made is None:
+            made = NativeExecutor(Graph(body.inputs, body.outputs), self.narrow)
+            self._inner[body] = made
+        plan = made.compile(env)
+        assert made._library is not None  # made with the plan
+        return BoundPlan(plan, made._library, env, place, {}, threads, "", made._body, True)
 
     def bound(self, env: Mapping[Dim, int]) -> BoundPlan:
         """Give the plan at sizes, for as many threads as hold now; nothing runs."""
@@ -146,11 +162,13 @@ class BoundPlan:
         arena: Arena,
         kept: Kept,
         threads: int,
-        guard: str = "",
+        guard: str,
+        body: Callable[[Body, Mapping[Dim, int], int, Any], BoundPlan],
+        inside: bool = False,
     ) -> None:
         self.plan, self.arena, self.env, self.guard = plan, arena, dict(env), guard
-        self.kept = kept
-        self.threads = 1 if self._is_small() else threads
+        self.kept, self.body = kept, body
+        self.threads = 1 if not inside and self._is_small() else threads
         self.unusual = self.threads != library_default()  # the library is told before each call
         with library_threads(self.threads):
             self._bind(library)
@@ -214,10 +232,20 @@ class BoundPlan:
         if step not in self._asked:
             call = step.call
             arrays = [concrete_array(one, self.env) for one in call.sources]
-            result = concrete_array(operand(call.writes[0]), self.env)
+            results = [concrete_array(operand(one), self.env) for one in call.writes]
             fixed = [one.buffer in self.plan.fixed for one in call.sources]
             op = call.value.op.at(self.env)
-            self._asked[step] = prepare(op, arrays, result, fixed, self.threads)
+            if nested(op):
+                # plans belong to the body as it was written; its sizes here are those around it
+                bodies = dict(zip(nested(op), nested(call.value.op)))
+                self._asked[step] = inner.prepare(
+                    op, arrays, results,
+                    lambda one, place: self.body(bodies[one], self.env, self.threads, place),
+                )  # fmt: skip
+            elif op.host:
+                self._asked[step] = host.prepare(op, arrays, results)
+            else:
+                self._asked[step] = prepare(op, arrays, results[0], fixed, self.threads)
         return self._asked[step]
 
     def _reordered(self, step: CallStep, prepared: Prepared) -> dict[int, Array]:
@@ -249,7 +277,7 @@ class BoundPlan:
         for place, step in enumerate(plan.steps):
             if isinstance(step, CallStep):
                 own = self._reordered(step, calls[step])
-                first = len(step.call.sources) + 1
+                first = len(step.call.sources) + len(step.call.writes)
                 for count, size in enumerate(calls[step].scratch):
                     if first + count not in own:
                         intervals.append(Interval(size, place, place))
@@ -269,7 +297,7 @@ class BoundPlan:
         records: list[list[int]],
     ) -> None:
         """Make the records of a library call."""
-        operands = [*step.call.sources, operand(step.call.writes[0])]
+        operands = [*step.call.sources, *map(operand, step.call.writes)]
         reordered = self._reordered(step, prepared)
         whole = self.plan.fixed.issuperset(step.writes)
         if prepared.clear:
@@ -296,7 +324,7 @@ class BoundPlan:
 
     # -- running -----------------------------------------------------------------------------------
 
-    def _place(self) -> None:
+    def place(self) -> None:
         """Fill in the addresses that stay: those of temporaries, constants and scratch memory."""
         self.base = self.arena.address
         ports: dict[Buffer, Port] = {}
@@ -367,7 +395,7 @@ class BoundPlan:
         """Fill in the addresses of a call; give its outputs, which are not computed yet."""
         if self.base != self.arena.address:
             self.arena.reserve(self.memory.total)  # a larger plan may have found no memory
-            self._place()
+            self.place()
             self._align()
         for port, array in zip(self.inputs, arrays):
             if port is not None:
@@ -392,16 +420,26 @@ class BoundPlan:
             failed = self.driver(self._address, self.count)
         else:
             failed = self._walk()
+        problem = host.problem()
         if failed:
-            if self.records[failed - 1, 0] != CHECK:
-                raise BackendError(
-                    f"native: the library failed in record {failed - 1} of the step."
-                )
+            self._failed(failed - 1, problem)
             feeds = dict(zip(self.plan.graph.inputs, arrays))
             return explained(self.plan.graph, feeds, self.env, self.guard)
         for storage in self.updated:
             storage.written()
+        if problem is not None:
+            raise problem
         return outputs
+
+    def _failed(self, record: int, problem: BaseException | None) -> None:
+        """Raise what a record failed with, unless that is for the reference to say."""
+        refused = self.plan.program.risky or self.records[record, 0] == CHECK
+        if problem is not None or not refused:
+            raise BackendError(
+                f"native: record {record} of the step failed"
+                + (f": {type(problem).__name__}: {problem}" if problem else " in the library."),
+                fix="go on from the last checkpoint: variables may be half written",
+            ) from problem
 
     def _walk(self) -> int:
         """Run the records: without fixed ones where their variables are those of the last call."""

@@ -60,7 +60,11 @@ NO_SYMBOLIC_SIZE: Mapping[str, str] = {}
 REFUSED_DTYPES: Mapping[tuple[str, str], str] = {}
 
 # operations whose meaning is not given by other operations or an index expression
-NO_EXPANSION: Mapping[str, str] = {}
+NO_EXPANSION: Mapping[str, str] = {
+    "loop": "runs a graph inside it again and again",
+    "branch": "runs one of the graphs inside it",
+    **{name: "its `ref` computes it" for name, op in OPS.items() if op.host},
+}
 
 # operations whose errors of shape or dtype are about arguments, not about operands with a line
 ABOUT_ARGUMENTS: Mapping[str, str] = {

@@ -15,6 +15,7 @@ from symgraph.backends.cpu.onednn import operations as onednn
 from symgraph.backends.matrices import always_sums
 from symgraph.dims import Dim
 from symgraph.errors import BackendError
+from symgraph.graph.body import nested
 from symgraph.graph.node import Value
 from symgraph.graph.op import Op
 from symgraph.lower.program import Operand
@@ -68,7 +69,12 @@ def _asked(op: str, dtypes: Sequence[str]) -> Iterator[Library]:
 
 
 def takes(value: Value, env: Mapping[Dim, int]) -> bool:
-    """Tell whether a library computes an operation well; `env` has the sizes to try."""
+    """Tell whether a library computes an operation well; `env` has the sizes to try.
+
+    What has no loops is not generated: NumPy computes it, and a body is a plan of its own.
+    """
+    if value.op.host or nested(value.op):
+        return True
     return any(library.takes(value, env) for library in _libraries(value))
 
 

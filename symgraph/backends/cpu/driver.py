@@ -4,6 +4,10 @@ A record is six words: what it is, a function, its arguments, and three numbers.
 is worth it run on the threads of the OpenMP pool that oneDNN uses too, each on a range of tasks.
 Fixed records depend only on variables that the step does not write; they are left out while nobody
 changes those.
+
+Steps inside a step are records, too: `loop` runs a list again and again, `branch` one of several.
+There a WALK copies and then moves both its addresses on, by its last two words; a SET writes a word,
+such as the address where a walk begins.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from symgraph.backends.cpu.compiler import Library, compile_text
 from symgraph.backends.cpu.onednn import library
 from symgraph.errors import BackendError
 
-KERNEL, CALL, COPY, CLEAR, CHECK = 0, 1, 2, 3, 4
+KERNEL, CALL, COPY, CLEAR, CHECK, WALK, SET = 0, 1, 2, 3, 4, 5, 6
 WORDS = 6  # kind, function, arguments, tasks (or bytes), threads, whether it is fixed
 
 _TEXT = """
@@ -77,7 +81,9 @@ work:
   switch i64 %kind, label %kernel [ i64 1, label %call
                                     i64 2, label %copy
                                     i64 3, label %clear
-                                    i64 4, label %check ]
+                                    i64 4, label %check
+                                    i64 5, label %walk
+                                    i64 6, label %set ]
 kernel:
   %several = icmp sgt i64 %threads, 1
   br i1 %several, label %parallel, label %serial
@@ -111,6 +117,16 @@ check:
 clear:
   call void @llvm.memset.p0.i64(ptr %function, i8 0, i64 %tasks, i1 false)
   br label %done
+walk:
+  call void @llvm.memcpy.p0.p0.i64(ptr %function, ptr %arguments, i64 %tasks, i1 false)
+  %to = getelementptr i8, ptr %function, i64 %threads
+  store ptr %to, ptr %function_at
+  %from = getelementptr i8, ptr %arguments, i64 %fixed
+  store ptr %from, ptr %arguments_at
+  br label %done
+set:
+  store ptr %arguments, ptr %function
+  br label %done
 done:
   %next = add i64 %i, 1
   br label %head
@@ -119,6 +135,87 @@ broken:
   ret i64 %place
 end:
   ret i64 0
+}
+"""
+
+_INNER = """
+define i32 @loop(ptr %words, ptr %nothing, i32 %unused, ptr %addresses) {
+start:
+  %begin_at = getelementptr i64, ptr %words, i64 0
+  %begin = load ptr, ptr %begin_at
+  %begins_at = getelementptr i64, ptr %words, i64 1
+  %begins = load i64, ptr %begins_at
+  %rows_at = getelementptr i64, ptr %words, i64 2
+  %rows = load ptr, ptr %rows_at
+  %row_count_at = getelementptr i64, ptr %words, i64 3
+  %row_count = load i64, ptr %row_count_at
+  %step_at = getelementptr i64, ptr %words, i64 4
+  %step = load ptr, ptr %step_at
+  %count_at = getelementptr i64, ptr %words, i64 5
+  %count = load i64, ptr %count_at
+  %keep_at = getelementptr i64, ptr %words, i64 6
+  %keep = load ptr, ptr %keep_at
+  %keeps_at = getelementptr i64, ptr %words, i64 7
+  %keeps = load i64, ptr %keeps_at
+  %end_at = getelementptr i64, ptr %words, i64 8
+  %end = load ptr, ptr %end_at
+  %ends_at = getelementptr i64, ptr %words, i64 9
+  %ends = load i64, ptr %ends_at
+  %most_at = getelementptr i64, ptr %words, i64 10
+  %most = load i64, ptr %most_at
+  %going_at = getelementptr i64, ptr %words, i64 11
+  %going = load ptr, ptr %going_at
+  %always = icmp eq ptr %going, null
+  %began = call i64 @run(ptr %begin, i64 %begins)
+  br label %head
+head:
+  %t = phi i64 [ 0, %start ], [ %next, %again ]
+  %more = icmp ult i64 %t, %most
+  br i1 %more, label %ask, label %finish
+ask:
+  br i1 %always, label %body, label %look
+look:
+  %flag = load i8, ptr %going
+  %goes = icmp ne i8 %flag, 0
+  br i1 %goes, label %body, label %finish
+body:
+  %brought = call i64 @run(ptr %rows, i64 %row_count)
+  %failed = call i64 @run(ptr %step, i64 %count)
+  %bad = icmp ne i64 %failed, 0
+  br i1 %bad, label %broken, label %again
+again:
+  %kept = call i64 @run(ptr %keep, i64 %keeps)
+  %next = add i64 %t, 1
+  br label %head
+finish:
+  %ended = call i64 @run(ptr %end, i64 %ends)
+  ret i32 0
+broken:
+  ret i32 1
+}
+
+define i32 @branch(ptr %words, ptr %nothing, i32 %unused, ptr %addresses) {
+start:
+  %count = load i64, ptr %words
+  %which_at = getelementptr i64, ptr %words, i64 1
+  %which = load ptr, ptr %which_at
+  %asked = load i32, ptr %which
+  %wide = sext i32 %asked to i64
+  %last = sub i64 %count, 1
+  %under = icmp slt i64 %wide, 0
+  %low = select i1 %under, i64 0, i64 %wide
+  %over = icmp sgt i64 %low, %last
+  %chosen = select i1 %over, i64 %last, i64 %low
+  %twice = mul i64 %chosen, 2
+  %place = add i64 %twice, 2
+  %records_at = getelementptr i64, ptr %words, i64 %place
+  %records = load ptr, ptr %records_at
+  %length_at = getelementptr i64, ptr %records_at, i64 1
+  %length = load i64, ptr %length_at
+  %failed = call i64 @run(ptr %records, i64 %length)
+  %bad = icmp ne i64 %failed, 0
+  %status = zext i1 %bad to i32
+  ret i32 %status
 }
 """
 
@@ -133,10 +230,12 @@ class Driver:
             _WALK.replace("{name}", name).replace("{skip}", skip)
             for name, skip in (("run", "false"), ("repeat", "true"))
         ]
-        text = "\n".join([_TEXT, *walks]).replace("{parallel}", str(pool("GOMP_parallel")))
+        text = "\n".join([_TEXT, *walks, _INNER]).replace("{parallel}", str(pool("GOMP_parallel")))
         text = text.replace("{number}", str(pool("omp_get_thread_num")))
         text = text.replace("{count}", str(pool("omp_get_num_threads")))
-        self._library = Library(compile_text(text), ["run", "repeat"])
+        self._library = Library(compile_text(text), ["run", "repeat", "loop", "branch"])
+        self.loop = self._library.addresses["loop"]  # words: see `runtime/inner.py`
+        self.branch = self._library.addresses["branch"]
         kind = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)
         self.run = kind(self._library.addresses["run"])
         self.repeat = kind(self._library.addresses["repeat"])  # leaves out what is fixed

@@ -1,0 +1,168 @@
+"""`Body`: a closed graph inside an operation, which may run it once, never, or many times.
+
+A body reads nothing but its own inputs: what it was written with from outside becomes an operand of
+the operation (`closed`), and so whatever does not depend on the inputs is computed once, outside.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from types import ModuleType
+from typing import Any
+
+from symgraph.dims import Dim, Size, free, require, substitute, total
+from symgraph.errors import GraphError
+from symgraph.graph.graph import collect_effects
+from symgraph.graph.interpret import interpret
+from symgraph.graph.leaves import Constant, Input, Shared, SharedLeaf, SizeOf, tensor
+from symgraph.graph.node import Value
+from symgraph.graph.op import Array, Nested, Op
+from symgraph.graph.types import TensorType, TupleType
+from symgraph.graph.walk import depends_on, rebuild, topological
+
+_serials = itertools.count()
+
+
+@dataclass(frozen=True, eq=False)
+class Body(Nested):
+    """`outputs` as a function of `inputs`, which are placeholders; identity is the object.
+
+    `sizes` are the numbers of its symbolic sizes, where they are known.
+    """
+
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    sizes: Mapping[Dim, int] = field(default_factory=dict)
+    serial: int = field(default_factory=lambda: next(_serials))
+
+    def __post_init__(self) -> None:
+        given = set(self.inputs)
+        for value in self.values:
+            if isinstance(value.op, Input | SharedLeaf) and value not in given:
+                raise GraphError(f"body: reads `{value.label}`, which is not among its inputs.")
+
+    @cached_property
+    def values(self) -> tuple[Value, ...]:
+        """Everything in it, operands first."""
+        return tuple(topological(self.outputs))
+
+    @cached_property
+    def _dims(self) -> tuple[Dim, ...]:
+        found: dict[Dim, None] = {}
+        for value in (*self.inputs, *self.values):
+            types = value.type.types if isinstance(value.type, TupleType) else (value.tensor,)
+            sizes = [size for type in types for size in type.shape]
+            for size in (*sizes, *value.op.dims()):
+                found.update(dict.fromkeys(sorted(free(size), key=str)))
+        return tuple(found)
+
+    def dims(self) -> tuple[Dim, ...]:
+        return self._dims
+
+    def at(self, env: Mapping[Dim, int]) -> Body:
+        return replace(self, sizes={size: env[size] for size in self._dims})
+
+    def with_dims(self, sizes: Mapping[Dim, Any]) -> Body:
+        inputs = {
+            value: tensor(value.label, [substitute(n, sizes) for n in value.shape], value.dtype)
+            for value in self.inputs
+        }
+        done = rebuild(self.outputs, inputs, lambda op: op.with_dims(sizes))
+        return Body(tuple(inputs.values()), tuple(done[one] for one in self.outputs))
+
+    def run(self, xp: ModuleType, arrays: Sequence[Array]) -> list[Array]:
+        """Compute the outputs from arrays for the inputs, one operation after the other."""
+        feeds = dict(zip(self.inputs, arrays, strict=True))
+        return interpret(self.outputs, feeds, self.sizes, xp, order=self.values)
+
+    def inlined(self, operands: Sequence[Value]) -> tuple[Value, ...]:
+        """Give the outputs as values of the graph outside, for operands of the inputs' types."""
+        done = rebuild(self.outputs, dict(zip(self.inputs, operands, strict=True)))
+        return tuple(done[one] for one in self.outputs)
+
+    def require_guards(self) -> None:
+        """State again what could not be decided in it, for the node that is being made."""
+        for value in self.values:
+            for guard in value.guards:
+                require(guard)
+
+    def flops(self, of: Callable[[Value], Size]) -> Size:
+        """Add up what its operations cost."""
+        return total(of(value) for value in self.values)
+
+    def __repr__(self) -> str:
+        return f"<body {self.serial}: {len(self.values)} nodes>"
+
+
+Effects = dict[Shared, Value]
+
+
+def closed(
+    name: str, inputs: Sequence[Value], outputs: Sequence[Value]
+) -> tuple[Body, tuple[Value, ...], Effects]:
+    """Close a graph over its inputs: (body, values that it needs from outside, updates).
+
+    What does not depend on the inputs stays outside, but for numbers, and what is made of numbers
+    alone without computing. Updates attached inside are taken out; raises `GraphError` for one that
+    depends on the inputs.
+    """
+    effects, strip = collect_effects(outputs)
+    inner = depends_on([*outputs, *effects.values()], inputs)
+    for target, new in effects.items():
+        if new in inner:
+            raise GraphError(
+                f"{name}: the update of `{target.label}` depends on what changes inside.",
+                details=[new.describe()],
+                fix="carry it as a state, and update the variable with the last state",
+            )
+    found = rebuild(outputs, strip) if strip else {}
+    roots = [found.get(one, one) for one in outputs]
+    inner = depends_on(roots, inputs)
+    captured: dict[Value, Value] = {}
+    literal = _literals(roots)
+    for value in topological(roots):
+        for operand in value.inputs if value in inner else ():
+            if operand not in inner and operand not in literal:
+                captured.setdefault(operand, _placeholder(operand))
+    for root in roots:
+        if root not in inner and root not in literal:
+            captured.setdefault(root, _placeholder(root))
+    done = rebuild(roots, {**captured, **{one: one for one in inputs}})
+    body = Body((*inputs, *captured.values()), tuple(done[root] for root in roots))
+    return body, tuple(captured), effects
+
+
+def _placeholder(value: Value) -> Value:
+    return like(value.tensor, value.label)
+
+
+def like(type: TensorType, name: str | None = None) -> Value:
+    """Make a placeholder of a type."""
+    return tensor(name, type.shape, type.dtype)
+
+
+def _literals(roots: Iterable[Value]) -> set[Value]:
+    """Find what is made of numbers and sizes alone, without computing: it costs nothing inside."""
+    found: set[Value] = set()
+    for value in topological(roots):
+        if value.inputs:
+            cheap = value.op.view and all(operand in found for operand in value.inputs)
+        else:
+            cheap = isinstance(value.op, Constant | SizeOf) or not value.op.leaf
+        if cheap:
+            found.add(value)
+    return found
+
+
+def nested(op: Op) -> tuple[Body, ...]:
+    """Give the graphs inside an operation."""
+    parts: list[Body] = []
+    for value in op.attributes().values():
+        parts.extend(
+            part for part in (value if isinstance(value, tuple) else (value,))
+            if isinstance(part, Body)
+        )  # fmt: skip
+    return tuple(parts)
