@@ -166,3 +166,14 @@ def nested(op: Op) -> tuple[Body, ...]:
             if isinstance(part, Body)
         )  # fmt: skip
     return tuple(parts)
+
+
+def with_bodies(op: Op, new: Mapping[Body, Body]) -> Op:
+    """Give an operation with other graphs inside."""
+
+    def change(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(change(part) for part in value)
+        return new.get(value, value) if isinstance(value, Body) else value
+
+    return replace(op, **{name: change(value) for name, value in op.attributes().items()})

@@ -72,7 +72,7 @@ class Branch(Op):
             seeds = [like(body.outputs[n].tensor) for n in seeded]
             sources = [body.inputs[place] for place in wrt]
             outputs = [body.outputs[n] for n in seeded]
-            pulled = F.vjp(outputs, sources, seeds, missing="zero")
+            pulled: Any = F.vjp(outputs, sources, seeds, missing="zero")
             branches.append(Body((*seeds, *body.inputs), tuple(pulled)))
         found = items(make(Branch(tuple(branches)), which, *(g[n] for n in seeded), *others))
         result: list[Cotangent] = [ZERO if is_float(x.dtype) else None for x in others]
@@ -100,7 +100,7 @@ def branch(which: Value, branches: Sequence[Body], operands: Sequence[Value]) ->
 
 
 def _one_of(count: int) -> Any:
-    def build(which: Value, x: Value, w: Value) -> tuple[Value, ...]:
+    def build(which: Value, x: Value, w: Value) -> Any:
         bodies = []
         for number in range(count):
             a, b = like(x.tensor), like(w.tensor)

@@ -27,6 +27,7 @@ from symgraph.config import config
 from symgraph.dims import Size, product
 from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError, PassError, ShapeError
 from symgraph.graph.arguments import plain_int, shape_argument
+from symgraph.graph.draws import drawn
 from symgraph.graph.dtypes import DType, default_float, dtype_name, is_float, numpy_dtype
 from symgraph.graph.index import Compute, axes, load, m, position
 from symgraph.graph.leaves import Shared, as_value, shared
@@ -271,7 +272,7 @@ class Stream:
 
     def draw(self, operation: Callable[[int], Op]) -> Value:
         """Make the next random value of this stream; each call of a function advances the step."""
-        value = make(operation(self.take_number()), self.variable)
+        value = drawn(make(operation(self.take_number()), self.variable))
         advanced = self.variable + F.constant(np.array([0, 1, 0], np.uint64))
         return F.with_updates(value, {self.variable: advanced})
 

@@ -1,7 +1,7 @@
 """Graphs inside operations on the CPU: a loop or a branch is one record of the step around it.
 
-The body is a plan of its own, with its code and its records; the driver walks them without Python. Its
-temporaries, and the places of rows and states, are scratch memory of the step around it.
+The body is a plan of its own, with its code and its records; the driver walks them without Python.
+Its temporaries, and the places of rows and states, are scratch memory of the step around it.
 """
 
 from __future__ import annotations
@@ -47,8 +47,14 @@ class Inside(Protocol):
     arena: Any
     memory: Any
     records: npt.NDArray[np.int64]
-    inputs: list[Port | None]
-    outputs: list[Any]
+
+    @property
+    def outputs(self) -> Sequence[tuple[Any, ...]]:
+        """Where the addresses of its outputs stand, with what they are."""
+
+    @property
+    def inputs(self) -> Sequence[Port | None]:
+        """Where the addresses of its inputs stand; None for those that it does not read."""
 
     def place(self) -> None:
         """Fill in the addresses of what lies in the arena."""
@@ -87,7 +93,9 @@ class Routine:
         self.places: list[int] = []  # of rows, states, and what a step makes, in scratch memory
         if isinstance(op, Loop):
             last = op.sequences + op.states
-            sizes = [_row(one) if n < op.sequences else one.size for n, one in enumerate(arrays[:last])]
+            sizes = [
+                _row(one) if n < op.sequences else one.size for n, one in enumerate(arrays[:last])
+            ]
             sizes += [one.size if n < op.states else _row(one) for n, one in enumerate(results)]
             for size in sizes:
                 self.places.append(_aligned(self.size))
@@ -148,7 +156,7 @@ class LoopCall:
         clears = [[CLEAR, 0, 0, one.size] for one in self.kept] if op.conditional else []
         self.begin = _Records([*([COPY, 0, 0, one.size] for one in held), *sets, *clears])
         self.end = _Records([[COPY, 0, 0, one.size] for one in held])
-        length = FOREVER if op.length is None else int(op.length)  # type: ignore[call-overload]
+        length = FOREVER if op.length is None else int(op.length)
         step = [int(self.inner.records.ctypes.data), len(self.inner.records)]
         lists = (self.begin.words, self.rows.words, step, self.keep.words, self.end.words)
         self.words = np.array([*(word for each in lists for word in each), length, 0], np.int64)
@@ -224,9 +232,7 @@ class BranchCall:
         self.routine = routine
         self._addresses: dict[str, int] = {}
         self._placed = False
-        lists = [
-            [int(one.records.ctypes.data), len(one.records)] for one in routine.inside
-        ]
+        lists = [[int(one.records.ctypes.data), len(one.records)] for one in routine.inside]
         words = [len(lists), 0, *(word for each in lists for word in each)]
         self.words = np.array(words, np.int64)
         address = int(self.words.ctypes.data)

@@ -6,8 +6,8 @@ Fixed records depend only on variables that the step does not write; they are le
 changes those.
 
 Steps inside a step are records, too: `loop` runs a list again and again, `branch` one of several.
-There a WALK copies and then moves both its addresses on, by its last two words; a SET writes a word,
-such as the address where a walk begins.
+There a WALK copies and then moves both its addresses on, by its last two words; a SET writes a
+word, such as the address where a walk begins.
 """
 
 from __future__ import annotations
