@@ -122,7 +122,7 @@ def closed(
     roots = [found.get(one, one) for one in outputs]
     inner = depends_on(roots, inputs)
     captured: dict[Value, Value] = {}
-    literal = _literals(roots)
+    literal = literals(roots)
     for value in topological(roots):
         for operand in value.inputs if value in inner else ():
             if operand not in inner and operand not in literal:
@@ -144,7 +144,7 @@ def like(type: TensorType, name: str | None = None) -> Value:
     return tensor(name, type.shape, type.dtype)
 
 
-def _literals(roots: Iterable[Value]) -> set[Value]:
+def literals(roots: Iterable[Value]) -> set[Value]:
     """Find what is made of numbers and sizes alone, without computing: it costs nothing inside."""
     found: set[Value] = set()
     for value in topological(roots):

@@ -73,7 +73,7 @@ class NativeExecutor:
     def run(self, feeds: Mapping[Value, Array], env: Mapping[Dim, int]) -> list[Array]:
         """Compute the outputs, fresh arrays, and write the updates."""
         self.last = bound = self.bound(env)
-        return self.again(bound, [np.ascontiguousarray(feeds[one]) for one in self.graph.inputs])
+        return self.again(bound, [np.asarray(feeds[one], order="C") for one in self.graph.inputs])
 
     def again(self, bound: BoundPlan, arrays: Sequence[Array]) -> list[Array]:
         """Run a bound plan on C-contiguous arrays of its sizes, in the order of the inputs."""
