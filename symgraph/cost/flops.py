@@ -54,18 +54,18 @@ def node_flops(node: Value) -> Size:
     op = node.op
     if op.leaf or op.view or isinstance(op, SizeOf | Item):
         return 0
-    if type(op).expand is Op.expand:
-        try:
-            return op.flops(node_flops, *(operand.tensor for operand in node.inputs))
-        except PassError as problem:
-            problem.details = (node.describe(),)
-            raise
-    return op_flops(op, *(operand.tensor for operand in node.inputs))
+    try:
+        return op_flops(op, *(operand.tensor for operand in node.inputs))
+    except PassError as problem:
+        problem.details = problem.details or (node.describe(),)
+        raise
 
 
 @cached
 def op_flops(op: Op, *types: TensorType) -> Size:
     """Give the FLOPs of an operation on operands of these types."""
+    if type(op).expand is Op.expand:
+        return op.flops(node_flops, *types)
     # what is built here is nobody's line, and its guards belong to the node
     with config(origins=False), collect_guards():
         operands = [tensor(None, type.shape, type.dtype) for type in types]

@@ -31,9 +31,7 @@ def branches(graph: Graph) -> dict[Value, Value]:
         if owned:
             made = _moved(node, set(graph.values) - owned.keys())
             found |= {
-                user: item(made, user.op.index)
-                for user in users[node]
-                if isinstance(user.op, Item)
+                user: item(made, user.op.index) for user in users[node] if isinstance(user.op, Item)
             }
     return found
 

@@ -124,6 +124,7 @@ def test_an_end_that_is_forgotten_is_found(tmp_path: Path) -> None:
     assert replace(step.reach, counts=()).furthest(env) < seen <= limit
 
 
+@pytest.mark.full
 @needs_compiler
 @pytest.mark.parametrize("names", sliced(list(NAMES), 2))
 def test_both_widths_give_the_same_bits(names: Sequence[str], tmp_path: Path) -> None:

@@ -85,9 +85,7 @@ def test_taps_of_sequences_and_outputs(backend: str) -> None:
     def step(older: Any, now: Any, later: Any, three: Any, one: Any) -> Any:
         return older * now - later + 0.5 * three * one
 
-    rows, _ = sg.scan(
-        step, dict(input=x, taps=[-2, 0, 1]), dict(initial=first, taps=[-3, -1])
-    )
+    rows, _ = sg.scan(step, {"input": x, "taps": [-2, 0, 1]}, {"initial": first, "taps": [-3, -1]})
 
     def loop(x: Any, first: Any) -> Any:
         y = list(first)
@@ -160,9 +158,7 @@ def test_no_steps(backend: str) -> None:
 @both
 def test_until(backend: str) -> None:
     x = sg.tensor("x", (7,), "float64")
-    rows, _ = sg.scan(
-        lambda a, s: (s + a * a, sg.until(s + a * a > 3.0)), x, [np.float64(0)]
-    )
+    rows, _ = sg.scan(lambda a, s: (s + a * a, sg.until(s + a * a > 3.0)), x, [np.float64(0)])
 
     def loop(x: Any) -> Any:
         s, kept = 0.0, np.zeros(7)
@@ -363,7 +359,9 @@ def test_cond_captures_and_differentiates() -> None:
 
 def test_a_state_that_changes_its_type() -> None:
     x = sg.tensor("x", (4, 3))
-    with pytest.raises(DTypeError, match="scan: output 0 must keep the dtype.*float64 is not float32"):
+    with pytest.raises(
+        DTypeError, match=r"scan: output 0 must keep the dtype.*float64 is not float32"
+    ):
         sg.scan(lambda a, s: (s + a).cast("float64"), x, [np.zeros(3, "float32")])
     with pytest.raises(ShapeError, match="scan: output 0 must keep the shape") as found:
         sg.scan(lambda a, s: s + a, x, [np.float32(0)])
@@ -382,10 +380,10 @@ def test_what_does_not_belong_together() -> None:
         sg.scan(lambda s: s, None, [np.zeros(3)])
     with pytest.raises(ShapeError, match="must have an axis"):
         sg.scan(lambda a: a, sg.scalar("s"))
-    with pytest.raises(ShapeError, match="slice: .*positions"):
+    with pytest.raises(ShapeError, match=r"slice: .*positions"):
         sg.scan(lambda a: a, x, n_steps=5)
     with pytest.raises(ArgumentError, match="`tap` is not known"):
-        sg.scan(lambda a: a, dict(input=x, tap=[0]))
+        sg.scan(lambda a: a, {"input": x, "tap": [0]})
     with pytest.raises(ArgumentError, match="branch 1 gives 2 values"):
         sg.cond(sg.scalar("c") > 0, lambda: (x, x), lambda: x)
     with pytest.raises(DTypeError, match="branch 1 gives int32"):
