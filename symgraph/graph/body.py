@@ -101,12 +101,12 @@ Effects = dict[Shared, Value]
 
 
 def closed(
-    name: str, inputs: Sequence[Value], outputs: Sequence[Value]
+    name: str, inputs: Sequence[Value], outputs: Sequence[Value], since: int | None = None
 ) -> tuple[Body, tuple[Value, ...], Effects]:
     """Close a graph over its inputs: (body, values that it needs from outside, updates).
 
     What does not depend on the inputs stays outside, but for numbers, and what is made of numbers
-    alone without computing. Updates attached inside are taken out; raises `GraphError` for one that
+    alone without computing; with `since` only what is older than that (`node.now`). Updates attached inside are taken out; raises `GraphError` for one that
     depends on the inputs.
     """
     effects, strip = collect_effects(outputs)
@@ -121,6 +121,8 @@ def closed(
     found = rebuild(outputs, strip) if strip else {}
     roots = [found.get(one, one) for one in outputs]
     inner = depends_on(roots, inputs)
+    if since is not None:
+        inner |= {one for one in topological(roots) if one.inputs and one.serial >= since}
     captured: dict[Value, Value] = {}
     literal = literals(roots)
     for value in topological(roots):

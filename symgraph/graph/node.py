@@ -7,6 +7,7 @@ twice. `==` builds an `equal` node: library code compares with `is`. Leaves carr
 from __future__ import annotations
 
 import inspect
+import itertools
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -62,13 +63,14 @@ class Node:
 class Value(TensorMethods):
     """A node of the graph: an operation, its operands, and the type of its result."""
 
-    __slots__ = ("__weakref__", "_node", "guards", "inputs", "op", "origins", "type")
+    __slots__ = ("__weakref__", "_node", "guards", "inputs", "op", "origins", "serial", "type")
 
     op: Op
     inputs: tuple[Value, ...]
     type: Type
     guards: tuple[Guard, ...]  # what must be checked when sizes are known
     origins: Origins  # outside identity
+    serial: int  # in the order in which values were made
     _node: ref[Node] | None
 
     def __init__(
@@ -80,6 +82,7 @@ class Value(TensorMethods):
         put(self, "type", type)
         put(self, "guards", guards)
         put(self, "origins", here())
+        put(self, "serial", next(_serials))
         put(self, "_node", None)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -166,6 +169,7 @@ def add_origins(value: Value, origins: Origins, *, first: bool = False) -> None:
         object.__setattr__(value, "origins", union(*both))
 
 
+_serials = itertools.count()
 _table: WeakValueDictionary[tuple[Any, ...], Value] = WeakValueDictionary()
 _lock = threading.Lock()
 
@@ -198,6 +202,11 @@ def make(op: Op, *inputs: Value) -> Value:
     made = Value(op, inputs, type, tuple(_named(guard, op, inputs) for guard in guards))
     with _lock:
         return _table.setdefault(key, made)
+
+
+def now() -> int:
+    """Give the serial that the next value gets at least: what is older is smaller."""
+    return next(_serials)
 
 
 def alive() -> int:

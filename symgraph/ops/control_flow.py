@@ -14,7 +14,7 @@ from symgraph.graph.arguments import plain_int
 from symgraph.graph.body import closed, like
 from symgraph.graph.draws import collect_draws, draw_by_step, drawn
 from symgraph.graph.leaves import as_value
-from symgraph.graph.node import Value, operand_lines
+from symgraph.graph.node import Value, now, operand_lines
 from symgraph.graph.registry import F, function_of
 from symgraph.graph.types import TensorType
 from symgraph.graph.walk import rebuild
@@ -201,6 +201,7 @@ def _branched(
 ) -> Tree:
     given = flat(list(operands))
     inputs = [like(one.tensor, one.label) for one in given]
+    since = now()
     trees = [one(*shaped(list(operands), inputs)) for one in branches]
     results = [flat(tree) for tree in trees]
     for number, found in enumerate(results):
@@ -215,7 +216,8 @@ def _branched(
     ]
     # all close over the same values, so that they take the same operands
     sizes = [len(found) for found in results]
-    whole, others, effects = closed(name, inputs, [one for found in results for one in found])
+    flat_results = [one for found in results for one in found]
+    whole, others, effects = closed(name, inputs, flat_results, since)
     bodies = []
     for number in range(len(results)):
         start = sum(sizes[:number])

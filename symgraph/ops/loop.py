@@ -78,7 +78,8 @@ class Loop(Op):
 
     def ref(self, xp: ModuleType, *arrays: Array) -> tuple[Array, ...]:
         body, first, last = self.body, self.sequences, self.sequences + self.states
-        rows, state, others = arrays[:first], list(arrays[first:last]), arrays[last:]
+        rows, others = arrays[:first], arrays[last:]
+        state = [xp.array(one) for one in arrays[first:last]]  # a result of its own without steps
         kept = [
             xp.zeros((int(self.length or 0), *_shape(one, body.sizes)), numpy_dtype(one.dtype))
             for one in body.outputs[self.states :]

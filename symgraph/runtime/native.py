@@ -100,7 +100,16 @@ class NativeExecutor:
             names = [f"{NAME}{number}" for number in range(len(plan.kernels))]
             self._library = Library(_object_code(module(plan.kernels, names)), names)
             self.plan = plan
+            for step in plan.steps:
+                for body in nested(step.call.value.op) if isinstance(step, CallStep) else ():
+                    self._inside(body).compile(env)
         return self.plan
+
+    def _inside(self, body: Body) -> NativeExecutor:
+        """Give what compiles a graph inside an operation."""
+        if body not in self._inner:
+            self._inner[body] = NativeExecutor(Graph(body.inputs, body.outputs), self.narrow)
+        return self._inner[body]
 
     def _bind(self, env: Mapping[Dim, int], threads: int) -> BoundPlan:
         plan = self.compile(env)
@@ -111,10 +120,7 @@ class NativeExecutor:
 
     def _body(self, body: Body, env: Mapping[Dim, int], threads: int, place: Any) -> BoundPlan:
         """Give the plan of a graph inside an operation, for memory that somebody else holds."""
-        made = self._inner.get(body)
-        if made is None:
-            made = NativeExecutor(Graph(body.inputs, body.outputs), self.narrow)
-            self._inner[body] = made
+        made = self._inside(body)
         plan = made.compile(env)
         assert made._library is not None  # made with the plan
         return BoundPlan(plan, made._library, env, place, {}, threads, "", made._body, True)

@@ -29,7 +29,7 @@ from symgraph.runtime.device import DeviceExecutor
 from tests.backends.host_device import HostDevice
 from tests.backends.host_libraries import HostLibrary, libraries
 from tests.backends.test_native_registry import (
-    DIFFERENTIABLE,
+    KERNEL_DIFFERENTIABLE,
     Sheet,
     cases_of,
     differences,
@@ -38,7 +38,7 @@ from tests.backends.test_native_registry import (
     together,
 )
 from tests.lower.cuda_host import COMPILER
-from tests.ops.registry_cases import FLOATS, NAMES, build
+from tests.ops.registry_cases import FLOATS, KERNEL_NAMES, build
 
 GPU = pytest.param("gpu", marks=pytest.mark.gpu)
 HOST = pytest.param(
@@ -70,7 +70,7 @@ def require(sheets: Sequence[Sheet], device: Device) -> None:
     assert not problems, "\n".join(problems)
 
 
-SLICE = groups(list(NAMES))[:1]
+SLICE = groups(list(KERNEL_NAMES))[:1]
 
 
 def on(device: Any, names: Sequence[Any]) -> list[Any]:
@@ -89,7 +89,9 @@ DAILY = [
 
 
 @pytest.mark.parametrize(
-    ("device", "names"), [*on(HOST, SLICE), *on(GPU, groups(list(NAMES)))], indirect=["device"]
+    ("device", "names"),
+    [*on(HOST, SLICE), *on(GPU, groups(list(KERNEL_NAMES)))],
+    indirect=["device"],
 )
 @pytest.mark.parametrize("dtype", DAILY)
 def test_every_sample(device: Device, names: Sequence[str], dtype: str) -> None:
@@ -103,7 +105,7 @@ def test_every_sample(device: Device, names: Sequence[str], dtype: str) -> None:
 
 @pytest.mark.parametrize(
     ("device", "names"),
-    [*on(HOST, groups(DIFFERENTIABLE)[:1]), *on(GPU, groups(DIFFERENTIABLE))],
+    [*on(HOST, groups(KERNEL_DIFFERENTIABLE)[:1]), *on(GPU, groups(KERNEL_DIFFERENTIABLE))],
     indirect=["device"],
 )
 def test_derivatives(device: Device, names: Sequence[str]) -> None:

@@ -31,6 +31,7 @@ from symgraph.runtime.native import NativeExecutor
 from tests.ops.registry_cases import (
     CASES,
     FLOATS,
+    KERNEL_NAMES,
     NAMES,
     REFUSED_DTYPES,
     STRUCTURE,
@@ -278,6 +279,7 @@ def _refuse(text: str) -> bytes:
 # -- derivatives -----------------------------------------------------------------------------------
 
 DIFFERENTIABLE = [name for name in NAMES if any(c.name == name and c.checked for c in CASES)]
+KERNEL_DIFFERENTIABLE = [name for name in DIFFERENTIABLE if name in KERNEL_NAMES]
 
 
 @pytest.mark.parametrize("names", groups(DIFFERENTIABLE))

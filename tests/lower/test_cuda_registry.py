@@ -14,7 +14,7 @@ import pytest
 from symgraph.graph.graph import Graph
 from symgraph.graph.interpret import interpret
 from tests.backends.test_native_registry import (
-    DIFFERENTIABLE,
+    KERNEL_DIFFERENTIABLE,
     Sheet,
     cases_of,
     differences,
@@ -23,7 +23,7 @@ from tests.backends.test_native_registry import (
     together,
 )
 from tests.lower.cuda_host import COMPILER, Host, planned, run
-from tests.ops.registry_cases import FLOATS, NAMES, build
+from tests.ops.registry_cases import FLOATS, KERNEL_NAMES, build
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="g++ is not installed")
 
@@ -63,25 +63,25 @@ def every_third(found: list[Any]) -> list[Any]:
     return [one if place % 3 == 0 else seldom[place] for place, one in enumerate(found)]
 
 
-@pytest.mark.parametrize("names", groups(list(NAMES)))
+@pytest.mark.parametrize("names", groups(list(KERNEL_NAMES)))
 def test_every_sample_is_what_the_reference_gives(names: Sequence[str], tmp_path: Path) -> None:
     check_values(names, "float32", tmp_path)
 
 
-@pytest.mark.parametrize("names", every_third(groups(DIFFERENTIABLE)))
+@pytest.mark.parametrize("names", every_third(groups(KERNEL_DIFFERENTIABLE)))
 def test_derivatives_are_what_the_reference_gives(names: Sequence[str], tmp_path: Path) -> None:
     check_gradients(names, "float32", tmp_path)
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("dtype", [each for each in FLOATS if each != "float32"])
-@pytest.mark.parametrize("names", groups(list(NAMES)))
+@pytest.mark.parametrize("names", groups(list(KERNEL_NAMES)))
 def test_every_sample_in_other_dtypes(names: Sequence[str], dtype: str, tmp_path: Path) -> None:
     check_values(names, dtype, tmp_path)
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("dtype", [each for each in FLOATS if each != "float32"])
-@pytest.mark.parametrize("names", groups(DIFFERENTIABLE))
+@pytest.mark.parametrize("names", groups(KERNEL_DIFFERENTIABLE))
 def test_derivatives_in_other_dtypes(names: Sequence[str], dtype: str, tmp_path: Path) -> None:
     check_gradients(names, dtype, tmp_path)
