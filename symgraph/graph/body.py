@@ -106,8 +106,8 @@ def closed(
     """Close a graph over its inputs: (body, values that it needs from outside, updates).
 
     What does not depend on the inputs stays outside, but for numbers, and what is made of numbers
-    alone without computing; with `since` only what is older than that (`node.now`). Updates attached inside are taken out; raises `GraphError` for one that
-    depends on the inputs.
+    alone without computing; with `since` only what is older than that (`node.now`). Updates
+    attached inside are taken out; raises `GraphError` for one that depends on the inputs.
     """
     effects, strip = collect_effects(outputs)
     inner = depends_on([*outputs, *effects.values()], inputs)

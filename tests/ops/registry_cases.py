@@ -161,11 +161,9 @@ NAMES: Mapping[str, tuple[tuple[Sample, ...], tuple[Bad, ...]]] = {
         if name not in STRUCTURE and kind.__module__.startswith("symgraph.")
     },
     **{name: parts for name, parts in COMPOSITES.items() if name not in OPS},
-
+}
 # what kernels compute; the rest is a graph of its own, or its `ref`
 KERNEL_NAMES = tuple(name for name in NAMES if name not in NO_EXPANSION)
-
-}
 CASES = [
     case for name, (samples, _) in NAMES.items() for case in _cases(name, samples, name not in OPS)
 ]
