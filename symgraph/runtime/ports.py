@@ -17,15 +17,26 @@ from symgraph.lower.nest import Buffer
 class Port:
     """The places where the address of one buffer stands: words, records, calls of the library."""
 
-    __slots__ = ("address", "calls", "records", "rows", "slots", "sources", "words")
+    __slots__ = ("_words_at", "address", "calls", "records", "rows", "slots", "sources", "words")
 
     def __init__(self, words: Array, slots: Iterable[int], records: Array) -> None:
         self.words, self.records = memoryview(words), records
+        self._words_at = int(words.ctypes.data)
         self.slots = [int(slot) for slot in slots]
         self.rows: list[int] = []  # records whose first word it is
         self.sources: list[int] = []  # records whose second word it is
         self.calls: list[tuple[Call, str, int]] = []
         self.address = -1
+
+    def places(self) -> list[int] | None:
+        """Give the addresses of the words where it stands, None where a library has it."""
+        if self.calls:
+            return None
+        found = [self._words_at + 8 * slot for slot in self.slots]
+        for word, rows in ((1, self.rows), (2, self.sources)):
+            start = int(self.records.ctypes.data) + 8 * word
+            found += [start + row * self.records.strides[0] for row in rows]
+        return found
 
     def point(self, address: int) -> None:
         """Write an address everywhere, unless it stands there already."""
