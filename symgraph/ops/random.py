@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -198,6 +200,26 @@ class RandomBernoulli(Random):
         return bernoulli_body(m, self.threshold, *words)
 
 
+_watching: ContextVar[tuple[list[Value], ...]] = ContextVar("_watching", default=())
+
+
+@contextmanager
+def watched() -> Iterator[list[Value]]:
+    """Give a list that takes every random value drawn inside, also in blocks of this kind."""
+    drawn: list[Value] = []
+    token = _watching.set((*_watching.get(), drawn))
+    try:
+        yield drawn
+    finally:
+        _watching.reset(token)
+
+
+def note(value: Value) -> None:
+    """Tell whoever watches of a random value that was drawn."""
+    for drawn in _watching.get():
+        drawn.append(value)
+
+
 def _coin(shape: tuple[Size, ...], p: float, node: int, by_row: bool) -> RandomBernoulli:
     return RandomBernoulli(shape, "bool", node, by_row, int(p * 2**32 + 0.5))
 
@@ -272,6 +294,7 @@ class Stream:
     def draw(self, operation: Callable[[int], Op]) -> Value:
         """Make the next random value of this stream; each call of a function advances the step."""
         value = make(operation(self.take_number()), self.variable)
+        note(value)
         advanced = self.variable + F.constant(np.array([0, 1, 0], np.uint64))
         return F.with_updates(value, {self.variable: advanced})
 

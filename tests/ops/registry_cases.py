@@ -41,6 +41,8 @@ STRUCTURE: Mapping[str, str] = {
     "shared": "a leaf: its numbers live outside the graph",
     "size_of": "a leaf: a size as a number; tests/graph",
     "item": "one result of another operation, tested with it",
+    "batched": "another operation for many lanes; test_registry_transforms.py",
+    "batched_host": "another operation, lane after lane; test_registry_transforms.py",
     "attach": "updates attached to a value; tests/graph and tests of functions",
 }
 
