@@ -183,14 +183,12 @@ def _place(value: Value, axis: Any) -> int:
 
 
 def _unequal(value: Value, place: int, count: Size, first: tuple[Value, int] | None) -> ShapeError:
-    size = value.shape[place]
-    if first is None:
-        what = f"size={count}"
-    else:
-        what = f"axis {first[1]} of `{first[0].label}`: {count}"
+    other = (
+        f"size={count}" if first is None else f"axis {first[1]} of `{first[0].label}` is {count}"
+    )
     return ShapeError(
-        f"vmap: mapped axes must have one size: axis {place} of `{value.label}` is {size}, not as "
-        f"{what}.",
+        f"vmap: mapped axes must have one size: {other}, axis {place} of `{value.label}` is "
+        f"{value.shape[place]}.",
         details=operand_lines([value] if first is None else [first[0], value]),
         fix="in_axes=None gives all lanes the same",
     )
