@@ -12,6 +12,7 @@ from symgraph._version import __version__
 from symgraph.autodiff.batch import vmap
 from symgraph.autodiff.custom import checkpoint, custom_jvp, custom_vjp
 from symgraph.autodiff.forward import hvp, jvp, linearize
+from symgraph.autodiff.implicit import minimize, root
 from symgraph.autodiff.jacobian import hessian, jacobian
 from symgraph.autodiff.reverse import grad, vjp
 from symgraph.config import config
@@ -63,9 +64,9 @@ __all__ = [
     "checkpoint", "config", "constant", "cost", "custom_jvp", "custom_vjp", "data", "debug",
     "debugprint", "dim", "dims", "draw", "errors", "eval", "function", "grad", "graph_pass",
     "hessian", "hvp", "interpret", "io", "jacobian", "jvp", "latex", "linearize", "literal",
-    "local_rule", "nn", "op", "ops", "optim", "parallel", "random", "remat", "rule", "seed",
-    "shared", "show", "size_of", "tensor", "to_dot", "to_graphml", "vjp", "vmap", "wild",
-    "with_updates",
+    "local_rule", "minimize", "nn", "op", "ops", "optim", "parallel", "random", "remat", "root",
+    "rule", "seed", "shared", "show", "size_of", "tensor", "to_dot", "to_graphml", "vjp", "vmap",
+    "wild", "with_updates",
 ]  # fmt: skip
 __all__ += declare.__all__
 __all__ += ops.__all__
