@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+import numpy as np
+
 from symgraph.autodiff import batch_loops, batch_rules  # noqa: F401 - registers
 from symgraph.autodiff.batched import wrapped
 from symgraph.autodiff.rules import BATCH, front
 from symgraph.autodiff.trees import leaves, like, spread
 from symgraph.dims import Size, equal
-from symgraph.errors import ArgumentError, ArgumentTypeError, ShapeError
+from symgraph.errors import ArgumentError, ArgumentTypeError, GraphError, ShapeError
 from symgraph.graph.arguments import plain_size
 from symgraph.graph.body import like as placeholder
 from symgraph.graph.elementwise import Elementwise
@@ -29,6 +31,8 @@ from symgraph.graph.walk import depends_on, topological
 from symgraph.ops.random import Random, note, watched
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+LANE_STEP = 0x9E3779B97F4A7C15  # 2**64 / golden ratio: seeds of neighbouring lanes are far apart
 
 
 @function_of
@@ -76,10 +80,13 @@ def _node(
         return (known[node.inputs[0]][op.index],)
     flags = [operand in known for operand in node.inputs]
     xs = [known[operand][0] if operand in known else operand for operand in node.inputs]
-    if different and isinstance(op, Random) and not any(flags):
-        made = make(replace(op, shape=(size, *op.shape)), *xs)
-        note(made)
-        return (made,)
+    if different:
+        if type(op).expand is Random.expand and not any(flags):
+            own: Any = op
+            made = make(replace(own, shape=(size, *own.shape)), *xs)
+            note(made)
+            return (made,)
+        xs[0], flags[0] = _own_states(node, size, xs[0], flags[0]), True
     found = op.batch(F, size, flags, *xs)
     if found is NotImplemented and op.name in BATCH:
         found = BATCH[op.name](F, size, op, flags, xs)
@@ -88,6 +95,19 @@ def _node(
     if found is NotImplemented:
         return wrapped(op, size, flags, xs)
     return tuple(found) if isinstance(found, tuple | list) else items(found)
+
+
+def _own_states(node: Value, size: Size, state: Value, batched: bool) -> Value:
+    """Give each lane a state of its own: another seed, so another key of the generator."""
+    if state.dtype != "uint64" or state.ndim - batched != 1:
+        raise GraphError(
+            f"vmap: how the random numbers of `{node.op.name}` differ between lanes is not known.",
+            details=operand_lines([node]),
+            fix="draw them outside, with an axis for the lanes, and map over them",
+        )
+    lane = F.reshape(F.cast(F.arange(size, dtype="int64"), "uint64"), (size, 1))
+    away = F.constant(np.array([LANE_STEP, 0, 0], np.uint64))
+    return front(F, size, state, batched) + lane * away
 
 
 def _aligned(xs: Sequence[Value], flags: Sequence[bool]) -> list[Value]:

@@ -12,13 +12,13 @@ from types import ModuleType
 from typing import Any
 
 from symgraph.autodiff.template import Template, filled, types_of
-from symgraph.dims import Size, require_equal
+from symgraph.dims import Size, collect_guards, free, require_equal
 from symgraph.errors import ShapeError
 from symgraph.graph.body import like
 from symgraph.graph.dtypes import dtype_name, numpy_dtype
 from symgraph.graph.index import Compute, axis
 from symgraph.graph.leaves import items
-from symgraph.graph.node import Value, make
+from symgraph.graph.node import Value, make, operand_lines
 from symgraph.graph.op import Array, Cotangent, Op, op
 from symgraph.graph.registry import Functions
 from symgraph.graph.scalar import scalar, scalar_order
@@ -35,34 +35,36 @@ class Batched(Op):
     variadic = True
 
     def infer(self, *types: TensorType) -> Type:
-        lanes = []
         for number, (type, batched) in enumerate(zip(types, self.batched, strict=True)):
             if batched:
                 if not type.ndim:
                     raise ShapeError(f"{{x{number}}} must have an axis of lanes.")
                 why = f"axis 0 of {{x{number}}} must have one row for each lane"
                 require_equal(type.shape[0], self.size, why)
-            lanes.append(type.with_shape(type.shape[1:]) if batched else type)
-        return with_lanes(self.inner.infer(*lanes), self.size)
+        return with_lanes(self.inner.infer(*lane_types(types, self.batched)), self.size)
 
     def ref(self, xp: ModuleType, *arrays: Array) -> Array:
         size: Any = self.size
+        lanes = [
+            self.inner.ref(xp, *(a[lane, ...] if b else a for a, b in zip(arrays, self.batched)))
+            for lane in range(size)
+        ]
+        if not lanes:
+            return self._empty(xp, arrays)
+        if isinstance(lanes[0], tuple):
+            return tuple(xp.stack(parts) for parts in zip(*lanes))
+        return xp.stack(lanes)
+
+    def _empty(self, xp: ModuleType, arrays: Sequence[Array]) -> Array:
+        """Give the results for no lane at all."""
         types = [TensorType(dtype_name(array.dtype), array.shape) for array in arrays]
         made = self.infer(*types)
-        wholes = [xp.zeros(one.shape, numpy_dtype(one.dtype)) for one in types_of(made)]
-        for lane in range(size):
-            own = (a[lane, ...] if b else a for a, b in zip(arrays, self.batched))
-            found = self.inner.ref(xp, *own)
-            for whole, part in zip(wholes, found if isinstance(found, tuple) else (found,)):
-                whole[lane, ...] = part
-        return tuple(wholes) if isinstance(made, TupleType) else wholes[0]
+        found = tuple(xp.zeros(one.shape, numpy_dtype(one.dtype)) for one in types_of(made))
+        return found if isinstance(made, TupleType) else found[0]
 
     def lane(self, *xs: Value) -> list[Value]:
         """Make placeholders for what one lane sees of the operands."""
-        return [
-            like(x.tensor.with_shape(x.shape[1:]) if batched else x.tensor)
-            for x, batched in zip(xs, self.batched, strict=True)
-        ]
+        return [like(type) for type in lane_types([x.tensor for x in xs], self.batched)]
 
     def over_lanes(
         self, F: Functions, outputs: Sequence[Value], lane: Sequence[Value], xs: Sequence[Value]
@@ -80,9 +82,10 @@ class Batched(Op):
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
         gs: Sequence[Any] = g if isinstance(g, tuple) else (g,)
         ys: Sequence[Value] = y if isinstance(y, tuple) else (y,)
-        lane = [x.tensor for x in self.lane(*xs)]
-        own = Template(lane, self.inner.infer(*lane), [one is not None for one in gs])
-        own.single = not isinstance(y, tuple)
+        lane = lane_types([x.tensor for x in xs], self.batched)
+        with collect_guards():  # they belong to the node
+            made = self.inner.infer(*lane)
+        own = Template(lane, made, [one is not None for one in gs])
         pulled = own.pull(self.inner)
         varying = {o: x for o, x, b in zip(own.xs, xs, self.batched) if b}
         varying.update(zip(own.ys, ys))
@@ -119,8 +122,12 @@ class BatchedHost(Batched):
     expand = Op.expand
 
     def flops(self, of: Callable[[Value], Size], *types: Any) -> Size:
-        lanes = [t.with_shape(t.shape[1:]) if b else t for t, b in zip(types, self.batched)]
-        return self.inner.flops(of, *lanes) * self.size
+        return self.inner.flops(of, *lane_types(types, self.batched)) * self.size
+
+
+def lane_types(types: Sequence[TensorType], batched: Sequence[bool]) -> list[TensorType]:
+    """Give the types of what one lane sees."""
+    return [t.with_shape(t.shape[1:]) if b else t for t, b in zip(types, batched, strict=True)]
 
 
 def _over_lanes(
@@ -162,7 +169,23 @@ def lifted(compute: Compute, batched: Sequence[bool], size: Size) -> Compute:
     return Compute(first.axes, first.value, tuple(others))
 
 
+def _require_known_sizes(op: Op, batched: Sequence[bool], xs: Sequence[Value]) -> None:
+    """Raise `ShapeError` where results have sizes that their numbers decide, lane by lane."""
+    known = {size for x in xs for part in x.shape for size in free(part)}
+    known.update(size for part in op.dims() for size in free(part))
+    with collect_guards():
+        types = types_of(op.infer(*lane_types([x.tensor for x in xs], batched)))
+    if any(not free(part) <= known for one in types for part in one.shape):
+        raise ShapeError(
+            f"vmap: the size of the result of {op.name} depends on its numbers, so lanes would "
+            "have different shapes.",
+            details=operand_lines(xs),
+            fix="give all lanes one size, e.g. with a mask",
+        )
+
+
 def wrapped(op: Op, size: Size, batched: Sequence[bool], xs: Sequence[Value]) -> tuple[Value, ...]:
     """Give the results of an operation for all lanes by the rule that fits every operation."""
+    _require_known_sizes(op, batched, xs)
     kind = BatchedHost if op.host or type(op).expand is Op.expand else Batched
     return items(make(kind(op, tuple(batched), size), *xs))

@@ -22,6 +22,7 @@ from symgraph.graph.leaves import as_value, items
 from symgraph.graph.node import Value, make, operand_lines
 from symgraph.graph.op import ZERO, Cotangent
 from symgraph.graph.registry import F, function_of
+from symgraph.graph.types import TupleType
 from symgraph.ops.random import watched
 
 Function = Callable[..., Any]
@@ -315,7 +316,7 @@ class _PushRules(Rules):
         return found
 
     def pull(self, call: Call, g: Any, y: Any, xs: Sequence[Value]) -> tuple[Cotangent, ...]:
-        own = Template([x.tensor for x in xs], call.infer(*(x.tensor for x in xs)))
+        own = Template([x.tensor for x in xs], TupleType(tuple(each.tensor for each in y)))
         slots = [n for n in range(self.count) if is_float(xs[n].dtype)]
         seeds = [like(xs[n].tensor) for n in slots]
         tangents: list[Value | None] = [None] * self.count

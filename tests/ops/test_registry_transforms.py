@@ -15,14 +15,24 @@ import pytest
 from symgraph.autodiff.batched import Batched
 from symgraph.dims import dim
 from symgraph.graph.dtypes import is_float
+from symgraph.graph.elementwise import Elementwise
 from symgraph.graph.index import Compute, evaluate
 from symgraph.graph.interpret import interpret
 from symgraph.graph.leaves import tensor
 from symgraph.graph.node import Value
 from symgraph.graph.op import Op
-from symgraph.graph.registry import F
+from symgraph.graph.registry import OPS, F
 from symgraph.graph.walk import topological
-from tests.ops.registry_cases import CASES, NAMES, Built, Case, build, random_like, watch_into
+from tests.ops.registry_cases import (
+    CASES,
+    NAMES,
+    NO_EXPANSION,
+    Built,
+    Case,
+    build,
+    random_like,
+    watch_into,
+)
 from tests.tolerances import DIFFERENCE, STEP, assert_close
 
 Array = Any
@@ -150,7 +160,9 @@ class Lanes:
         }
         return {**self.built.feeds, **stacked}
 
-    def check(self, outputs: Sequence[Value], found: Sequence[Value], what: str) -> None:
+    def check(
+        self, outputs: Sequence[Value], found: Sequence[Value], what: str, expand: bool = False
+    ) -> None:
         """Compare what was built for all lanes with a loop over them."""
         seen: dict[Value, Any] = {}
         together = watch_into(seen, found, self.feeds(), self.built.env)
@@ -161,7 +173,7 @@ class Lanes:
             wanted = np.stack([each[number] for each in alone])
             assert_close(array, wanted, "composite", f"{self.built.case.id} {what}")
         for node in seen:
-            if isinstance(node.op, Batched):
+            if expand and isinstance(node.op, Batched):
                 self.check_expansion(node, seen)
 
     def check_expansion(self, node: Value, seen: dict[Value, Any]) -> None:
@@ -193,7 +205,7 @@ def test_batch(name: str) -> None:
                 lanes = Lanes(case, slots, count)
                 outputs = lanes.built.outputs
                 found: Any = F.batch(outputs, lanes.whole, lanes.size)
-                lanes.check(outputs, found, f"for {count} lanes of operands {slots}")
+                lanes.check(outputs, found, f"for {count} lanes of operands {slots}", True)
 
 
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
@@ -216,3 +228,28 @@ def check_gradients(case: Case) -> None:
     wholes = [lanes.whole[x] for x in wrt]
     ones = [F.ones_like(each) for each in whole]
     lanes.check(pulled, F.vjp(whole, wholes, ones, missing="zero"), "gradient of a batch")  # type: ignore[arg-type]
+
+
+# -- what follows for operations that bring no rule ------------------------------------------------
+
+PLAIN = [
+    name
+    for name, kind in OPS.items()
+    if name in NAMES
+    and name not in NO_EXPANSION
+    and not issubclass(kind, Elementwise)
+    and any(case.sample.args for case in cases_of(name))
+]
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_derived_rules(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With no rule in the table, every operation is batched by its index expression alone."""
+    monkeypatch.setattr("symgraph.autodiff.batch.BATCH", {})
+    for case in [case for case in cases_of(name) if case.sample.args][:4]:
+        for slots in subsets(build(case))[:1] + subsets(build(case))[-1:]:
+            lanes = Lanes(case, slots, 2)
+            found: Any = F.batch(lanes.built.outputs, lanes.whole, lanes.size)
+            lanes.check(lanes.built.outputs, found, f"derived, operands {slots}", True)
+        if case.checked:
+            check_gradients(case)
