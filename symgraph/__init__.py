@@ -9,6 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from symgraph import debug, dims, errors, ops
 from symgraph._version import __version__
+from symgraph.autodiff.batch import vmap
+from symgraph.autodiff.custom import checkpoint, custom_jvp, custom_vjp
+from symgraph.autodiff.forward import hvp, jvp, linearize
+from symgraph.autodiff.implicit import minimize, root
+from symgraph.autodiff.jacobian import hessian, jacobian
 from symgraph.autodiff.reverse import grad, vjp
 from symgraph.config import config
 from symgraph.cost import Cost, cost
@@ -56,10 +61,12 @@ def __dir__() -> list[str]:
 __all__ = [
     "Cost", "Dim", "F", "Function", "Graph", "Op", "P", "Pass", "Rule", "Shared", "Size",
     "SymgraphError", "Value", "__version__", "anonymous", "attribute", "bisect_passes", "check",
-    "config", "constant", "cost", "data", "debug", "debugprint", "dim", "dims", "draw", "errors",
-    "eval", "function", "grad", "graph_pass", "interpret", "io", "latex", "literal", "local_rule",
-    "nn", "op", "ops", "optim", "parallel", "random", "remat", "rule", "seed", "shared", "show",
-    "size_of", "tensor", "to_dot", "to_graphml", "vjp", "wild", "with_updates",
+    "checkpoint", "config", "constant", "cost", "custom_jvp", "custom_vjp", "data", "debug",
+    "debugprint", "dim", "dims", "draw", "errors", "eval", "function", "grad", "graph_pass",
+    "hessian", "hvp", "interpret", "io", "jacobian", "jvp", "latex", "linearize", "literal",
+    "local_rule", "minimize", "nn", "op", "ops", "optim", "parallel", "random", "remat", "root",
+    "rule", "seed", "shared", "show", "size_of", "tensor", "to_dot", "to_graphml", "vjp", "vmap",
+    "wild", "with_updates",
 ]  # fmt: skip
 __all__ += declare.__all__
 __all__ += ops.__all__

@@ -53,7 +53,7 @@ FAMILIES: Mapping[str, str] = {
     "topk": "exact", "gather": "reduce", "along_axis": "reduce", "index": "exact",
     "control": "exact", "random": "exact", "sort": "exact",
     "linalg": "contract", "conv": "contract",
-    "specify": "exact", "barrier": "exact", "loop": "composite", "branch": "composite",
+    "specify": "exact", "barrier": "exact", "gradients": "exact", "loop": "composite", "branch": "composite",
     "pool": "reduce", "avg_pool": "reduce", "norm": "norm",
     "lrn": "norm", "softmax": "norm", "losses": "norm",
 }
@@ -64,6 +64,7 @@ OVERRIDES: Mapping[str, str] = {
     **dict.fromkeys(("add", "subtract", "multiply", "divide", "square", "sqrt"), "exact"),
     **dict.fromkeys(("reciprocal", "negative", "positive", "abs", "sign", "relu"), "exact"),
     **dict.fromkeys(("maximum", "minimum", "clip", "where", "cast", "stop_gradient"), "exact"),
+    "reverse_gradient": "exact",
     **dict.fromkeys(("floor", "ceil", "trunc", "round"), "exact"),
     **dict.fromkeys(("take", "take_along_axis", "max", "min", "any", "all"), "exact"),
     "random_normal": "norm",  # against SciPy's inverse; test_random.py compares bits

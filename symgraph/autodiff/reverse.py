@@ -49,10 +49,10 @@ def grad(
             details=[loss.describe()],
             fix="reduce it, e.g. loss.mean(), or use sg.vjp with a cotangent",
         )
-    _check_float("grad", loss)
+    check_float("grad", loss)
     single = isinstance(wrt, Value)
     one = F.constant(1.0, loss.dtype)
-    found = _pull("grad", [loss], _values("grad", "wrt", wrt), [one], missing)
+    found = _pull("grad", [loss], values("grad", "wrt", wrt), [one], missing)
     return found[0] if single else found
 
 
@@ -69,37 +69,38 @@ def vjp(
     `cotangents` have the types of `outputs`. Gives one value for each input (a list when `inputs`
     is one). Raises as `grad` does.
     """
-    outs = _values("vjp", "outputs", outputs)
+    outs = values("vjp", "outputs", outputs)
     given = [cotangents] if isinstance(outputs, Value) else list(cotangents)
     if len(outs) != len(given):
         raise ArgumentError(
             f"vjp: {len(outs)} outputs but {len(given)} cotangents.", fix="give one for each"
         )
-    values = []
+    seeds = []
     for output, cotangent in zip(outs, given):
-        _check_float("vjp", output)
-        values.append(_fitted("vjp", output, as_value(cotangent, output.dtype)))
-    found = _pull("vjp", outs, _values("vjp", "inputs", inputs), values, missing)
+        check_float("vjp", output)
+        seeds.append(fitted("vjp", output, as_value(cotangent, output.dtype)))
+    found = _pull("vjp", outs, values("vjp", "inputs", inputs), seeds, missing)
     return found[0] if isinstance(inputs, Value) else found
 
 
-def _values(name: str, what: str, given: Any) -> list[Value]:
+def values(name: str, what: str, given: Any) -> list[Value]:
     """Give one value or several as a list, checked."""
-    values = [given] if isinstance(given, Value) else given
-    if isinstance(values, Iterable):
-        values = list(values)
-        wrong = [value for value in values if not isinstance(value, Value)]
+    several = [given] if isinstance(given, Value) else given
+    if isinstance(several, Iterable):
+        several = list(several)
+        wrong = [value for value in several if not isinstance(value, Value)]
         if not wrong:
-            return values
-        values = wrong[0]
+            return several
+        several = wrong[0]
     raise ArgumentTypeError(
         f"{name}: {what} must be a symbolic value or a list of them, "
-        f"got {type(values).__name__} {values!r:.40}.",
+        f"got {type(several).__name__} {several!r:.40}.",
         fix="give inputs, shared variables, or values built from them",
     )
 
 
-def _check_float(name: str, value: Value) -> None:
+def check_float(name: str, value: Value) -> None:
+    """Raise `GradError` unless a value holds floats."""
     if not is_float(value.dtype):
         raise GradError(
             f"{name}: only floats have gradients; `{value.label}` is {value.type}.",
@@ -118,9 +119,9 @@ def _pull(
     if missing not in ("error", "zero"):
         raise ArgumentError(f'{name}: missing must be "error" or "zero", got {missing!r}.')
     for value in wrt:
-        _check_float(name, value)
+        check_float(name, value)
     stable: Any = F.before_grad(outputs, wrt)
-    found, cuts = _sweep(stable, wrt, cotangents)
+    found, cuts = sweep(stable, wrt, cotangents)
     results = []
     for value in wrt:
         cotangent = found.get(value)
@@ -130,7 +131,7 @@ def _pull(
     return results
 
 
-def _sweep(
+def sweep(
     outputs: list[Value], wrt: list[Value], seeds: list[Value]
 ) -> tuple[dict[Value, Cotangent], list[Cut]]:
     """Walk from the outputs to the sources, collecting cotangents; note where paths are cut."""
@@ -161,7 +162,7 @@ def _sweep(
                 cuts.append((node, operand))
                 continue
             if isinstance(part, Value):
-                part = _fitted(node.op.name, operand, part)
+                part = fitted(node.op.name, operand, part)
             parts.setdefault(operand, []).append(part)
     return done, cuts
 
@@ -204,7 +205,7 @@ def _sum(parts: list[Cotangent]) -> Cotangent:
     return total
 
 
-def _fitted(name: str, operand: Value, cotangent: Value) -> Value:
+def fitted(name: str, operand: Value, cotangent: Value, what: str = "cotangent") -> Value:
     """Give a cotangent exactly the type of its operand; sizes that are undecided get a guard."""
     if cotangent.type == operand.type:
         return cotangent
@@ -215,7 +216,7 @@ def _fitted(name: str, operand: Value, cotangent: Value) -> Value:
     )
     if not fits:
         raise GradError(
-            f"{name}: the cotangent of `{operand.label}` must be {operand.type}, "
+            f"{name}: the {what} of `{operand.label}` must be {operand.type}, "
             f"it is {cotangent.type}.",
             details=operand_lines([operand, cotangent]),
         )

@@ -10,6 +10,7 @@ import numpy as np
 
 from symgraph.graph.leaves import Shared, constant
 from symgraph.graph.node import Value, make
+from symgraph.graph.walk import leaves, rebuild
 
 SPREAD = 0x9E3779B1  # odd, and far from small multiples of itself modulo 2**32
 
@@ -46,7 +47,14 @@ def draw_by_step(values: Sequence[Value], step: Value) -> dict[Value, Value]:
     number = (step + 1).cast("uint64")
 
     def moved(one: Value) -> Value:
-        is_state = isinstance(one, Shared) and one.dtype == "uint64" and one.tensor.shape == (3,)
-        return one + number * lift if is_state else one
+        if one.dtype != "uint64":
+            return one
+        states = {leaf: leaf + number * lift for leaf in leaves([one]) if is_state(leaf)}
+        return rebuild([one], dict(states))[one]
 
     return {value: make(value.op, *map(moved, value.inputs)) for value in values}
+
+
+def is_state(value: Value) -> bool:
+    """Tell whether a value is the state of a stream."""
+    return isinstance(value, Shared) and value.dtype == "uint64" and value.shape == (3,)

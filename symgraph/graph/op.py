@@ -88,6 +88,22 @@ class Op:
         """
         raise GradError(f"{self.name}: the operation has no gradient.")
 
+    def jvp(self, F: Functions, tangents: Sequence[Any], y: Any, *xs: Value) -> Any:
+        """Give the tangent of the result `y` from those of its operands.
+
+        A tangent is a Value, `ZERO` or None, as a cotangent is; several results give a tuple.
+        Without this rule it follows from `vjp`, transposed.
+        """
+        return NotImplemented
+
+    def batch(self, F: Functions, size: Size, batched: Sequence[bool], *xs: Value) -> Any:
+        """Give the results for `size` lanes at once, along a new first axis.
+
+        Operands with `batched` have that axis too, the others are the same for all lanes; at least
+        one has it. `NotImplemented` where the rule that follows from `expand` is to be taken.
+        """
+        return NotImplemented
+
     def legal(self, F: Functions, *xs: Value) -> Value | None:
         """Give a bool of the graph that is true where `ref` accepts the numbers of its operands.
 
@@ -163,7 +179,7 @@ class Op:
             lambda size: substitute(size, sizes), lambda inner: inner.with_dims(sizes)
         )
 
-    def _mapped(self, change: Callable[[Dim], Any], enter: Callable[[Nested], Nested]) -> Op:
+    def _mapped(self, change: Callable[[Dim], Any], enter: Callable[[Any], Any]) -> Op:
         changed = {name: _map(value, change, enter) for name, value in self.attributes().items()}
         return replace(self, **changed)
 
@@ -186,17 +202,17 @@ def _show(value: Any) -> str:
 def _collect(value: Any, sizes: list[Dim]) -> None:
     if isinstance(value, Dim):
         sizes.append(value)
-    elif isinstance(value, Nested):
+    elif isinstance(value, Nested | Op):
         sizes.extend(value.dims())
     elif isinstance(value, tuple):
         for part in value:
             _collect(part, sizes)
 
 
-def _map(value: Any, change: Callable[[Dim], Any], enter: Callable[[Nested], Nested]) -> Any:
+def _map(value: Any, change: Callable[[Dim], Any], enter: Callable[[Any], Any]) -> Any:
     if isinstance(value, Dim):
         return change(value)
-    if isinstance(value, Nested):
+    if isinstance(value, Nested | Op):
         return enter(value)
     if isinstance(value, tuple):
         return tuple(_map(part, change, enter) for part in value)

@@ -31,6 +31,7 @@ from symgraph.ops.conv_functions import (
 )
 from symgraph.ops.create import arange, eye, full, full_like, ones, ones_like, zeros, zeros_like
 from symgraph.ops.gather import gather, scatter_add, take
+from symgraph.ops.gradients import clip_gradient, reverse_gradient, scale_gradient
 from symgraph.ops.images import crop_mirror
 from symgraph.ops.index import one_hot
 from symgraph.ops.join import concat, split, stack
@@ -60,21 +61,22 @@ __all__ = [
     "atan", "atan2", "atanh", "avg_pool1d", "avg_pool2d", "avg_pool3d", "batch_norm",
     "batch_norm_inference", "binary_cross_entropy_with_logits", "bitwise_and", "bitwise_invert",
     "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor", "broadcast_to",
-    "cast", "ceil", "clip", "concat", "cond", "conv1d", "conv2d", "conv3d", "conv_transpose1d",
-    "conv_transpose2d", "conv_transpose3d", "cos", "cosh", "count_nonzero", "crop_mirror",
-    "cross_entropy", "divide", "dot", "dropout", "elu", "equal", "erf", "erfc", "exp", "exp2",
-    "expand_dims", "expm1", "eye", "flatten", "flip", "floor", "floor_divide", "foldl", "foldr",
-    "full", "full_like", "gather", "gelu", "global_avg_pool2d", "global_max_pool2d", "greater",
-    "greater_equal", "ifelse", "isfinite", "isinf", "isnan", "layer_norm", "leaky_relu", "less",
-    "less_equal", "local_response_norm", "log", "log10", "log1p", "log2", "log_softmax",
-    "logaddexp", "logical_and", "logical_not", "logical_or", "logical_xor", "logsumexp", "map",
-    "matmul", "matrix_transpose", "max", "max_pool1d", "max_pool2d", "max_pool3d", "maximum",
-    "mean", "min", "minimum", "moveaxis", "multiply", "negative", "not_equal", "one_hot", "ones",
-    "ones_like", "outer", "pad", "permute_dims", "pow", "prod", "reciprocal", "reduce", "relu",
-    "remainder", "reshape", "rms_norm", "round", "rsqrt", "scan", "scatter_add", "sigmoid", "sign",
-    "silu", "sin", "sinh", "softmax", "softplus", "specify_shape", "split", "sqrt", "square",
-    "squeeze", "stack", "std", "stop_gradient", "subtract", "sum", "swapaxes", "switch", "take",
-    "take_along_axis", "tan", "tanh", "tensordot", "topk", "transpose", "trunc", "until", "var",
-    "vecdot", "where", "while_loop", "zeros", "zeros_like",
+    "cast", "ceil", "clip", "clip_gradient", "concat", "cond", "conv1d", "conv2d", "conv3d",
+    "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "cos", "cosh", "count_nonzero",
+    "crop_mirror", "cross_entropy", "divide", "dot", "dropout", "elu", "equal", "erf", "erfc",
+    "exp", "exp2", "expand_dims", "expm1", "eye", "flatten", "flip", "floor", "floor_divide",
+    "foldl", "foldr", "full", "full_like", "gather", "gelu", "global_avg_pool2d",
+    "global_max_pool2d", "greater", "greater_equal", "ifelse", "isfinite", "isinf", "isnan",
+    "layer_norm", "leaky_relu", "less", "less_equal", "local_response_norm", "log", "log10",
+    "log1p", "log2", "log_softmax", "logaddexp", "logical_and", "logical_not", "logical_or",
+    "logical_xor", "logsumexp", "map", "matmul", "matrix_transpose", "max", "max_pool1d",
+    "max_pool2d", "max_pool3d", "maximum", "mean", "min", "minimum", "moveaxis", "multiply",
+    "negative", "not_equal", "one_hot", "ones", "ones_like", "outer", "pad", "permute_dims", "pow",
+    "prod", "reciprocal", "reduce", "relu", "remainder", "reshape", "reverse_gradient", "rms_norm",
+    "round", "rsqrt", "scale_gradient", "scan", "scatter_add", "sigmoid", "sign", "silu", "sin",
+    "sinh", "softmax", "softplus", "specify_shape", "split", "sqrt", "square", "squeeze", "stack",
+    "std", "stop_gradient", "subtract", "sum", "swapaxes", "switch", "take", "take_along_axis",
+    "tan", "tanh", "tensordot", "topk", "transpose", "trunc", "until", "var", "vecdot", "where",
+    "while_loop", "zeros", "zeros_like",
 ]
 # fmt: on

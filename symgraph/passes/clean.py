@@ -1,7 +1,7 @@
 """Dead code: identities that only meant something while the graph was built.
 
-`stop_gradient`, unary plus and attached updates give their first operand; whatever nobody needs
-afterwards is gone, because a graph consists of what its outputs and updates depend on.
+What only gradients see, unary plus and attached updates give their first operand; whatever nobody
+needs afterwards is gone, because a graph consists of what its outputs and updates depend on.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from symgraph.graph.leaves import Attach
 from symgraph.graph.node import Value
 from symgraph.passes.manager import graph_pass
 
-IDENTITIES = frozenset({"stop_gradient", "positive"})
+IDENTITIES = frozenset({"stop_gradient", "positive", "clip_gradient", "scale_gradient"})
 
 
 @graph_pass(stage="clean")

@@ -3,7 +3,8 @@
 from symgraph.passes.branches import branches
 from symgraph.passes.canonical import canonical
 from symgraph.passes.clean import dead_code
+from symgraph.passes.inline import inline
 from symgraph.passes.loops import loops
 from symgraph.passes.stabilise import stabilise
 
-__all__ = ["branches", "canonical", "dead_code", "loops", "stabilise"]
+__all__ = ["branches", "canonical", "dead_code", "inline", "loops", "stabilise"]

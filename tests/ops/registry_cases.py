@@ -41,6 +41,9 @@ STRUCTURE: Mapping[str, str] = {
     "shared": "a leaf: its numbers live outside the graph",
     "size_of": "a leaf: a size as a number; tests/graph",
     "item": "one result of another operation, tested with it",
+    "batched": "another operation for many lanes; test_registry_transforms.py",
+    "batched_host": "another operation, lane after lane; test_registry_transforms.py",
+    "call": "a graph with rules of its own; tests/autodiff/test_custom.py",
     "attach": "updates attached to a value; tests/graph and tests of functions",
 }
 
@@ -48,6 +51,9 @@ STRUCTURE: Mapping[str, str] = {
 NO_DIFFERENCES: Mapping[str, str] = {
     "stop_gradient": "its gradient is None by definition, its differences are 1",
     "cast": "between dtypes, rounding hides differences; tests/ops/test_elementwise.py",
+    "clip_gradient": "its gradient is not its derivative; tests/autodiff/test_custom.py",
+    "scale_gradient": "its gradient is not its derivative; tests/autodiff/test_custom.py",
+    "reverse_gradient": "its gradient is not its derivative; tests/autodiff/test_custom.py",
     "random_uniform": "random numbers do not depend on a float operand",
     "random_normal": "random numbers do not depend on a float operand",
     "random_bernoulli": "random numbers do not depend on a float operand",

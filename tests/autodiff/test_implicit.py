@@ -1,0 +1,123 @@
+"""Roots and minima: their values, and their gradients against the closed form or differences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import symgraph as sg
+from symgraph.errors import ArgumentError, ArgumentTypeError, GradError, ShapeError
+from symgraph.graph.registry import F
+
+A = np.array([4.0, 9.0, 2.0])
+
+
+def start(*shape: int) -> Any:
+    return sg.constant(np.ones(shape))
+
+
+def test_a_root_and_its_derivatives_to_order_three() -> None:
+    a = sg.tensor("a", (), "float64")
+    x = sg.root(lambda x, a: x * x - a, start(), a)
+    first = sg.grad(x, a)
+    second = sg.grad(first, a)
+    third = sg.grad(second, a)
+    forward = sg.jvp(x, a, sg.constant(1.0, "float64"))
+    found = sg.function([a], [x, first, second, third, forward])(4.0)
+    expected = [2.0, 0.25, -(4**-1.5) / 4, 3 / 8 * 4**-2.5, 0.25]
+    np.testing.assert_allclose(found, expected, rtol=1e-8)
+
+
+def test_a_root_of_several_equations() -> None:
+    """x0 + x1^3 = a0, x1 + x0 x1 w = a1: gradients by the arguments and by what f reads outside."""
+    a = sg.tensor("a", (2,), "float64")
+    w = sg.tensor("w", (), "float64")
+
+    def f(x: Any, a: Any) -> Any:
+        return F.stack([x[0] + x[1] ** 3 - a[0], x[1] + x[0] * x[1] * w - a[1]])
+
+    x = sg.root(f, start(2), a)
+    outputs = [x, sg.jacobian(x, a), sg.jacobian(x, w), sg.jacobian(x, a, "forward")]
+    g = sg.function([a, w], outputs)
+    at = np.array([1.5, 0.8]), 0.3
+    x1, by_a, by_w, forward = g(*at)
+    np.testing.assert_allclose(x1[0] + x1[1] ** 3, 1.5, atol=1e-9)
+    np.testing.assert_allclose(forward, by_a, rtol=1e-8)
+    step = 1e-5
+    for number in range(2):
+        unit = step * np.eye(2)[number]
+        difference = (g(at[0] + unit, at[1])[0] - g(at[0] - unit, at[1])[0]) / (2 * step)
+        np.testing.assert_allclose(by_a[:, number], difference, rtol=1e-6)
+    difference = (g(at[0], at[1] + step)[0] - g(at[0], at[1] - step)[0]) / (2 * step)
+    np.testing.assert_allclose(by_w, difference, rtol=1e-6)
+
+
+def test_a_solver_of_the_user_needs_no_derivative() -> None:
+    def bisect(g: Any, x0: Any) -> Any:
+        low, high = F.zeros_like(x0), F.full_like(x0, 10.0)
+        for _ in range(45):
+            middle = (low + high) / 2
+            above = g(middle) > 0
+            low, high = F.where(above, low, middle), F.where(above, middle, high)
+        return F.stop_gradient((low + high) / 2)
+
+    a = sg.tensor("a", (3,), "float64")
+    x = sg.root(lambda x, a: x * x - a, start(3), a, solver=bisect)
+    found = sg.function([a], [x, sg.grad(x.sum(), a)])(A)
+    np.testing.assert_allclose(found[0], np.sqrt(A), rtol=1e-9)
+    np.testing.assert_allclose(found[1], 0.5 / np.sqrt(A), rtol=1e-8)
+
+
+def test_a_root_for_many_lanes() -> None:
+    a = sg.tensor("a", (sg.dim("B"),), "float64")
+    x = sg.vmap(lambda a: sg.root(lambda x, a: x * x - a, start(), a))(a)
+    slopes = sg.vmap(lambda a: sg.grad(sg.root(lambda x, a: x * x - a, start(), a), a))(a)
+    found = sg.function([a], [x, sg.grad(x.sum(), a), slopes])(A)
+    np.testing.assert_allclose(found[0], np.sqrt(A), rtol=1e-9)
+    np.testing.assert_allclose(found[1], 0.5 / np.sqrt(A), rtol=1e-8)
+    np.testing.assert_allclose(found[2], 0.5 / np.sqrt(A), rtol=1e-8)
+
+
+def test_a_minimum_and_its_derivatives() -> None:
+    """Ridge regression: w = (X^T X + l I)^-1 X^T y."""
+    rng = np.random.default_rng(1)
+    rows, targets = rng.normal(size=(8, 3)), rng.normal(size=8)
+    y, strength = sg.tensor("y", (8,), "float64"), sg.tensor("l", (), "float64")
+
+    def loss(w: Any, strength: Any) -> Any:
+        return F.sum((F.matmul(sg.constant(rows), w) - y) ** 2) + strength * F.sum(w * w)
+
+    w = sg.minimize(loss, sg.constant(np.zeros(3)), strength)
+    f = sg.function([y, strength], [w, sg.jacobian(w, y), sg.jacobian(w, strength)])
+    found = f(targets, 0.5)
+    inverse = np.linalg.inv(rows.T @ rows + 0.5 * np.eye(3))
+    best = inverse @ rows.T @ targets
+    np.testing.assert_allclose(found[0], best, rtol=1e-8)
+    np.testing.assert_allclose(found[1], inverse @ rows.T, rtol=1e-8)
+    np.testing.assert_allclose(found[2], -inverse @ best, rtol=1e-8)
+
+
+def test_float32_and_structures_of_arguments() -> None:
+    a = sg.tensor("a", (3,))
+    x = sg.root(lambda x, p: x * x - p["a"] * p["k"], sg.ones(3), {"a": a, "k": 2})
+    found = sg.function([a], [x, sg.grad(x.sum(), a)])(A.astype(np.float32))
+    np.testing.assert_allclose(found[0], np.sqrt(2 * A), rtol=1e-5)
+    np.testing.assert_allclose(found[1], 1 / np.sqrt(2 * A), rtol=1e-4)
+
+
+def test_wrong_equations_say_what_must_hold() -> None:
+    x = sg.tensor("x", (3,), "float64")
+    with pytest.raises(ShapeError, match=r"root: .* type of x0, float64\[3\]; it gives float64"):
+        sg.root(lambda x: F.sum(x), x)
+    with pytest.raises(GradError, match="must be a scalar"):
+        sg.minimize(lambda x: x, x)
+    with pytest.raises(GradError, match="only floats"):
+        sg.root(lambda x: x, sg.tensor("i", (3,), "int32"))
+    with pytest.raises(ArgumentTypeError, match="takes a function"):
+        sg.root(3, x)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="max_steps must be >= 1"):
+        sg.root(lambda x: x, x, max_steps=0)
+    with pytest.raises(ShapeError, match="the solver must give"):
+        sg.root(lambda x: x * 2, x, solver=lambda g, x: x[:2])
