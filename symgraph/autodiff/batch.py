@@ -23,7 +23,7 @@ from symgraph.dims import Size, equal
 from symgraph.errors import ArgumentError, ArgumentTypeError, GraphError, ShapeError
 from symgraph.graph.arguments import plain_size
 from symgraph.graph.body import like as placeholder
-from symgraph.graph.draws import collect_draws, drawn, is_state
+from symgraph.graph.draws import collect_draws, drawn
 from symgraph.graph.elementwise import Elementwise
 from symgraph.graph.leaves import Item, as_value, items
 from symgraph.graph.node import Value, make, operand_lines
@@ -90,7 +90,7 @@ def _node(
             return (made,)
         if not isinstance(op, Call):  # which knows of what it draws inside
             for slot, operand in enumerate(node.inputs):
-                if isinstance(op, Random) or is_state(operand):
+                if operand.dtype == "uint64" and operand.shape == (3,):
                     xs[slot] = _own_states(node, size, xs[slot], flags[slot])
                     flags[slot] = True
     found = op.batch(F, size, flags, *xs)
