@@ -50,6 +50,7 @@ FAMILIES: Mapping[str, str] = {
     "transcendental": "elementwise",
     "reduce": "reduce", "argreduce": "exact", "prod_others": "reduce", "statistics": "composite",
     "shape": "exact", "create": "exact", "join": "exact", "pad": "exact", "slicing": "exact",
+    "cumulative": "reduce",
     "topk": "exact", "gather": "reduce", "along_axis": "reduce", "index": "exact",
     "control": "exact", "random": "exact", "sort": "exact",
     "linalg": "contract", "conv": "contract",

@@ -29,6 +29,7 @@ from symgraph.ops.conv_functions import (
     conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d,
 )
 from symgraph.ops.create import arange, eye, full, full_like, ones, ones_like, zeros, zeros_like
+from symgraph.ops.cumulative import cummax, cummin, cumulative_prod, cumulative_sum
 from symgraph.ops.gather import gather, scatter_add, take
 from symgraph.ops.images import crop_mirror
 from symgraph.ops.index import one_hot
@@ -60,7 +61,7 @@ __all__ = [
     "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor", "broadcast_to",
     "cast", "ceil", "clip", "concat", "conv1d", "conv2d", "conv3d", "conv_transpose1d",
     "conv_transpose2d", "conv_transpose3d", "cos", "cosh", "count_nonzero", "crop_mirror",
-    "cross_entropy",
+    "cross_entropy", "cummax", "cummin", "cumulative_prod", "cumulative_sum",
     "divide", "dot", "dropout", "elu", "equal", "erf", "erfc", "exp", "exp2", "expand_dims",
     "expm1", "eye", "flatten", "flip", "floor", "floor_divide", "full", "full_like", "gather",
     "gelu", "global_avg_pool2d", "global_max_pool2d", "greater", "greater_equal", "isfinite",
