@@ -37,6 +37,9 @@ from symgraph.ops.join import concat, split, stack
 from symgraph.ops.linalg import dot, matmul, matrix_transpose, outer, tensordot, vecdot
 from symgraph.ops.losses import binary_cross_entropy_with_logits, cross_entropy
 from symgraph.ops.lrn import local_response_norm
+from symgraph.ops.manipulation import (
+    broadcast_arrays, diff, meshgrid, nan_to_num, repeat, roll, tile, unstack,
+)
 from symgraph.ops.norm import batch_norm, batch_norm_inference, layer_norm, rms_norm
 from symgraph.ops.pad import flip, pad
 from symgraph.ops.pool_functions import (
@@ -46,6 +49,7 @@ from symgraph.ops.pool_functions import (
 from symgraph.ops.reduce import all, any, max, min, prod, sum
 from symgraph.ops.shape import broadcast_to, permute_dims, reshape, transpose
 from symgraph.ops.softmax import log_softmax, logsumexp, softmax
+from symgraph.ops.sorting import argsort, searchsorted, sort
 from symgraph.ops.specify import specify_shape
 from symgraph.ops.statistics import count_nonzero, mean, std, var
 from symgraph.ops.topk import topk
@@ -55,25 +59,26 @@ from symgraph.ops.transcendental import (
 )
 
 __all__ = [
-    "abs", "acos", "acosh", "add", "all", "any", "arange", "argmax", "argmin", "asin", "asinh",
-    "atan", "atan2", "atanh", "avg_pool1d", "avg_pool2d", "avg_pool3d", "batch_norm",
+    "abs", "acos", "acosh", "add", "all", "any", "arange", "argmax", "argmin", "argsort", "asin",
+    "asinh", "atan", "atan2", "atanh", "avg_pool1d", "avg_pool2d", "avg_pool3d", "batch_norm",
     "batch_norm_inference", "binary_cross_entropy_with_logits", "bitwise_and", "bitwise_invert",
-    "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor", "broadcast_to",
-    "cast", "ceil", "clip", "concat", "conv1d", "conv2d", "conv3d", "conv_transpose1d",
-    "conv_transpose2d", "conv_transpose3d", "cos", "cosh", "count_nonzero", "crop_mirror",
-    "cross_entropy", "cummax", "cummin", "cumulative_prod", "cumulative_sum",
-    "divide", "dot", "dropout", "elu", "equal", "erf", "erfc", "exp", "exp2", "expand_dims",
-    "expm1", "eye", "flatten", "flip", "floor", "floor_divide", "full", "full_like", "gather",
-    "gelu", "global_avg_pool2d", "global_max_pool2d", "greater", "greater_equal", "isfinite",
-    "isinf", "isnan", "layer_norm", "leaky_relu", "less", "less_equal", "local_response_norm",
-    "log", "log10", "log1p", "log2", "log_softmax", "logaddexp", "logical_and", "logical_not",
-    "logical_or", "logical_xor", "logsumexp", "matmul", "matrix_transpose", "max", "max_pool1d",
-    "max_pool2d", "max_pool3d", "maximum", "mean", "min", "minimum", "moveaxis", "multiply",
-    "negative", "not_equal", "one_hot", "ones", "ones_like", "outer", "pad", "permute_dims",
-    "pow", "prod", "reciprocal", "relu", "remainder", "reshape", "rms_norm", "round", "rsqrt",
-    "scatter_add", "sigmoid", "sign", "silu", "sin", "sinh", "softmax", "softplus",
+    "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor", "broadcast_arrays",
+    "broadcast_to", "cast", "ceil", "clip", "concat", "conv1d", "conv2d", "conv3d",
+    "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "cos", "cosh", "count_nonzero",
+    "crop_mirror", "cross_entropy", "cummax", "cummin", "cumulative_prod", "cumulative_sum",
+    "diff", "divide", "dot", "dropout", "elu", "equal", "erf", "erfc", "exp", "exp2",
+    "expand_dims", "expm1", "eye", "flatten", "flip", "floor", "floor_divide", "full", "full_like",
+    "gather", "gelu", "global_avg_pool2d", "global_max_pool2d", "greater", "greater_equal",
+    "isfinite", "isinf", "isnan", "layer_norm", "leaky_relu", "less", "less_equal",
+    "local_response_norm", "log", "log10", "log1p", "log2", "log_softmax", "logaddexp",
+    "logical_and", "logical_not", "logical_or", "logical_xor", "logsumexp", "matmul",
+    "matrix_transpose", "max", "max_pool1d", "max_pool2d", "max_pool3d", "maximum", "mean",
+    "meshgrid", "min", "minimum", "moveaxis", "multiply", "nan_to_num", "negative", "not_equal",
+    "one_hot", "ones", "ones_like", "outer", "pad", "permute_dims", "pow", "prod", "reciprocal",
+    "relu", "remainder", "repeat", "reshape", "rms_norm", "roll", "round", "rsqrt", "scatter_add",
+    "searchsorted", "sigmoid", "sign", "silu", "sin", "sinh", "softmax", "softplus", "sort",
     "specify_shape", "split", "sqrt", "square", "squeeze", "stack", "std", "stop_gradient",
-    "subtract", "sum", "swapaxes", "take", "take_along_axis", "tan", "tanh", "tensordot",
-    "topk", "transpose", "trunc", "var", "vecdot", "where", "zeros", "zeros_like",
+    "subtract", "sum", "swapaxes", "take", "take_along_axis", "tan", "tanh", "tensordot", "tile",
+    "topk", "transpose", "trunc", "unstack", "var", "vecdot", "where", "zeros", "zeros_like",
 ]
 # fmt: on
