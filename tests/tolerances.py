@@ -50,7 +50,7 @@ FAMILIES: Mapping[str, str] = {
     "transcendental": "elementwise",
     "reduce": "reduce", "argreduce": "exact", "prod_others": "reduce", "statistics": "composite",
     "shape": "exact", "create": "exact", "join": "exact", "pad": "exact", "slicing": "exact",
-    "cumulative": "reduce", "sorting": "exact", "manipulation": "exact",
+    "cumulative": "reduce", "sorting": "exact", "manipulation": "exact", "diagonals": "exact",
     "topk": "exact", "gather": "reduce", "along_axis": "reduce", "index": "exact",
     "control": "exact", "random": "exact",
     "linalg": "contract", "conv": "contract",

@@ -30,6 +30,7 @@ from symgraph.ops.conv_functions import (
 )
 from symgraph.ops.create import arange, eye, full, full_like, ones, ones_like, zeros, zeros_like
 from symgraph.ops.cumulative import cummax, cummin, cumulative_prod, cumulative_sum
+from symgraph.ops.diagonals import cross, diag, diagonal, kron, trace, tril, triu
 from symgraph.ops.gather import gather, scatter_add, take
 from symgraph.ops.images import crop_mirror
 from symgraph.ops.index import one_hot
@@ -41,6 +42,7 @@ from symgraph.ops.manipulation import (
     broadcast_arrays, diff, meshgrid, nan_to_num, repeat, roll, tile, unstack,
 )
 from symgraph.ops.norm import batch_norm, batch_norm_inference, layer_norm, rms_norm
+from symgraph.ops.order_statistics import isin, median, quantile
 from symgraph.ops.pad import flip, pad
 from symgraph.ops.pool_functions import (
     avg_pool1d, avg_pool2d, avg_pool3d, global_avg_pool2d, global_max_pool2d, max_pool1d,
@@ -65,20 +67,21 @@ __all__ = [
     "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor", "broadcast_arrays",
     "broadcast_to", "cast", "ceil", "clip", "concat", "conv1d", "conv2d", "conv3d",
     "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "cos", "cosh", "count_nonzero",
-    "crop_mirror", "cross_entropy", "cummax", "cummin", "cumulative_prod", "cumulative_sum",
-    "diff", "divide", "dot", "dropout", "elu", "equal", "erf", "erfc", "exp", "exp2",
-    "expand_dims", "expm1", "eye", "flatten", "flip", "floor", "floor_divide", "full", "full_like",
-    "gather", "gelu", "global_avg_pool2d", "global_max_pool2d", "greater", "greater_equal",
-    "isfinite", "isinf", "isnan", "layer_norm", "leaky_relu", "less", "less_equal",
-    "local_response_norm", "log", "log10", "log1p", "log2", "log_softmax", "logaddexp",
-    "logical_and", "logical_not", "logical_or", "logical_xor", "logsumexp", "matmul",
-    "matrix_transpose", "max", "max_pool1d", "max_pool2d", "max_pool3d", "maximum", "mean",
-    "meshgrid", "min", "minimum", "moveaxis", "multiply", "nan_to_num", "negative", "not_equal",
-    "one_hot", "ones", "ones_like", "outer", "pad", "permute_dims", "pow", "prod", "reciprocal",
-    "relu", "remainder", "repeat", "reshape", "rms_norm", "roll", "round", "rsqrt", "scatter_add",
-    "searchsorted", "sigmoid", "sign", "silu", "sin", "sinh", "softmax", "softplus", "sort",
-    "specify_shape", "split", "sqrt", "square", "squeeze", "stack", "std", "stop_gradient",
-    "subtract", "sum", "swapaxes", "take", "take_along_axis", "tan", "tanh", "tensordot", "tile",
-    "topk", "transpose", "trunc", "unstack", "var", "vecdot", "where", "zeros", "zeros_like",
+    "crop_mirror", "cross", "cross_entropy", "cummax", "cummin", "cumulative_prod",
+    "cumulative_sum", "diag", "diagonal", "diff", "divide", "dot", "dropout", "elu", "equal",
+    "erf", "erfc", "exp", "exp2", "expand_dims", "expm1", "eye", "flatten", "flip", "floor",
+    "floor_divide", "full", "full_like", "gather", "gelu", "global_avg_pool2d",
+    "global_max_pool2d", "greater", "greater_equal", "isfinite", "isin", "isinf", "isnan", "kron",
+    "layer_norm", "leaky_relu", "less", "less_equal", "local_response_norm", "log", "log10",
+    "log1p", "log2", "log_softmax", "logaddexp", "logical_and", "logical_not", "logical_or",
+    "logical_xor", "logsumexp", "matmul", "matrix_transpose", "max", "max_pool1d", "max_pool2d",
+    "max_pool3d", "maximum", "mean", "median", "meshgrid", "min", "minimum", "moveaxis",
+    "multiply", "nan_to_num", "negative", "not_equal", "one_hot", "ones", "ones_like", "outer",
+    "pad", "permute_dims", "pow", "prod", "quantile", "reciprocal", "relu", "remainder", "repeat",
+    "reshape", "rms_norm", "roll", "round", "rsqrt", "scatter_add", "searchsorted", "sigmoid",
+    "sign", "silu", "sin", "sinh", "softmax", "softplus", "sort", "specify_shape", "split", "sqrt",
+    "square", "squeeze", "stack", "std", "stop_gradient", "subtract", "sum", "swapaxes", "take",
+    "take_along_axis", "tan", "tanh", "tensordot", "tile", "topk", "trace", "transpose", "tril",
+    "triu", "trunc", "unstack", "var", "vecdot", "where", "zeros", "zeros_like",
 ]
 # fmt: on
