@@ -51,6 +51,7 @@ FAMILIES: Mapping[str, str] = {
     "reduce": "reduce", "argreduce": "exact", "prod_others": "reduce", "statistics": "composite",
     "shape": "exact", "create": "exact", "join": "exact", "pad": "exact", "slicing": "exact",
     "cumulative": "reduce", "sorting": "exact", "manipulation": "exact", "diagonals": "exact",
+    "scatter": "reduce",
     "topk": "exact", "gather": "reduce", "along_axis": "reduce", "index": "exact",
     "control": "exact", "random": "exact",
     "linalg": "contract", "conv": "contract",

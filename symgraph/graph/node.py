@@ -62,13 +62,14 @@ class Node:
 class Value(TensorMethods):
     """A node of the graph: an operation, its operands, and the type of its result."""
 
-    __slots__ = ("__weakref__", "_node", "guards", "inputs", "op", "origins", "type")
+    __slots__ = ("__weakref__", "_node", "guards", "inputs", "op", "origins", "picked", "type")
 
     op: Op
     inputs: tuple[Value, ...]
     type: Type
     guards: tuple[Guard, ...]  # what must be checked when sizes are known
     origins: Origins  # outside identity
+    picked: tuple[Value | None, Any] | None  # the value and the key that gave it; outside identity
     _node: ref[Node] | None
 
     def __init__(
@@ -80,6 +81,7 @@ class Value(TensorMethods):
         put(self, "type", type)
         put(self, "guards", guards)
         put(self, "origins", here())
+        put(self, "picked", None)
         put(self, "_node", None)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -164,6 +166,15 @@ def add_origins(value: Value, origins: Origins, *, first: bool = False) -> None:
     if origins and value.origins is not origins:
         both = (origins, value.origins) if first else (value.origins, origins)
         object.__setattr__(value, "origins", union(*both))
+
+
+def remember(value: Value, whole: Value, key: Any) -> None:
+    """Note that a value is `whole[key]`, for what changes elements of the whole.
+
+    Of several keys that give one node the last one counts. A key that selects everything gives the
+    value itself: then None stands for it, as a value must not keep itself alive.
+    """
+    object.__setattr__(value, "picked", (None if value is whole else whole, key))
 
 
 _table: WeakValueDictionary[tuple[Any, ...], Value] = WeakValueDictionary()

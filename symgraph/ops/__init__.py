@@ -49,6 +49,7 @@ from symgraph.ops.pool_functions import (
     max_pool2d, max_pool3d,
 )
 from symgraph.ops.reduce import all, any, max, min, prod, sum
+from symgraph.ops.scatter import scatter
 from symgraph.ops.shape import broadcast_to, permute_dims, reshape, transpose
 from symgraph.ops.softmax import log_softmax, logsumexp, softmax
 from symgraph.ops.sorting import argsort, searchsorted, sort
@@ -78,10 +79,11 @@ __all__ = [
     "max_pool3d", "maximum", "mean", "median", "meshgrid", "min", "minimum", "moveaxis",
     "multiply", "nan_to_num", "negative", "not_equal", "one_hot", "ones", "ones_like", "outer",
     "pad", "permute_dims", "pow", "prod", "quantile", "reciprocal", "relu", "remainder", "repeat",
-    "reshape", "rms_norm", "roll", "round", "rsqrt", "scatter_add", "searchsorted", "sigmoid",
-    "sign", "silu", "sin", "sinh", "softmax", "softplus", "sort", "specify_shape", "split", "sqrt",
-    "square", "squeeze", "stack", "std", "stop_gradient", "subtract", "sum", "swapaxes", "take",
-    "take_along_axis", "tan", "tanh", "tensordot", "tile", "topk", "trace", "transpose", "tril",
-    "triu", "trunc", "unstack", "var", "vecdot", "where", "zeros", "zeros_like",
+    "reshape", "rms_norm", "roll", "round", "rsqrt", "scatter", "scatter_add", "searchsorted",
+    "sigmoid", "sign", "silu", "sin", "sinh", "softmax", "softplus", "sort", "specify_shape",
+    "split", "sqrt", "square", "squeeze", "stack", "std", "stop_gradient", "subtract", "sum",
+    "swapaxes", "take", "take_along_axis", "tan", "tanh", "tensordot", "tile", "topk", "trace",
+    "transpose", "tril", "triu", "trunc", "unstack", "var", "vecdot", "where", "zeros",
+    "zeros_like",
 ]
 # fmt: on
