@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from symgraph.errors import ArgumentTypeError, UndecidedError
+from symgraph.graph.at import At
 from symgraph.graph.registry import FUNCTIONS, apply
 
 if TYPE_CHECKING:
@@ -91,6 +92,22 @@ class TensorMethods:
     def T(self) -> Value:  # noqa: N802 - NumPy's name
         """The transpose: all axes reversed."""
         return apply("permute_dims", self, None)
+
+    @property
+    def mT(self) -> Value:  # noqa: N802 - NumPy's name
+        """The transposes of all matrices in a stack: the last two axes exchanged."""
+        return apply("matrix_transpose", self)
+
+    @property
+    def at(self) -> At:
+        """Places by a key: `x.at[key].set(v)` is a new value with these elements changed.
+
+        >>> import symgraph as sg
+        >>> sg.constant([1, 2, 3]).at[[0, 2, 0]].add(1).eval().tolist()
+        [3, 2, 4]
+        """
+        value: Any = self
+        return At(value)
 
     def sum(self, axis: Axis = None, *, keepdims: bool = False) -> Value:
         """Sum over axes (all of them by default)."""

@@ -20,11 +20,11 @@ from symgraph.graph.registry import Functions
 def indices_exist(F: Functions, pairs: Iterable[tuple[Value, Size]]) -> Value | None:
     """Tell whether indices exist, counted from either end, in axes of these sizes.
 
-    None where all are constants, which were checked when they were given.
+    None where all are constants in axes of known sizes, which were checked when they were given.
     """
     found: Value | None = None
     for index, size in pairs:
-        if isinstance(index.op, Constant):
+        if isinstance(index.op, Constant) and isinstance(size, int):
             continue
         count = F.size_of(size)
         place = F.cast(index, "int64")

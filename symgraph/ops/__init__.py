@@ -18,6 +18,7 @@ from symgraph.ops.arithmetic import (
     negative, pow, reciprocal, remainder, round, rsqrt, sign, sqrt, square, stop_gradient,
     subtract, trunc, where,
 )
+from symgraph.ops.at import inc_subtensor, set_subtensor
 from symgraph.ops.axes import expand_dims, flatten, moveaxis, squeeze, swapaxes
 from symgraph.ops.comparison import (
     bitwise_and, bitwise_invert, bitwise_left_shift, bitwise_or, bitwise_right_shift,
@@ -72,18 +73,18 @@ __all__ = [
     "cumulative_sum", "diag", "diagonal", "diff", "divide", "dot", "dropout", "elu", "equal",
     "erf", "erfc", "exp", "exp2", "expand_dims", "expm1", "eye", "flatten", "flip", "floor",
     "floor_divide", "full", "full_like", "gather", "gelu", "global_avg_pool2d",
-    "global_max_pool2d", "greater", "greater_equal", "isfinite", "isin", "isinf", "isnan", "kron",
-    "layer_norm", "leaky_relu", "less", "less_equal", "local_response_norm", "log", "log10",
-    "log1p", "log2", "log_softmax", "logaddexp", "logical_and", "logical_not", "logical_or",
-    "logical_xor", "logsumexp", "matmul", "matrix_transpose", "max", "max_pool1d", "max_pool2d",
-    "max_pool3d", "maximum", "mean", "median", "meshgrid", "min", "minimum", "moveaxis",
-    "multiply", "nan_to_num", "negative", "not_equal", "one_hot", "ones", "ones_like", "outer",
-    "pad", "permute_dims", "pow", "prod", "quantile", "reciprocal", "relu", "remainder", "repeat",
-    "reshape", "rms_norm", "roll", "round", "rsqrt", "scatter", "scatter_add", "searchsorted",
-    "sigmoid", "sign", "silu", "sin", "sinh", "softmax", "softplus", "sort", "specify_shape",
-    "split", "sqrt", "square", "squeeze", "stack", "std", "stop_gradient", "subtract", "sum",
-    "swapaxes", "take", "take_along_axis", "tan", "tanh", "tensordot", "tile", "topk", "trace",
-    "transpose", "tril", "triu", "trunc", "unstack", "var", "vecdot", "where", "zeros",
-    "zeros_like",
+    "global_max_pool2d", "greater", "greater_equal", "inc_subtensor", "isfinite", "isin", "isinf",
+    "isnan", "kron", "layer_norm", "leaky_relu", "less", "less_equal", "local_response_norm",
+    "log", "log10", "log1p", "log2", "log_softmax", "logaddexp", "logical_and", "logical_not",
+    "logical_or", "logical_xor", "logsumexp", "matmul", "matrix_transpose", "max", "max_pool1d",
+    "max_pool2d", "max_pool3d", "maximum", "mean", "median", "meshgrid", "min", "minimum",
+    "moveaxis", "multiply", "nan_to_num", "negative", "not_equal", "one_hot", "ones", "ones_like",
+    "outer", "pad", "permute_dims", "pow", "prod", "quantile", "reciprocal", "relu", "remainder",
+    "repeat", "reshape", "rms_norm", "roll", "round", "rsqrt", "scatter", "scatter_add",
+    "searchsorted", "set_subtensor", "sigmoid", "sign", "silu", "sin", "sinh", "softmax",
+    "softplus", "sort", "specify_shape", "split", "sqrt", "square", "squeeze", "stack", "std",
+    "stop_gradient", "subtract", "sum", "swapaxes", "take", "take_along_axis", "tan", "tanh",
+    "tensordot", "tile", "topk", "trace", "transpose", "tril", "triu", "trunc", "unstack", "var",
+    "vecdot", "where", "zeros", "zeros_like",
 ]
 # fmt: on
