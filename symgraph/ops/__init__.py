@@ -51,6 +51,9 @@ from symgraph.ops.pool_functions import (
 )
 from symgraph.ops.reduce import all, any, max, min, prod, sum
 from symgraph.ops.scatter import scatter
+from symgraph.ops.segment import (
+    segment_max, segment_mean, segment_min, segment_prod, segment_sum,
+)
 from symgraph.ops.shape import broadcast_to, permute_dims, reshape, transpose
 from symgraph.ops.softmax import log_softmax, logsumexp, softmax
 from symgraph.ops.sorting import argsort, searchsorted, sort
@@ -81,10 +84,11 @@ __all__ = [
     "moveaxis", "multiply", "nan_to_num", "negative", "not_equal", "one_hot", "ones", "ones_like",
     "outer", "pad", "permute_dims", "pow", "prod", "quantile", "reciprocal", "relu", "remainder",
     "repeat", "reshape", "rms_norm", "roll", "round", "rsqrt", "scatter", "scatter_add",
-    "searchsorted", "set_subtensor", "sigmoid", "sign", "silu", "sin", "sinh", "softmax",
-    "softplus", "sort", "specify_shape", "split", "sqrt", "square", "squeeze", "stack", "std",
-    "stop_gradient", "subtract", "sum", "swapaxes", "take", "take_along_axis", "tan", "tanh",
-    "tensordot", "tile", "topk", "trace", "transpose", "tril", "triu", "trunc", "unstack", "var",
-    "vecdot", "where", "zeros", "zeros_like",
+    "searchsorted", "segment_max", "segment_mean", "segment_min", "segment_prod", "segment_sum",
+    "set_subtensor", "sigmoid", "sign", "silu", "sin", "sinh", "softmax", "softplus", "sort",
+    "specify_shape", "split", "sqrt", "square", "squeeze", "stack", "std", "stop_gradient",
+    "subtract", "sum", "swapaxes", "take", "take_along_axis", "tan", "tanh", "tensordot", "tile",
+    "topk", "trace", "transpose", "tril", "triu", "trunc", "unstack", "var", "vecdot", "where",
+    "zeros", "zeros_like",
 ]
 # fmt: on
