@@ -32,6 +32,7 @@ from symgraph.ops.conv_functions import (
 from symgraph.ops.create import arange, eye, full, full_like, ones, ones_like, zeros, zeros_like
 from symgraph.ops.cumulative import cummax, cummin, cumulative_prod, cumulative_sum
 from symgraph.ops.diagonals import cross, diag, diagonal, kron, trace, tril, triu
+from symgraph.ops.einsum import einsum
 from symgraph.ops.gather import gather, scatter_add, take
 from symgraph.ops.images import crop_mirror
 from symgraph.ops.index import one_hot
@@ -73,9 +74,9 @@ __all__ = [
     "broadcast_to", "cast", "ceil", "clip", "concat", "conv1d", "conv2d", "conv3d",
     "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "cos", "cosh", "count_nonzero",
     "crop_mirror", "cross", "cross_entropy", "cummax", "cummin", "cumulative_prod",
-    "cumulative_sum", "diag", "diagonal", "diff", "divide", "dot", "dropout", "elu", "equal",
-    "erf", "erfc", "exp", "exp2", "expand_dims", "expm1", "eye", "flatten", "flip", "floor",
-    "floor_divide", "full", "full_like", "gather", "gelu", "global_avg_pool2d",
+    "cumulative_sum", "diag", "diagonal", "diff", "divide", "dot", "dropout", "einsum", "elu",
+    "equal", "erf", "erfc", "exp", "exp2", "expand_dims", "expm1", "eye", "flatten", "flip",
+    "floor", "floor_divide", "full", "full_like", "gather", "gelu", "global_avg_pool2d",
     "global_max_pool2d", "greater", "greater_equal", "inc_subtensor", "isfinite", "isin", "isinf",
     "isnan", "kron", "layer_norm", "leaky_relu", "less", "less_equal", "local_response_norm",
     "log", "log10", "log1p", "log2", "log_softmax", "logaddexp", "logical_and", "logical_not",
