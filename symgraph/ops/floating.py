@@ -142,8 +142,10 @@ class NextAfter(Op):
         return x.with_shape(broadcast_shapes(x.shape, y.shape))
 
     def ref(self, xp: ModuleType, *arrays: Array) -> Array:
+        x, y = arrays
         with np.errstate(all="ignore"):
-            return xp.asarray(xp.nextafter(*arrays)).astype(arrays[0].dtype, copy=False)
+            moved = xp.where(x == y, y, xp.nextafter(x, y))  # of equal zeros the second's sign
+        return xp.asarray(moved).astype(x.dtype, copy=False)
 
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
         return fit(F, g, xs[0]), ZERO

@@ -40,7 +40,7 @@ def test_the_next_number_is_numpys(dtype: str, backend: str) -> None:
     for towards in (inf, -inf, 0.0, -0.0, 1.0):
         target = np.full(array.shape, towards).astype(array.dtype)
         with np.errstate(all="ignore"):
-            expected = np.nextafter(array, target)
+            expected = np.where(array == target, target, np.nextafter(array, target))
         for found in (f(array, target), evaluate(expression, [array, target], {})[0]):
             assert found.dtype == expected.dtype
             same = (found == expected) | (np.isnan(found) & np.isnan(expected))
