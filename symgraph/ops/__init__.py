@@ -30,6 +30,9 @@ from symgraph.ops.conv_functions import (
     conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d,
 )
 from symgraph.ops.create import arange, eye, full, full_like, ones, ones_like, zeros, zeros_like
+from symgraph.ops.create_functions import (
+    asarray, astype, empty, empty_like, from_dlpack, linspace,
+)
 from symgraph.ops.cumulative import cummax, cummin, cumulative_prod, cumulative_sum
 from symgraph.ops.diagonals import cross, diag, diagonal, kron, trace, tril, triu
 from symgraph.ops.einsum import einsum
@@ -72,29 +75,30 @@ from symgraph.ops.transcendental import (
 
 __all__ = [
     "abs", "acos", "acosh", "add", "all", "allclose", "any", "arange", "argmax", "argmin",
-    "argsort", "asin", "asinh", "atan", "atan2", "atanh", "avg_pool1d", "avg_pool2d", "avg_pool3d",
-    "batch_norm", "batch_norm_inference", "binary_cross_entropy_with_logits", "bitwise_and",
-    "bitwise_invert", "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor",
-    "broadcast_arrays", "broadcast_to", "cast", "ceil", "clip", "concat", "conv1d", "conv2d",
-    "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "copysign", "cos",
-    "cosh", "count_nonzero", "crop_mirror", "cross", "cross_entropy", "cummax", "cummin",
-    "cumulative_prod", "cumulative_sum", "deg2rad", "diag", "diagonal", "diff", "divide", "dot",
-    "dropout", "einsum", "elu", "equal", "erf", "erfc", "exp", "exp2", "expand_dims", "expm1",
-    "eye", "flatten", "flip", "floor", "floor_divide", "fmod", "full", "full_like", "gather",
-    "gelu", "global_avg_pool2d", "global_max_pool2d", "greater", "greater_equal", "heaviside",
-    "hypot", "inc_subtensor", "isclose", "isfinite", "isin", "isinf", "isnan", "kron",
-    "layer_norm", "leaky_relu", "lerp", "less", "less_equal", "local_response_norm", "log",
-    "log10", "log1p", "log2", "log_softmax", "logaddexp", "logical_and", "logical_not",
-    "logical_or", "logical_xor", "logsumexp", "matmul", "matrix_transpose", "max", "max_pool1d",
-    "max_pool2d", "max_pool3d", "maximum", "mean", "median", "meshgrid", "min", "minimum",
-    "moveaxis", "multiply", "nan_to_num", "negative", "nextafter", "not_equal", "one_hot", "ones",
-    "ones_like", "outer", "pad", "permute_dims", "positive", "pow", "prod", "quantile", "rad2deg",
-    "reciprocal", "relu", "remainder", "repeat", "reshape", "rms_norm", "roll", "round", "rsqrt",
-    "scatter", "scatter_add", "searchsorted", "segment_max", "segment_mean", "segment_min",
-    "segment_prod", "segment_sum", "set_subtensor", "sigmoid", "sign", "signbit", "silu", "sin",
-    "sinc", "sinh", "softmax", "softplus", "sort", "specify_shape", "split", "sqrt", "square",
-    "squeeze", "stack", "std", "stop_gradient", "subtract", "sum", "swapaxes", "take",
-    "take_along_axis", "tan", "tanh", "tensordot", "tile", "topk", "trace", "transpose", "tril",
-    "triu", "trunc", "unstack", "var", "vecdot", "where", "zeros", "zeros_like",
+    "argsort", "asarray", "asin", "asinh", "astype", "atan", "atan2", "atanh", "avg_pool1d",
+    "avg_pool2d", "avg_pool3d", "batch_norm", "batch_norm_inference",
+    "binary_cross_entropy_with_logits", "bitwise_and", "bitwise_invert", "bitwise_left_shift",
+    "bitwise_or", "bitwise_right_shift", "bitwise_xor", "broadcast_arrays", "broadcast_to", "cast",
+    "ceil", "clip", "concat", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
+    "conv_transpose3d", "copysign", "cos", "cosh", "count_nonzero", "crop_mirror", "cross",
+    "cross_entropy", "cummax", "cummin", "cumulative_prod", "cumulative_sum", "deg2rad", "diag",
+    "diagonal", "diff", "divide", "dot", "dropout", "einsum", "elu", "empty", "empty_like",
+    "equal", "erf", "erfc", "exp", "exp2", "expand_dims", "expm1", "eye", "flatten", "flip",
+    "floor", "floor_divide", "fmod", "from_dlpack", "full", "full_like", "gather", "gelu",
+    "global_avg_pool2d", "global_max_pool2d", "greater", "greater_equal", "heaviside", "hypot",
+    "inc_subtensor", "isclose", "isfinite", "isin", "isinf", "isnan", "kron", "layer_norm",
+    "leaky_relu", "lerp", "less", "less_equal", "linspace", "local_response_norm", "log", "log10",
+    "log1p", "log2", "log_softmax", "logaddexp", "logical_and", "logical_not", "logical_or",
+    "logical_xor", "logsumexp", "matmul", "matrix_transpose", "max", "max_pool1d", "max_pool2d",
+    "max_pool3d", "maximum", "mean", "median", "meshgrid", "min", "minimum", "moveaxis",
+    "multiply", "nan_to_num", "negative", "nextafter", "not_equal", "one_hot", "ones", "ones_like",
+    "outer", "pad", "permute_dims", "positive", "pow", "prod", "quantile", "rad2deg", "reciprocal",
+    "relu", "remainder", "repeat", "reshape", "rms_norm", "roll", "round", "rsqrt", "scatter",
+    "scatter_add", "searchsorted", "segment_max", "segment_mean", "segment_min", "segment_prod",
+    "segment_sum", "set_subtensor", "sigmoid", "sign", "signbit", "silu", "sin", "sinc", "sinh",
+    "softmax", "softplus", "sort", "specify_shape", "split", "sqrt", "square", "squeeze", "stack",
+    "std", "stop_gradient", "subtract", "sum", "swapaxes", "take", "take_along_axis", "tan",
+    "tanh", "tensordot", "tile", "topk", "trace", "transpose", "tril", "triu", "trunc", "unstack",
+    "var", "vecdot", "where", "zeros", "zeros_like",
 ]
 # fmt: on
