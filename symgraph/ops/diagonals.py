@@ -149,7 +149,7 @@ def diag(x: Any, k: int = 0) -> Value:
     ],
     bad=[bad(lambda x: F.tril(x), arg((3,)), match="tril: .* at least 2 axes")],
 )
-def tril(x: Any, *, k: int = 0) -> Value:
+def tril(x: Any, k: int = 0) -> Value:
     """Keep the lower triangle of matrices: x[..., i, j] where j <= i + k, else 0.
 
     Raises `ShapeError` for fewer than two axes.
@@ -164,7 +164,7 @@ def tril(x: Any, *, k: int = 0) -> Value:
     ],
     bad=[bad(lambda x: F.triu(x), arg((3,)), match="triu: .* at least 2 axes")],
 )
-def triu(x: Any, *, k: int = 0) -> Value:
+def triu(x: Any, k: int = 0) -> Value:
     """Keep the upper triangle of matrices: x[..., i, j] where j >= i + k, else 0.
 
     Raises `ShapeError` for fewer than two axes.

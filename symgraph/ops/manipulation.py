@@ -231,7 +231,7 @@ def repeat(x: Any, repeats: Any, axis: int | None = None) -> Value:
         bad(lambda x: F.diff(x, axis=1), arg((2,)), error=ArgumentError, match="diff: axis 1"),
     ],
 )  # fmt: skip
-def diff(x: Any, axis: int = -1, n: int = 1, *, prepend: Any = None, append: Any = None) -> Value:
+def diff(x: Any, *, axis: int = -1, n: int = 1, prepend: Any = None, append: Any = None) -> Value:
     """Subtract from each element along an axis the one before it, `n` times: y[i] = x[i+1] - x[i].
 
     `prepend` and `append` are put in front and behind before; a scalar is one element. Bools differ
@@ -376,11 +376,11 @@ def meshgrid(*values: Any, indexing: str = "xy") -> tuple[Value, ...]:
         sample(lambda x: F.nan_to_num(x), arg((3,), "int32"), label="whole"),
     ],
     bad=[
-        bad(lambda x: F.nan_to_num(x, "a"), arg((2,)), error=DTypeError, match="nan_to_num"),
+        bad(lambda x: F.nan_to_num(x, nan="a"), arg((2,)), error=DTypeError, match="nan_to_num"),
     ],
 )  # fmt: skip
 def nan_to_num(
-    x: Any, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None
+    x: Any, *, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None
 ) -> Value:
     """Replace NaN by a number, and infinities by others: the largest and smallest finite ones.
 
