@@ -97,10 +97,10 @@ def einsum(subscripts: Any, *operands: Any, optimize: Any = True) -> Value:
     """Sum products over axes that are named alike and stand on the left of `->` only.
 
     "ij,jk->ik" multiplies matrices; "ii->i" is a diagonal; `...` stands for axes that are
-    broadcast. Without `->` the result has `...` and then, in order, the letters that occur once. As in NumPy,
-    `einsum(x, [0, 1], y, [1, 2], [0, 2])` names axes by numbers, and an axis of size 1 is
-    broadcast. With `optimize` the cheapest looking pairs are multiplied first, without it they go
-    from left to right; a list of pairs of positions says it, each product is put at the end.
+    broadcast. Without `->` the result has `...` and then, in order, the letters that occur once.
+    As in NumPy, `einsum(x, [0, 1], y, [1, 2], [0, 2])` names axes by numbers, and an axis of size 1
+    is broadcast. With `optimize` the cheapest looking pairs are multiplied first, without it they
+    go from left to right; a list of pairs of positions says it, each product is put at the end.
     Raises `ArgumentError` for what the letters cannot mean, `ShapeError` where sizes differ.
 
     >>> import symgraph as sg
