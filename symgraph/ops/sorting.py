@@ -2,7 +2,8 @@
 
 Loop nests have no sorting network: an element's place is the number of elements that come before
 it, counted, and where each place's element stands is found by looking for its place. Both take n
-steps for each of n elements, all of them independent. A search in a sorted vector halves instead.
+steps for each of n elements, all of them independent. A search in a sorted vector cuts what is left
+into parts instead, again and again.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+from symgraph.dims import Size
 from symgraph.errors import ArgumentError, DTypeError, ShapeError
 from symgraph.graph.arguments import normal_axis
 from symgraph.graph.dtypes import is_float
@@ -24,8 +26,9 @@ from symgraph.graph.samples import arg, bad, sample
 from symgraph.graph.scalar import Scalar, compute_dtype, widen
 from symgraph.graph.types import TensorType, Type
 
-FEW = 64  # elements that are rather counted than halved
-HALVINGS = 40  # of a vector of unknown size: more elements than any memory has
+FEW = 64  # elements that are all counted
+WIDE = 4  # parts into which a search cuts what is left
+ROUNDS = 20  # for a vector of unknown size: 2^40 elements are more than any memory has
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -217,13 +220,17 @@ class SearchSorted(Op):
         if isinstance(size, int) and size <= FEW:
             other = loop(size, "j")
             return Compute(out, reduce(SUM, (other,), m.cast(precedes(other), "int64")))
-        low, high = position(0), position(size)
-        for _ in range(size.bit_length() if isinstance(size, int) else HALVINGS):
-            # all halvings are written out: when none is left to do, nothing changes
-            middle = m.shr(low + high, position(1))
-            some = low < high
-            up = some & precedes(middle, some)
-            low, high = m.select(up, middle + 1, low), m.select(some & ~up, middle, high)
+        # Each round looks at every step-th element of those that are still open, and counts. In a
+        # round that is not needed any more it looks at elements that are known not to precede.
+        low, left = position(0), position(size)
+        for _ in range(_rounds(size)):
+            step = m.max((left + (WIDE - 1)) // position(WIDE), position(1))
+            other = loop(WIDE, "j")
+            place = low + (other + 1) * step - 1
+            here = place < position(size)
+            found = here & precedes(place, here)
+            low = low + reduce(SUM, (other,), m.cast(found, "int64")) * step
+            left = step - 1
         return Compute(out, low)
 
     def below(self, first: Scalar, second: Scalar) -> Scalar:
@@ -267,6 +274,17 @@ class SearchSorted(Op):
             match="searchsorted: .* must hold integers",
         ),
     )  # fmt: skip
+
+
+def _rounds(size: Size) -> int:
+    """Count how often a search cuts what is left until nothing is."""
+    if not isinstance(size, int):
+        return ROUNDS
+    count, left = 0, size
+    while left:
+        left = -(-left // WIDE) - 1
+        count += 1
+    return count
 
 
 @function_of

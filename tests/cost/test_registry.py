@@ -22,7 +22,7 @@ BY_SIZE = {
     "cumulative_prod": "a short axis is not cut into blocks",
     "cummax": "a short axis is not cut into blocks",
     "cummin": "a short axis is not cut into blocks",
-    "searchsorted": "a vector of unknown size is halved as often as any could be",
+    "searchsorted": "a vector of unknown size is searched in as many rounds as any could need",
 }
 
 
