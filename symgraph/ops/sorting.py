@@ -26,9 +26,8 @@ from symgraph.graph.samples import arg, bad, sample
 from symgraph.graph.scalar import Scalar, compute_dtype, widen
 from symgraph.graph.types import TensorType, Type
 
-FEW = 64  # elements that are all counted
-WIDE = 4  # parts into which a search cuts what is left
-ROUNDS = 20  # for a vector of unknown size: 2^40 elements are more than any memory has
+WIDE = 64  # parts into which a search cuts what is left: loops, as fewer would be written out
+ROUNDS = 6  # for a vector of unknown size: 2^36 elements
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -217,7 +216,7 @@ class SearchSorted(Op):
                 return self.below(element, value)
             return ~self.below(value, element)
 
-        if isinstance(size, int) and size <= FEW:
+        if isinstance(size, int) and size <= WIDE:
             other = loop(size, "j")
             return Compute(out, reduce(SUM, (other,), m.cast(precedes(other), "int64")))
         # Each round looks at every step-th element of those that are still open, and counts. In a
