@@ -21,8 +21,9 @@ from symgraph.debug import debugprint, latex, show
 from symgraph.dims import Dim, Size, anonymous, dim
 from symgraph.errors import SymgraphError, UnknownNameError
 from symgraph.function import Function, eval, function
-from symgraph.graph import declare
+from symgraph.graph import declare, dtype_info
 from symgraph.graph.declare import *  # noqa: F403 - 56 declarations: scalar, fmatrix, itensor4, ...
+from symgraph.graph.dtype_info import *  # noqa: F403 - finfo, result_type, float32, pi, ...
 from symgraph.graph.graph import Graph
 from symgraph.graph.interpret import interpret
 from symgraph.graph.leaves import Shared, constant, shared, size_of, tensor, with_updates
@@ -69,4 +70,5 @@ __all__ = [
     "wild", "with_updates",
 ]  # fmt: skip
 __all__ += declare.__all__
+__all__ += dtype_info.__all__
 __all__ += ops.__all__

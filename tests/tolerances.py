@@ -50,8 +50,10 @@ FAMILIES: Mapping[str, str] = {
     "transcendental": "elementwise",
     "reduce": "reduce", "argreduce": "exact", "prod_others": "reduce", "statistics": "composite",
     "shape": "exact", "create": "exact", "join": "exact", "pad": "exact", "slicing": "exact",
+    "cumulative": "reduce", "sorting": "exact", "manipulation": "exact", "diagonals": "exact",
+    "scatter": "reduce", "floating": "elementwise",
     "topk": "exact", "gather": "reduce", "along_axis": "reduce", "index": "exact",
-    "control": "exact", "random": "exact", "sort": "exact",
+    "control": "exact", "random": "exact",
     "linalg": "contract", "conv": "contract",
     "specify": "exact", "barrier": "exact", "gradients": "exact",
     "loop": "composite", "branch": "composite",
@@ -66,10 +68,12 @@ OVERRIDES: Mapping[str, str] = {
     **dict.fromkeys(("reciprocal", "negative", "positive", "abs", "sign", "relu"), "exact"),
     **dict.fromkeys(("maximum", "minimum", "clip", "where", "cast", "stop_gradient"), "exact"),
     "reverse_gradient": "exact",
+    **dict.fromkeys(("signbit", "copysign", "fmod", "heaviside"), "exact"),
     **dict.fromkeys(("floor", "ceil", "trunc", "round"), "exact"),
     **dict.fromkeys(("take", "take_along_axis", "max", "min", "any", "all"), "exact"),
     "random_normal": "norm",  # against SciPy's inverse; test_random.py compares bits
     "gelu": "tail",
+    "lerp": "reduce",  # the difference may cancel
     "logaddexp": "reduce",  # the maximum and the logarithm may cancel
 }
 # fmt: on

@@ -63,7 +63,9 @@ class Node:
 class Value(TensorMethods):
     """A node of the graph: an operation, its operands, and the type of its result."""
 
-    __slots__ = ("__weakref__", "_node", "guards", "inputs", "op", "origins", "serial", "type")
+    __slots__ = (
+        "__weakref__", "_node", "guards", "inputs", "op", "origins", "picked", "serial", "type",
+    )  # fmt: skip
 
     op: Op
     inputs: tuple[Value, ...]
@@ -71,6 +73,7 @@ class Value(TensorMethods):
     guards: tuple[Guard, ...]  # what must be checked when sizes are known
     origins: Origins  # outside identity
     serial: int  # in the order in which values were made
+    picked: tuple[Value | None, Any] | None  # the value and the key that gave it; outside identity
     _node: ref[Node] | None
 
     def __init__(
@@ -83,6 +86,7 @@ class Value(TensorMethods):
         put(self, "guards", guards)
         put(self, "origins", here())
         put(self, "serial", next(_serials))
+        put(self, "picked", None)
         put(self, "_node", None)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -170,6 +174,17 @@ def add_origins(value: Value, origins: Origins, *, first: bool = False) -> None:
 
 
 _serials = itertools.count()
+
+
+def remember(value: Value, whole: Value, key: Any) -> None:
+    """Note that a value is `whole[key]`, for what changes elements of the whole.
+
+    Of several keys that give one node the last one counts. A key that selects everything gives the
+    value itself: then None stands for it, as a value must not keep itself alive.
+    """
+    object.__setattr__(value, "picked", (None if value is whole else whole, key))
+
+
 _table: WeakValueDictionary[tuple[Any, ...], Value] = WeakValueDictionary()
 _lock = threading.Lock()
 

@@ -15,9 +15,10 @@ from symgraph.ops.along_axis import take_along_axis
 from symgraph.ops.argreduce import argmax, argmin
 from symgraph.ops.arithmetic import (
     abs, add, cast, ceil, clip, divide, floor, floor_divide, maximum, minimum, multiply,
-    negative, pow, reciprocal, remainder, round, rsqrt, sign, sqrt, square, stop_gradient,
+    negative, positive, pow, reciprocal, remainder, round, rsqrt, sign, sqrt, square, stop_gradient,
     subtract, trunc, where,
 )
+from symgraph.ops.at import inc_subtensor, set_subtensor
 from symgraph.ops.axes import expand_dims, flatten, moveaxis, squeeze, swapaxes
 from symgraph.ops.comparison import (
     bitwise_and, bitwise_invert, bitwise_left_shift, bitwise_or, bitwise_right_shift,
@@ -30,6 +31,16 @@ from symgraph.ops.conv_functions import (
     conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d,
 )
 from symgraph.ops.create import arange, eye, full, full_like, ones, ones_like, zeros, zeros_like
+from symgraph.ops.create_functions import (
+    asarray, astype, empty, empty_like, from_dlpack, linspace,
+)
+from symgraph.ops.cumulative import cummax, cummin, cumulative_prod, cumulative_sum
+from symgraph.ops.diagonals import cross, diag, diagonal, kron, trace, tril, triu
+from symgraph.ops.einsum import einsum
+from symgraph.ops.floating import (
+    allclose, copysign, deg2rad, fmod, heaviside, hypot, isclose, lerp, nextafter, rad2deg,
+    signbit, sinc,
+)
 from symgraph.ops.gather import gather, scatter_add, take
 from symgraph.ops.gradients import clip_gradient, reverse_gradient, scale_gradient
 from symgraph.ops.images import crop_mirror
@@ -38,7 +49,11 @@ from symgraph.ops.join import concat, split, stack
 from symgraph.ops.linalg import dot, matmul, matrix_transpose, outer, tensordot, vecdot
 from symgraph.ops.losses import binary_cross_entropy_with_logits, cross_entropy
 from symgraph.ops.lrn import local_response_norm
+from symgraph.ops.manipulation import (
+    broadcast_arrays, diff, meshgrid, nan_to_num, repeat, roll, tile, unstack,
+)
 from symgraph.ops.norm import batch_norm, batch_norm_inference, layer_norm, rms_norm
+from symgraph.ops.order_statistics import isin, median, quantile
 from symgraph.ops.pad import flip, pad
 from symgraph.ops.pool_functions import (
     avg_pool1d, avg_pool2d, avg_pool3d, global_avg_pool2d, global_max_pool2d, max_pool1d,
@@ -46,8 +61,13 @@ from symgraph.ops.pool_functions import (
 )
 from symgraph.ops.reduce import all, any, max, min, prod, sum
 from symgraph.ops.scan import foldl, foldr, map, reduce, scan, until
+from symgraph.ops.scatter import scatter
+from symgraph.ops.segment import (
+    segment_max, segment_mean, segment_min, segment_prod, segment_sum,
+)
 from symgraph.ops.shape import broadcast_to, permute_dims, reshape, transpose
 from symgraph.ops.softmax import log_softmax, logsumexp, softmax
+from symgraph.ops.sorting import argsort, searchsorted, sort
 from symgraph.ops.specify import specify_shape
 from symgraph.ops.statistics import count_nonzero, mean, std, var
 from symgraph.ops.topk import topk
@@ -57,26 +77,33 @@ from symgraph.ops.transcendental import (
 )
 
 __all__ = [
-    "abs", "acos", "acosh", "add", "all", "any", "arange", "argmax", "argmin", "asin", "asinh",
-    "atan", "atan2", "atanh", "avg_pool1d", "avg_pool2d", "avg_pool3d", "batch_norm",
-    "batch_norm_inference", "binary_cross_entropy_with_logits", "bitwise_and", "bitwise_invert",
-    "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor", "broadcast_to",
-    "cast", "ceil", "clip", "clip_gradient", "concat", "cond", "conv1d", "conv2d", "conv3d",
-    "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "cos", "cosh", "count_nonzero",
-    "crop_mirror", "cross_entropy", "divide", "dot", "dropout", "elu", "equal", "erf", "erfc",
-    "exp", "exp2", "expand_dims", "expm1", "eye", "flatten", "flip", "floor", "floor_divide",
-    "foldl", "foldr", "full", "full_like", "gather", "gelu", "global_avg_pool2d",
-    "global_max_pool2d", "greater", "greater_equal", "ifelse", "isfinite", "isinf", "isnan",
-    "layer_norm", "leaky_relu", "less", "less_equal", "local_response_norm", "log", "log10",
+    "abs", "acos", "acosh", "add", "all", "allclose", "any", "arange", "argmax", "argmin",
+    "argsort", "asarray", "asin", "asinh", "astype", "atan", "atan2", "atanh", "avg_pool1d",
+    "avg_pool2d", "avg_pool3d", "batch_norm", "batch_norm_inference",
+    "binary_cross_entropy_with_logits", "bitwise_and", "bitwise_invert", "bitwise_left_shift",
+    "bitwise_or", "bitwise_right_shift", "bitwise_xor", "broadcast_arrays", "broadcast_to", "cast",
+    "ceil", "clip", "clip_gradient", "concat", "cond", "conv1d", "conv2d", "conv3d",
+    "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "copysign", "cos", "cosh",
+    "count_nonzero", "crop_mirror", "cross", "cross_entropy", "cummax", "cummin",
+    "cumulative_prod", "cumulative_sum", "deg2rad", "diag", "diagonal", "diff", "divide", "dot",
+    "dropout", "einsum", "elu", "empty", "empty_like", "equal", "erf", "erfc", "exp", "exp2",
+    "expand_dims", "expm1", "eye", "flatten", "flip", "floor", "floor_divide", "fmod", "foldl",
+    "foldr", "from_dlpack", "full", "full_like", "gather", "gelu", "global_avg_pool2d",
+    "global_max_pool2d", "greater", "greater_equal", "heaviside", "hypot", "ifelse",
+    "inc_subtensor", "isclose", "isfinite", "isin", "isinf", "isnan", "kron", "layer_norm",
+    "leaky_relu", "lerp", "less", "less_equal", "linspace", "local_response_norm", "log", "log10",
     "log1p", "log2", "log_softmax", "logaddexp", "logical_and", "logical_not", "logical_or",
     "logical_xor", "logsumexp", "map", "matmul", "matrix_transpose", "max", "max_pool1d",
-    "max_pool2d", "max_pool3d", "maximum", "mean", "min", "minimum", "moveaxis", "multiply",
-    "negative", "not_equal", "one_hot", "ones", "ones_like", "outer", "pad", "permute_dims", "pow",
-    "prod", "reciprocal", "reduce", "relu", "remainder", "reshape", "reverse_gradient", "rms_norm",
-    "round", "rsqrt", "scale_gradient", "scan", "scatter_add", "sigmoid", "sign", "silu", "sin",
-    "sinh", "softmax", "softplus", "specify_shape", "split", "sqrt", "square", "squeeze", "stack",
-    "std", "stop_gradient", "subtract", "sum", "swapaxes", "switch", "take", "take_along_axis",
-    "tan", "tanh", "tensordot", "topk", "transpose", "trunc", "until", "var", "vecdot", "where",
-    "while_loop", "zeros", "zeros_like",
+    "max_pool2d", "max_pool3d", "maximum", "mean", "median", "meshgrid", "min", "minimum",
+    "moveaxis", "multiply", "nan_to_num", "negative", "nextafter", "not_equal", "one_hot", "ones",
+    "ones_like", "outer", "pad", "permute_dims", "positive", "pow", "prod", "quantile", "rad2deg",
+    "reciprocal", "reduce", "relu", "remainder", "repeat", "reshape", "reverse_gradient",
+    "rms_norm", "roll", "round", "rsqrt", "scale_gradient", "scan", "scatter", "scatter_add",
+    "searchsorted", "segment_max", "segment_mean", "segment_min", "segment_prod", "segment_sum",
+    "set_subtensor", "sigmoid", "sign", "signbit", "silu", "sin", "sinc", "sinh", "softmax",
+    "softplus", "sort", "specify_shape", "split", "sqrt", "square", "squeeze", "stack", "std",
+    "stop_gradient", "subtract", "sum", "swapaxes", "switch", "take", "take_along_axis", "tan",
+    "tanh", "tensordot", "tile", "topk", "trace", "transpose", "tril", "triu", "trunc", "unstack",
+    "until", "var", "vecdot", "where", "while_loop", "zeros", "zeros_like",
 ]
 # fmt: on

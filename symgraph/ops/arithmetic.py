@@ -298,7 +298,7 @@ class Clip(Elementwise):
     samples = (
         sample(lambda x: F.clip(x, -1, 1.5), arg(("B", 4), low=-3.0, high=3.0), label="numbers"),
         sample(lambda x: F.clip(x, low=0), arg(("B", 4)), label="low"),
-        sample(lambda x: F.clip(x, high=0.5), arg(("B", 4)), label="high"),
+        sample(lambda x: F.clip(x, max=0.5), arg(("B", 4)), label="high"),
         sample(lambda x: F.clip(x, -1, 1), arg(("B",), "int32", low=-5, high=5), label="int"),
         sample(lambda x: F.clip(x, high=1), arg(("B",), "uint8", high=5), label="uint8"),
         sample(lambda x, low, high: F.clip(x, low, high), arg(("B", 4), low=-3.0, high=3.0),
@@ -317,11 +317,13 @@ class Clip(Elementwise):
 
 
 @function_of
-def clip(x: Any, low: Any = None, high: Any = None) -> Value:
+def clip(x: Any, low: Any = None, high: Any = None, *, min: Any = None, max: Any = None) -> Value:
     """Limit to [low, high]: min(max(x, low), high); None leaves a side open.
 
-    The gradient of x is 1 inside and on the bounds; outside it goes to the bound.
+    The array API calls the bounds `min` and `max`. The gradient of x is 1 inside and on the bounds;
+    outside it goes to the bound.
     """
+    low, high = (low if min is None else min), (high if max is None else max)
     given = [each for each in (low, high) if each is not None]
     met = common("clip", x, *given)
     if not given:

@@ -25,7 +25,7 @@ from symgraph.graph.arguments import normal_axis, shape_argument
 from symgraph.graph.dtypes import dtype_name, is_float, is_integer, numpy_dtype
 from symgraph.graph.index import SUM, Axis, Compute, axes, inside, load, m, position, reduce
 from symgraph.graph.leaves import Constant, as_value
-from symgraph.graph.legal import indices_exist
+from symgraph.graph.legal import indices_exist, places_that_exist
 from symgraph.graph.node import Value, explained, make
 from symgraph.graph.op import Array, Cotangent, Op, op
 from symgraph.graph.registry import F, Functions, function_of
@@ -54,7 +54,7 @@ class Take(Op):
 
     def ref(self, xp: ModuleType, *arrays: Array) -> Array:
         x, *indices = arrays
-        found = _checked(xp, self.name, indices, x.shape, self.axis)
+        found = places_that_exist(xp, self.name, indices, x.shape, self.axis)
         return xp.asarray(x[(*(slice(None),) * self.axis, *found)])
 
     def legal(self, F: Functions, *xs: Value) -> Value | None:
@@ -130,7 +130,7 @@ class ScatterAdd(Op):
     def ref(self, xp: ModuleType, *arrays: Array) -> Array:
         updates, *indices = arrays
         shape: Any = self.shape
-        found = _checked(xp, self.name, indices, shape, self.axis)
+        found = places_that_exist(xp, self.name, indices, shape, self.axis)
         wide = numpy_dtype(compute_dtype(dtype_name(updates.dtype)))
         total = xp.zeros(shape, wide)
         xp.add.at(total, (*(slice(None),) * self.axis, *found), updates.astype(wide, copy=False))
@@ -219,26 +219,6 @@ def _check_indices(indices: Sequence[TensorType], first: int) -> None:
             require_equal(size, other, f"{{x{first}}} and {{x{number}}} must have one shape")
 
 
-def _checked(
-    xp: ModuleType, name: str, indices: Sequence[Array], shape: Sequence[int], axis: int
-) -> list[Array]:
-    """Give indices counted from the front, or raise `IndexRangeError` about the first wrong one."""
-    found = []
-    for d, index in enumerate(indices, start=axis):
-        size = shape[d]
-        wrong = (index < -size) | (index >= size)
-        if bool(xp.any(wrong)):
-            place = tuple(int(i) for i in xp.argwhere(wrong)[0])
-            raise IndexRangeError(
-                f"{name}: index {int(index[place])} at position {place} is out of range for "
-                f"axis {d} of size {size}.",
-                fix=f"indices must be {-size} to {size - 1}" if size else "the axis is empty",
-            )
-        plain = index.astype(np.int64)
-        found.append(xp.where(plain < 0, plain + size, plain))
-    return found
-
-
 def _positions(
     indices: Sequence[Value], over: Sequence[Axis], shape: Shape, axis: int, first: int
 ) -> tuple[list[Scalar], Scalar]:
@@ -321,7 +301,7 @@ def _take(name: str, x: Value, indices: Sequence[Value], axis: int) -> Value:
 def _check_constant(name: str, indices: Value, size: Size, axis: int) -> None:
     """Find a constant index that is out of range while the graph is built."""
     if isinstance(indices.op, Constant) and is_integer(indices.dtype) and isinstance(size, int):
-        _checked(np, name, [indices.op.array], {axis: size}, axis)  # type: ignore[arg-type]
+        places_that_exist(np, name, [indices.op.array], {axis: size}, axis)
 
 
 @function_of

@@ -32,7 +32,7 @@ from symgraph.graph.index import (
 from symgraph.graph.index import (
     axis as loop,
 )
-from symgraph.graph.leaves import as_value
+from symgraph.graph.leaves import as_value, cast_to
 from symgraph.graph.node import Value, make
 from symgraph.graph.op import Array, Cotangent, Op, op
 from symgraph.graph.registry import F, Functions, function_of
@@ -152,6 +152,7 @@ class Sum(Total):
         sample(lambda x: F.sum(x), arg((3, 50), "int8", low=-128, high=128)),
         sample(lambda x: F.sum(x), arg((3, 50), "uint8", low=0, high=256)),
         sample(lambda x: F.sum(x, axis=0), arg(("B", 2), "int32", low=-9, high=9)),
+        sample(lambda x: F.sum(x, axis=0, dtype="int8"), arg((90, 2), "int32", low=0, high=9)),
     )
     bad = (
         bad(lambda x: F.sum(x, axis=2), arg((2, 3)), error=ArgumentError, match="axis 2 does not"),
@@ -324,26 +325,27 @@ class AllTrue(Logical):
 
 
 @function_of
-def sum(x: Any, axis: Axis = None, *, keepdims: bool = False) -> Value:
+def sum(x: Any, axis: Axis = None, *, dtype: Any = None, keepdims: bool = False) -> Value:
     """Sum over axes (all of them by default): y = sum over j of x[..., j, ...].
 
     Integers and bools are summed as int64 or uint64, floats keep their dtype (half precisions
-    accumulate in float32). An empty axis gives 0. Raises `ArgumentError` for a wrong axis.
+    accumulate in float32); with `dtype` the elements are converted to it first. An empty axis gives
+    0. Raises `ArgumentError` for a wrong axis.
 
     >>> import symgraph as sg
     >>> str(sg.F.sum(sg.tensor("x", (sg.dim("B"), 3)), axis=1).type)
     'float32[B]'
     """
-    return _reduce(Sum, "sum", x, axis, keepdims)
+    return _reduce(Sum, "sum", x, axis, keepdims, dtype)
 
 
 @function_of
-def prod(x: Any, axis: Axis = None, *, keepdims: bool = False) -> Value:
+def prod(x: Any, axis: Axis = None, *, dtype: Any = None, keepdims: bool = False) -> Value:
     """Multiply over axes (all of them by default); dtypes as for `sum`, an empty axis gives 1.
 
     The gradient is right where factors are zero. Raises `ArgumentError` for a wrong axis.
     """
-    return _reduce(Prod, "prod", x, axis, keepdims)
+    return _reduce(Prod, "prod", x, axis, keepdims, dtype)
 
 
 @function_of
@@ -377,6 +379,12 @@ def all(x: Any, axis: Axis = None, *, keepdims: bool = False) -> Value:
     return _reduce(AllTrue, "all", x, axis, keepdims)
 
 
-def _reduce(cls: type[Reduction], name: str, x: Any, axis: Axis, keepdims: bool) -> Value:
+def _reduce(
+    cls: type[Reduction], name: str, x: Any, axis: Axis, keepdims: bool, dtype: Any = None
+) -> Value:
     value = as_value(x)
-    return make(cls(normal_axes(name, axis, value.ndim), bool(keepdims)), value)
+    operation = cls(normal_axes(name, axis, value.ndim), bool(keepdims))
+    if dtype is None:
+        return make(operation, value)
+    # a narrow integer is added in 64 bits; what is kept of that is the same
+    return cast_to(make(operation, cast_to(value, dtype_name(dtype))), dtype_name(dtype))

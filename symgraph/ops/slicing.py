@@ -122,7 +122,11 @@ class SlicePut(Op):
         lengths = self.lengths(x.shape)
         for d, (start, length, size) in enumerate(zip(self.starts, lengths, self.shape)):
             last = start + (length - 1) * self.steps[d]
-            if less(0, length) and (_outside(start, size) or _outside(last, size)):
+            if d in self.dropped:
+                why = f"the index into axis {d} of the result must be inside"
+                require_less_equal(0, start, why)
+                require_less_equal(start + 1, size, why)
+            elif less(0, length) and (_outside(start, size) or _outside(last, size)):
                 raise ShapeError(
                     f"axis {d} of the result has size {size}: positions {start} to {last} "
                     "of {x} must be inside."
@@ -252,23 +256,30 @@ def slice_at(
 
 @function_of
 def slice_put(
-    x: Any, shape: Sequence[Size], starts: Sequence[Size], steps: Sequence[int] | None = None
+    x: Any,
+    shape: Sequence[Size],
+    starts: Sequence[Size],
+    steps: Sequence[int] | None = None,
+    *,
+    dropped: Sequence[int] = (),
 ) -> Value:
     """Place `x` into zeros of a shape: y[start + i * step, ...] = x[i, ...].
 
-    The transpose of `slice_at`. Raises `ShapeError` when a position is outside for all sizes,
-    `ArgumentError` unless there is one number for each axis.
+    The transpose of `slice_at`; axes in `dropped` are those that `x` lacks. Raises `ShapeError`
+    when a position is outside for all sizes, `ArgumentError` unless there is one number for each
+    axis.
     """
     value = as_value(x)
     target = shape_argument("slice_put", shape)
-    if not len(target) == len(starts) == value.ndim:
+    if not len(target) == len(starts) == value.ndim + len(dropped):
         raise ArgumentError(
             f"slice_put: shape and starts need as many sizes as `{value.label}` has axes "
             f"({value.ndim}), got {len(target)} and {len(starts)}.",
             fix="reshape first",
         )
     first = tuple(plain_size("slice_put", "a start", start) for start in starts)
-    return make(SlicePut(target, first, _steps("slice_put", steps, value.ndim), ()), value)
+    strides = _steps("slice_put", steps, len(target))
+    return make(SlicePut(target, first, strides, tuple(dropped)), value)
 
 
 def _steps(name: str, steps: Sequence[int] | None, ndim: int) -> tuple[int, ...]:

@@ -77,6 +77,8 @@ ABOUT_ARGUMENTS: Mapping[str, str] = {
     "zeros": "takes sizes, no tensors",
     "ones": "takes sizes, no tensors",
     "full": "takes sizes and a number",
+    "empty": "takes sizes, no tensors",
+    "linspace": "takes numbers and a size",
 }
 
 
