@@ -46,8 +46,8 @@ TABLE: Mapping[str, Row] = {
 
 # the class of a whole file of ops/
 FAMILIES: Mapping[str, str] = {
-    "activation": "elementwise", "arithmetic": "elementwise", "comparison": "elementwise",
-    "transcendental": "elementwise",
+    "activation": "elementwise", "activation_more": "elementwise", "arithmetic": "elementwise",
+    "comparison": "elementwise", "transcendental": "elementwise",
     "reduce": "reduce", "argreduce": "exact", "prod_others": "reduce", "statistics": "composite",
     "shape": "exact", "create": "exact", "join": "exact", "pad": "exact", "slicing": "exact",
     "topk": "exact", "gather": "reduce", "along_axis": "reduce", "index": "exact",
@@ -63,6 +63,7 @@ OVERRIDES: Mapping[str, str] = {
     # IEEE rounds these correctly, and once more to a narrower dtype changes nothing
     **dict.fromkeys(("add", "subtract", "multiply", "divide", "square", "sqrt"), "exact"),
     **dict.fromkeys(("reciprocal", "negative", "positive", "abs", "sign", "relu"), "exact"),
+    "relu6": "exact",
     **dict.fromkeys(("maximum", "minimum", "clip", "where", "cast", "stop_gradient"), "exact"),
     **dict.fromkeys(("floor", "ceil", "trunc", "round"), "exact"),
     **dict.fromkeys(("take", "take_along_axis", "max", "min", "any", "all"), "exact"),

@@ -11,6 +11,10 @@ from symgraph.ops import (  # noqa: F401 - registers
     avg_pool, barrier, conv, pool, prod_others, random, slicing,
 )
 from symgraph.ops.activation import elu, gelu, leaky_relu, relu, sigmoid, silu, softplus
+from symgraph.ops.activation_more import (
+    celu, glu, hardshrink, hardsigmoid, hardswish, hardtanh, log_sigmoid, mish, prelu, relu6, selu,
+    softshrink, softsign, swish, tanhshrink, threshold,
+)
 from symgraph.ops.along_axis import take_along_axis
 from symgraph.ops.argreduce import argmax, argmin
 from symgraph.ops.arithmetic import (
@@ -58,21 +62,22 @@ __all__ = [
     "atan", "atan2", "atanh", "avg_pool1d", "avg_pool2d", "avg_pool3d", "batch_norm",
     "batch_norm_inference", "binary_cross_entropy_with_logits", "bitwise_and", "bitwise_invert",
     "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor", "broadcast_to",
-    "cast", "ceil", "clip", "concat", "conv1d", "conv2d", "conv3d", "conv_transpose1d",
+    "cast", "ceil", "celu", "clip", "concat", "conv1d", "conv2d", "conv3d", "conv_transpose1d",
     "conv_transpose2d", "conv_transpose3d", "cos", "cosh", "count_nonzero", "crop_mirror",
-    "cross_entropy",
-    "divide", "dot", "dropout", "elu", "equal", "erf", "erfc", "exp", "exp2", "expand_dims",
-    "expm1", "eye", "flatten", "flip", "floor", "floor_divide", "full", "full_like", "gather",
-    "gelu", "global_avg_pool2d", "global_max_pool2d", "greater", "greater_equal", "isfinite",
-    "isinf", "isnan", "layer_norm", "leaky_relu", "less", "less_equal", "local_response_norm",
-    "log", "log10", "log1p", "log2", "log_softmax", "logaddexp", "logical_and", "logical_not",
+    "cross_entropy", "divide", "dot", "dropout", "elu", "equal", "erf", "erfc", "exp", "exp2",
+    "expand_dims", "expm1", "eye", "flatten", "flip", "floor", "floor_divide", "full", "full_like",
+    "gather", "gelu", "global_avg_pool2d", "global_max_pool2d", "glu", "greater", "greater_equal",
+    "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "isfinite", "isinf", "isnan",
+    "layer_norm", "leaky_relu", "less", "less_equal", "local_response_norm", "log", "log10",
+    "log1p", "log2", "log_sigmoid", "log_softmax", "logaddexp", "logical_and", "logical_not",
     "logical_or", "logical_xor", "logsumexp", "matmul", "matrix_transpose", "max", "max_pool1d",
-    "max_pool2d", "max_pool3d", "maximum", "mean", "min", "minimum", "moveaxis", "multiply",
-    "negative", "not_equal", "one_hot", "ones", "ones_like", "outer", "pad", "permute_dims",
-    "pow", "prod", "reciprocal", "relu", "remainder", "reshape", "rms_norm", "round", "rsqrt",
-    "scatter_add", "sigmoid", "sign", "silu", "sin", "sinh", "softmax", "softplus",
-    "specify_shape", "split", "sqrt", "square", "squeeze", "stack", "std", "stop_gradient",
-    "subtract", "sum", "swapaxes", "take", "take_along_axis", "tan", "tanh", "tensordot",
-    "topk", "transpose", "trunc", "var", "vecdot", "where", "zeros", "zeros_like",
+    "max_pool2d", "max_pool3d", "maximum", "mean", "min", "minimum", "mish", "moveaxis",
+    "multiply", "negative", "not_equal", "one_hot", "ones", "ones_like", "outer", "pad",
+    "permute_dims", "pow", "prelu", "prod", "reciprocal", "relu", "relu6", "remainder", "reshape",
+    "rms_norm", "round", "rsqrt", "scatter_add", "selu", "sigmoid", "sign", "silu", "sin", "sinh",
+    "softmax", "softplus", "softshrink", "softsign", "specify_shape", "split", "sqrt", "square",
+    "squeeze", "stack", "std", "stop_gradient", "subtract", "sum", "swapaxes", "swish", "take",
+    "take_along_axis", "tan", "tanh", "tanhshrink", "tensordot", "threshold", "topk", "transpose",
+    "trunc", "var", "vecdot", "where", "zeros", "zeros_like",
 ]
 # fmt: on
