@@ -47,7 +47,7 @@ TABLE: Mapping[str, Row] = {
 # the class of a whole file of ops/
 FAMILIES: Mapping[str, str] = {
     "activation": "elementwise", "activation_more": "elementwise", "arithmetic": "elementwise",
-    "comparison": "elementwise", "transcendental": "elementwise",
+    "comparison": "elementwise", "transcendental": "elementwise", "logarithmic": "elementwise",
     "reduce": "reduce", "argreduce": "exact", "prod_others": "reduce", "statistics": "composite",
     "shape": "exact", "create": "exact", "join": "exact", "pad": "exact", "slicing": "exact",
     "topk": "exact", "gather": "reduce", "along_axis": "reduce", "index": "exact",

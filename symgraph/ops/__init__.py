@@ -38,7 +38,15 @@ from symgraph.ops.images import crop_mirror
 from symgraph.ops.index import one_hot
 from symgraph.ops.join import concat, split, stack
 from symgraph.ops.linalg import dot, matmul, matrix_transpose, outer, tensordot, vecdot
+from symgraph.ops.logarithmic import entr, expit, logit, xlog1py, xlogy
 from symgraph.ops.losses import binary_cross_entropy_with_logits, cross_entropy
+from symgraph.ops.losses_distance import (
+    cosine_similarity, pairwise_distance, triplet_margin_loss,
+)
+from symgraph.ops.losses_elementwise import (
+    binary_cross_entropy, gaussian_nll_loss, hinge_loss, huber_loss, kl_div, l1_loss, mse_loss,
+    poisson_nll_loss, smooth_l1_loss, squared_hinge_loss,
+)
 from symgraph.ops.lrn import local_response_norm
 from symgraph.ops.norm import batch_norm, batch_norm_inference, layer_norm, rms_norm
 from symgraph.ops.pad import flip, pad
@@ -60,24 +68,27 @@ from symgraph.ops.transcendental import (
 __all__ = [
     "abs", "acos", "acosh", "add", "all", "any", "arange", "argmax", "argmin", "asin", "asinh",
     "atan", "atan2", "atanh", "avg_pool1d", "avg_pool2d", "avg_pool3d", "batch_norm",
-    "batch_norm_inference", "binary_cross_entropy_with_logits", "bitwise_and", "bitwise_invert",
-    "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor", "broadcast_to",
-    "cast", "ceil", "celu", "clip", "concat", "conv1d", "conv2d", "conv3d", "conv_transpose1d",
-    "conv_transpose2d", "conv_transpose3d", "cos", "cosh", "count_nonzero", "crop_mirror",
-    "cross_entropy", "divide", "dot", "dropout", "elu", "equal", "erf", "erfc", "exp", "exp2",
-    "expand_dims", "expm1", "eye", "flatten", "flip", "floor", "floor_divide", "full", "full_like",
-    "gather", "gelu", "global_avg_pool2d", "global_max_pool2d", "glu", "greater", "greater_equal",
-    "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "isfinite", "isinf", "isnan",
-    "layer_norm", "leaky_relu", "less", "less_equal", "local_response_norm", "log", "log10",
-    "log1p", "log2", "log_sigmoid", "log_softmax", "logaddexp", "logical_and", "logical_not",
-    "logical_or", "logical_xor", "logsumexp", "matmul", "matrix_transpose", "max", "max_pool1d",
-    "max_pool2d", "max_pool3d", "maximum", "mean", "min", "minimum", "mish", "moveaxis",
-    "multiply", "negative", "not_equal", "one_hot", "ones", "ones_like", "outer", "pad",
-    "permute_dims", "pow", "prelu", "prod", "reciprocal", "relu", "relu6", "remainder", "reshape",
-    "rms_norm", "round", "rsqrt", "scatter_add", "selu", "sigmoid", "sign", "silu", "sin", "sinh",
-    "softmax", "softplus", "softshrink", "softsign", "specify_shape", "split", "sqrt", "square",
-    "squeeze", "stack", "std", "stop_gradient", "subtract", "sum", "swapaxes", "swish", "take",
-    "take_along_axis", "tan", "tanh", "tanhshrink", "tensordot", "threshold", "topk", "transpose",
-    "trunc", "var", "vecdot", "where", "zeros", "zeros_like",
+    "batch_norm_inference", "binary_cross_entropy", "binary_cross_entropy_with_logits",
+    "bitwise_and", "bitwise_invert", "bitwise_left_shift", "bitwise_or", "bitwise_right_shift",
+    "bitwise_xor", "broadcast_to", "cast", "ceil", "celu", "clip", "concat", "conv1d", "conv2d",
+    "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "cos", "cosh",
+    "cosine_similarity", "count_nonzero", "crop_mirror", "cross_entropy", "divide", "dot",
+    "dropout", "elu", "entr", "equal", "erf", "erfc", "exp", "exp2", "expand_dims", "expit",
+    "expm1", "eye", "flatten", "flip", "floor", "floor_divide", "full", "full_like", "gather",
+    "gaussian_nll_loss", "gelu", "global_avg_pool2d", "global_max_pool2d", "glu", "greater",
+    "greater_equal", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "hinge_loss",
+    "huber_loss", "isfinite", "isinf", "isnan", "kl_div", "l1_loss", "layer_norm", "leaky_relu",
+    "less", "less_equal", "local_response_norm", "log", "log10", "log1p", "log2", "log_sigmoid",
+    "log_softmax", "logaddexp", "logical_and", "logical_not", "logical_or", "logical_xor", "logit",
+    "logsumexp", "matmul", "matrix_transpose", "max", "max_pool1d", "max_pool2d", "max_pool3d",
+    "maximum", "mean", "min", "minimum", "mish", "moveaxis", "mse_loss", "multiply", "negative",
+    "not_equal", "one_hot", "ones", "ones_like", "outer", "pad", "pairwise_distance",
+    "permute_dims", "poisson_nll_loss", "pow", "prelu", "prod", "reciprocal", "relu", "relu6",
+    "remainder", "reshape", "rms_norm", "round", "rsqrt", "scatter_add", "selu", "sigmoid", "sign",
+    "silu", "sin", "sinh", "smooth_l1_loss", "softmax", "softplus", "softshrink", "softsign",
+    "specify_shape", "split", "sqrt", "square", "squared_hinge_loss", "squeeze", "stack", "std",
+    "stop_gradient", "subtract", "sum", "swapaxes", "swish", "take", "take_along_axis", "tan",
+    "tanh", "tanhshrink", "tensordot", "threshold", "topk", "transpose", "triplet_margin_loss",
+    "trunc", "var", "vecdot", "where", "xlog1py", "xlogy", "zeros", "zeros_like",
 ]
 # fmt: on
