@@ -53,7 +53,7 @@ FAMILIES: Mapping[str, str] = {
     "topk": "exact", "gather": "reduce", "along_axis": "reduce", "index": "exact",
     "control": "exact", "random": "exact", "sort": "exact",
     "linalg": "contract", "conv": "contract",
-    "specify": "exact", "barrier": "exact",
+    "specify": "exact", "barrier": "exact", "resize": "reduce", "adaptive_max": "reduce",
     "pool": "reduce", "avg_pool": "reduce", "norm": "norm",
     "lrn": "norm", "softmax": "norm", "losses": "norm",
 }
@@ -67,6 +67,7 @@ OVERRIDES: Mapping[str, str] = {
     **dict.fromkeys(("maximum", "minimum", "clip", "where", "cast", "stop_gradient"), "exact"),
     **dict.fromkeys(("floor", "ceil", "trunc", "round"), "exact"),
     **dict.fromkeys(("take", "take_along_axis", "max", "min", "any", "all"), "exact"),
+    **dict.fromkeys(("adaptive_max", "adaptive_argmax"), "exact"),
     "random_normal": "norm",  # against SciPy's inverse; test_random.py compares bits
     "gelu": "tail",
     "logaddexp": "reduce",  # the maximum and the logarithm may cancel

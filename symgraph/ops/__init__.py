@@ -8,7 +8,7 @@ exports is what users see as `sg.name`; the rest is in `F`. May import `graph` a
 # fmt: off
 # ruff: noqa: I001
 from symgraph.ops import (  # noqa: F401 - registers
-    avg_pool, barrier, conv, pool, prod_others, random, slicing,
+    adaptive_max, avg_pool, barrier, conv, pool, prod_others, random, resize, slicing,
 )
 from symgraph.ops.activation import elu, gelu, leaky_relu, relu, sigmoid, silu, softplus
 from symgraph.ops.activation_more import (
@@ -50,11 +50,16 @@ from symgraph.ops.losses_elementwise import (
 from symgraph.ops.lrn import local_response_norm
 from symgraph.ops.norm import batch_norm, batch_norm_inference, layer_norm, rms_norm
 from symgraph.ops.pad import flip, pad
+from symgraph.ops.pixels import pixel_shuffle, pixel_unshuffle
 from symgraph.ops.pool_functions import (
-    avg_pool1d, avg_pool2d, avg_pool3d, global_avg_pool2d, global_max_pool2d, max_pool1d,
-    max_pool2d, max_pool3d,
+    avg_pool1d, avg_pool2d, avg_pool3d, global_avg_pool1d, global_avg_pool2d, global_avg_pool3d,
+    global_max_pool1d, global_max_pool2d, global_max_pool3d, max_pool1d, max_pool2d, max_pool3d,
 )
 from symgraph.ops.reduce import all, any, max, min, prod, sum
+from symgraph.ops.resize_functions import (
+    adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d, adaptive_max_pool1d,
+    adaptive_max_pool2d, adaptive_max_pool3d, interpolate, upsample,
+)
 from symgraph.ops.shape import broadcast_to, permute_dims, reshape, transpose
 from symgraph.ops.softmax import log_softmax, logsumexp, softmax
 from symgraph.ops.specify import specify_shape
@@ -66,29 +71,33 @@ from symgraph.ops.transcendental import (
 )
 
 __all__ = [
-    "abs", "acos", "acosh", "add", "all", "any", "arange", "argmax", "argmin", "asin", "asinh",
-    "atan", "atan2", "atanh", "avg_pool1d", "avg_pool2d", "avg_pool3d", "batch_norm",
-    "batch_norm_inference", "binary_cross_entropy", "binary_cross_entropy_with_logits",
-    "bitwise_and", "bitwise_invert", "bitwise_left_shift", "bitwise_or", "bitwise_right_shift",
-    "bitwise_xor", "broadcast_to", "cast", "ceil", "celu", "clip", "concat", "conv1d", "conv2d",
-    "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "cos", "cosh",
-    "cosine_similarity", "count_nonzero", "crop_mirror", "cross_entropy", "divide", "dot",
-    "dropout", "elu", "entr", "equal", "erf", "erfc", "exp", "exp2", "expand_dims", "expit",
-    "expm1", "eye", "flatten", "flip", "floor", "floor_divide", "full", "full_like", "gather",
-    "gaussian_nll_loss", "gelu", "global_avg_pool2d", "global_max_pool2d", "glu", "greater",
-    "greater_equal", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "hinge_loss",
-    "huber_loss", "isfinite", "isinf", "isnan", "kl_div", "l1_loss", "layer_norm", "leaky_relu",
-    "less", "less_equal", "local_response_norm", "log", "log10", "log1p", "log2", "log_sigmoid",
-    "log_softmax", "logaddexp", "logical_and", "logical_not", "logical_or", "logical_xor", "logit",
-    "logsumexp", "matmul", "matrix_transpose", "max", "max_pool1d", "max_pool2d", "max_pool3d",
-    "maximum", "mean", "min", "minimum", "mish", "moveaxis", "mse_loss", "multiply", "negative",
-    "not_equal", "one_hot", "ones", "ones_like", "outer", "pad", "pairwise_distance",
-    "permute_dims", "poisson_nll_loss", "pow", "prelu", "prod", "reciprocal", "relu", "relu6",
-    "remainder", "reshape", "rms_norm", "round", "rsqrt", "scatter_add", "selu", "sigmoid", "sign",
-    "silu", "sin", "sinh", "smooth_l1_loss", "softmax", "softplus", "softshrink", "softsign",
-    "specify_shape", "split", "sqrt", "square", "squared_hinge_loss", "squeeze", "stack", "std",
-    "stop_gradient", "subtract", "sum", "swapaxes", "swish", "take", "take_along_axis", "tan",
-    "tanh", "tanhshrink", "tensordot", "threshold", "topk", "transpose", "triplet_margin_loss",
-    "trunc", "var", "vecdot", "where", "xlog1py", "xlogy", "zeros", "zeros_like",
+    "abs", "acos", "acosh", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d",
+    "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d", "add", "all", "any",
+    "arange", "argmax", "argmin", "asin", "asinh", "atan", "atan2", "atanh", "avg_pool1d",
+    "avg_pool2d", "avg_pool3d", "batch_norm", "batch_norm_inference", "binary_cross_entropy",
+    "binary_cross_entropy_with_logits", "bitwise_and", "bitwise_invert", "bitwise_left_shift",
+    "bitwise_or", "bitwise_right_shift", "bitwise_xor", "broadcast_to", "cast", "ceil", "celu",
+    "clip", "concat", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
+    "conv_transpose3d", "cos", "cosh", "cosine_similarity", "count_nonzero", "crop_mirror",
+    "cross_entropy", "divide", "dot", "dropout", "elu", "entr", "equal", "erf", "erfc", "exp",
+    "exp2", "expand_dims", "expit", "expm1", "eye", "flatten", "flip", "floor", "floor_divide",
+    "full", "full_like", "gather", "gaussian_nll_loss", "gelu", "global_avg_pool1d",
+    "global_avg_pool2d", "global_avg_pool3d", "global_max_pool1d", "global_max_pool2d",
+    "global_max_pool3d", "glu", "greater", "greater_equal", "hardshrink", "hardsigmoid",
+    "hardswish", "hardtanh", "hinge_loss", "huber_loss", "interpolate", "isfinite", "isinf",
+    "isnan", "kl_div", "l1_loss", "layer_norm", "leaky_relu", "less", "less_equal",
+    "local_response_norm", "log", "log10", "log1p", "log2", "log_sigmoid", "log_softmax",
+    "logaddexp", "logical_and", "logical_not", "logical_or", "logical_xor", "logit", "logsumexp",
+    "matmul", "matrix_transpose", "max", "max_pool1d", "max_pool2d", "max_pool3d", "maximum",
+    "mean", "min", "minimum", "mish", "moveaxis", "mse_loss", "multiply", "negative", "not_equal",
+    "one_hot", "ones", "ones_like", "outer", "pad", "pairwise_distance", "permute_dims",
+    "pixel_shuffle", "pixel_unshuffle", "poisson_nll_loss", "pow", "prelu", "prod", "reciprocal",
+    "relu", "relu6", "remainder", "reshape", "rms_norm", "round", "rsqrt", "scatter_add", "selu",
+    "sigmoid", "sign", "silu", "sin", "sinh", "smooth_l1_loss", "softmax", "softplus",
+    "softshrink", "softsign", "specify_shape", "split", "sqrt", "square", "squared_hinge_loss",
+    "squeeze", "stack", "std", "stop_gradient", "subtract", "sum", "swapaxes", "swish", "take",
+    "take_along_axis", "tan", "tanh", "tanhshrink", "tensordot", "threshold", "topk", "transpose",
+    "triplet_margin_loss", "trunc", "upsample", "var", "vecdot", "where", "xlog1py", "xlogy",
+    "zeros", "zeros_like",
 ]
 # fmt: on
