@@ -22,6 +22,7 @@ from symgraph.ops.arithmetic import (
     negative, pow, reciprocal, remainder, round, rsqrt, sign, sqrt, square, stop_gradient,
     subtract, trunc, where,
 )
+from symgraph.ops.attention import scaled_dot_product_attention
 from symgraph.ops.axes import expand_dims, flatten, moveaxis, squeeze, swapaxes
 from symgraph.ops.comparison import (
     bitwise_and, bitwise_invert, bitwise_left_shift, bitwise_or, bitwise_right_shift,
@@ -33,6 +34,7 @@ from symgraph.ops.conv_functions import (
     conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d,
 )
 from symgraph.ops.create import arange, eye, full, full_like, ones, ones_like, zeros, zeros_like
+from symgraph.ops.embedding import embedding
 from symgraph.ops.gather import gather, scatter_add, take
 from symgraph.ops.images import crop_mirror
 from symgraph.ops.index import one_hot
@@ -49,6 +51,7 @@ from symgraph.ops.losses_elementwise import (
 )
 from symgraph.ops.lrn import local_response_norm
 from symgraph.ops.norm import batch_norm, batch_norm_inference, layer_norm, rms_norm
+from symgraph.ops.norm_groups import group_norm, instance_norm
 from symgraph.ops.pad import flip, pad
 from symgraph.ops.pixels import pixel_shuffle, pixel_unshuffle
 from symgraph.ops.pool_functions import (
@@ -79,20 +82,21 @@ __all__ = [
     "bitwise_or", "bitwise_right_shift", "bitwise_xor", "broadcast_to", "cast", "ceil", "celu",
     "clip", "concat", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
     "conv_transpose3d", "cos", "cosh", "cosine_similarity", "count_nonzero", "crop_mirror",
-    "cross_entropy", "divide", "dot", "dropout", "elu", "entr", "equal", "erf", "erfc", "exp",
-    "exp2", "expand_dims", "expit", "expm1", "eye", "flatten", "flip", "floor", "floor_divide",
-    "full", "full_like", "gather", "gaussian_nll_loss", "gelu", "global_avg_pool1d",
-    "global_avg_pool2d", "global_avg_pool3d", "global_max_pool1d", "global_max_pool2d",
-    "global_max_pool3d", "glu", "greater", "greater_equal", "hardshrink", "hardsigmoid",
-    "hardswish", "hardtanh", "hinge_loss", "huber_loss", "interpolate", "isfinite", "isinf",
-    "isnan", "kl_div", "l1_loss", "layer_norm", "leaky_relu", "less", "less_equal",
-    "local_response_norm", "log", "log10", "log1p", "log2", "log_sigmoid", "log_softmax",
-    "logaddexp", "logical_and", "logical_not", "logical_or", "logical_xor", "logit", "logsumexp",
-    "matmul", "matrix_transpose", "max", "max_pool1d", "max_pool2d", "max_pool3d", "maximum",
-    "mean", "min", "minimum", "mish", "moveaxis", "mse_loss", "multiply", "negative", "not_equal",
-    "one_hot", "ones", "ones_like", "outer", "pad", "pairwise_distance", "permute_dims",
-    "pixel_shuffle", "pixel_unshuffle", "poisson_nll_loss", "pow", "prelu", "prod", "reciprocal",
-    "relu", "relu6", "remainder", "reshape", "rms_norm", "round", "rsqrt", "scatter_add", "selu",
+    "cross_entropy", "divide", "dot", "dropout", "elu", "embedding", "entr", "equal", "erf",
+    "erfc", "exp", "exp2", "expand_dims", "expit", "expm1", "eye", "flatten", "flip", "floor",
+    "floor_divide", "full", "full_like", "gather", "gaussian_nll_loss", "gelu",
+    "global_avg_pool1d", "global_avg_pool2d", "global_avg_pool3d", "global_max_pool1d",
+    "global_max_pool2d", "global_max_pool3d", "glu", "greater", "greater_equal", "group_norm",
+    "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "hinge_loss", "huber_loss",
+    "instance_norm", "interpolate", "isfinite", "isinf", "isnan", "kl_div", "l1_loss",
+    "layer_norm", "leaky_relu", "less", "less_equal", "local_response_norm", "log", "log10",
+    "log1p", "log2", "log_sigmoid", "log_softmax", "logaddexp", "logical_and", "logical_not",
+    "logical_or", "logical_xor", "logit", "logsumexp", "matmul", "matrix_transpose", "max",
+    "max_pool1d", "max_pool2d", "max_pool3d", "maximum", "mean", "min", "minimum", "mish",
+    "moveaxis", "mse_loss", "multiply", "negative", "not_equal", "one_hot", "ones", "ones_like",
+    "outer", "pad", "pairwise_distance", "permute_dims", "pixel_shuffle", "pixel_unshuffle",
+    "poisson_nll_loss", "pow", "prelu", "prod", "reciprocal", "relu", "relu6", "remainder",
+    "reshape", "rms_norm", "round", "rsqrt", "scaled_dot_product_attention", "scatter_add", "selu",
     "sigmoid", "sign", "silu", "sin", "sinh", "smooth_l1_loss", "softmax", "softplus",
     "softshrink", "softsign", "specify_shape", "split", "sqrt", "square", "squared_hinge_loss",
     "squeeze", "stack", "std", "stop_gradient", "subtract", "sum", "swapaxes", "swish", "take",

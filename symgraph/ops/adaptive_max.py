@@ -21,7 +21,6 @@ from symgraph.graph.index import (
     SUM,
     Axis,
     Compute,
-    Scalar,
     axes,
     axis,
     inside,
@@ -36,7 +35,7 @@ from symgraph.graph.op import Array, Cotangent, Op, op
 from symgraph.graph.precision import check_float, wide_load
 from symgraph.graph.registry import F, Functions
 from symgraph.graph.samples import arg, bad, sample
-from symgraph.graph.scalar import widen
+from symgraph.graph.scalar import Scalar, widen
 from symgraph.graph.types import TensorType
 from symgraph.ops.pool import lowest
 from symgraph.ops.resize_rules import RULES
