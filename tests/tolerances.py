@@ -38,6 +38,7 @@ TABLE: Mapping[str, Row] = {
     "exact":       Row(       0,       0,            0,       0),  # moved, compared, counted
     "elementwise": Row(      10,       0,            1,       0),  # one rounding at the end
     "tail":        Row(     200,       0,            2,       0),  # errors grow as x * x far out
+    "special":     Row(     100,       8,            2,       1),  # zeros between, far tails
     "reduce":      Row(       4,      16,            1,       0),
     "contract":    Row(       4,      32,            1,     0.1),
     "norm":        Row(      16,      32,            2,       1),
@@ -48,6 +49,8 @@ TABLE: Mapping[str, Row] = {
 FAMILIES: Mapping[str, str] = {
     "activation": "elementwise", "activation_more": "elementwise", "arithmetic": "elementwise",
     "comparison": "elementwise", "transcendental": "elementwise", "logarithmic": "elementwise",
+    "special_gamma": "special", "special_normal": "special", "special_bessel": "special",
+    "special_incomplete": "special",
     "reduce": "reduce", "argreduce": "exact", "prod_others": "reduce", "statistics": "composite",
     "shape": "exact", "create": "exact", "join": "exact", "pad": "exact", "slicing": "exact",
     "topk": "exact", "gather": "reduce", "along_axis": "reduce", "index": "exact",

@@ -65,6 +65,10 @@ from symgraph.ops.resize_functions import (
 )
 from symgraph.ops.shape import broadcast_to, permute_dims, reshape, transpose
 from symgraph.ops.softmax import log_softmax, logsumexp, softmax
+from symgraph.ops.special_bessel import exprel, i0, i0e, i1, i1e, j0, j1, sinc, spherical_jn
+from symgraph.ops.special_gamma import beta, betaln, digamma, gamma, gammaln, lgamma, polygamma
+from symgraph.ops.special_incomplete import gammainc, gammaincc
+from symgraph.ops.special_normal import erfcinv, erfinv, log_ndtr, ndtr, ndtri
 from symgraph.ops.specify import specify_shape
 from symgraph.ops.statistics import count_nonzero, mean, std, var
 from symgraph.ops.topk import topk
@@ -77,28 +81,30 @@ __all__ = [
     "abs", "acos", "acosh", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d",
     "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d", "add", "all", "any",
     "arange", "argmax", "argmin", "asin", "asinh", "atan", "atan2", "atanh", "avg_pool1d",
-    "avg_pool2d", "avg_pool3d", "batch_norm", "batch_norm_inference", "binary_cross_entropy",
-    "binary_cross_entropy_with_logits", "bitwise_and", "bitwise_invert", "bitwise_left_shift",
-    "bitwise_or", "bitwise_right_shift", "bitwise_xor", "broadcast_to", "cast", "ceil", "celu",
-    "clip", "concat", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
-    "conv_transpose3d", "cos", "cosh", "cosine_similarity", "count_nonzero", "crop_mirror",
-    "cross_entropy", "divide", "dot", "dropout", "elu", "embedding", "entr", "equal", "erf",
-    "erfc", "exp", "exp2", "expand_dims", "expit", "expm1", "eye", "flatten", "flip", "floor",
-    "floor_divide", "full", "full_like", "gather", "gaussian_nll_loss", "gelu",
+    "avg_pool2d", "avg_pool3d", "batch_norm", "batch_norm_inference", "beta", "betaln",
+    "binary_cross_entropy", "binary_cross_entropy_with_logits", "bitwise_and", "bitwise_invert",
+    "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor", "broadcast_to",
+    "cast", "ceil", "celu", "clip", "concat", "conv1d", "conv2d", "conv3d", "conv_transpose1d",
+    "conv_transpose2d", "conv_transpose3d", "cos", "cosh", "cosine_similarity", "count_nonzero",
+    "crop_mirror", "cross_entropy", "digamma", "divide", "dot", "dropout", "elu", "embedding",
+    "entr", "equal", "erf", "erfc", "erfcinv", "erfinv", "exp", "exp2", "expand_dims", "expit",
+    "expm1", "exprel", "eye", "flatten", "flip", "floor", "floor_divide", "full", "full_like",
+    "gamma", "gammainc", "gammaincc", "gammaln", "gather", "gaussian_nll_loss", "gelu",
     "global_avg_pool1d", "global_avg_pool2d", "global_avg_pool3d", "global_max_pool1d",
     "global_max_pool2d", "global_max_pool3d", "glu", "greater", "greater_equal", "group_norm",
-    "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "hinge_loss", "huber_loss",
-    "instance_norm", "interpolate", "isfinite", "isinf", "isnan", "kl_div", "l1_loss",
-    "layer_norm", "leaky_relu", "less", "less_equal", "local_response_norm", "log", "log10",
-    "log1p", "log2", "log_sigmoid", "log_softmax", "logaddexp", "logical_and", "logical_not",
-    "logical_or", "logical_xor", "logit", "logsumexp", "matmul", "matrix_transpose", "max",
-    "max_pool1d", "max_pool2d", "max_pool3d", "maximum", "mean", "min", "minimum", "mish",
-    "moveaxis", "mse_loss", "multiply", "negative", "not_equal", "one_hot", "ones", "ones_like",
-    "outer", "pad", "pairwise_distance", "permute_dims", "pixel_shuffle", "pixel_unshuffle",
-    "poisson_nll_loss", "pow", "prelu", "prod", "reciprocal", "relu", "relu6", "remainder",
-    "reshape", "rms_norm", "round", "rsqrt", "scaled_dot_product_attention", "scatter_add", "selu",
-    "sigmoid", "sign", "silu", "sin", "sinh", "smooth_l1_loss", "softmax", "softplus",
-    "softshrink", "softsign", "specify_shape", "split", "sqrt", "square", "squared_hinge_loss",
+    "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "hinge_loss", "huber_loss", "i0", "i0e",
+    "i1", "i1e", "instance_norm", "interpolate", "isfinite", "isinf", "isnan", "j0", "j1",
+    "kl_div", "l1_loss", "layer_norm", "leaky_relu", "less", "less_equal", "lgamma",
+    "local_response_norm", "log", "log10", "log1p", "log2", "log_ndtr", "log_sigmoid",
+    "log_softmax", "logaddexp", "logical_and", "logical_not", "logical_or", "logical_xor", "logit",
+    "logsumexp", "matmul", "matrix_transpose", "max", "max_pool1d", "max_pool2d", "max_pool3d",
+    "maximum", "mean", "min", "minimum", "mish", "moveaxis", "mse_loss", "multiply", "ndtr",
+    "ndtri", "negative", "not_equal", "one_hot", "ones", "ones_like", "outer", "pad",
+    "pairwise_distance", "permute_dims", "pixel_shuffle", "pixel_unshuffle", "poisson_nll_loss",
+    "polygamma", "pow", "prelu", "prod", "reciprocal", "relu", "relu6", "remainder", "reshape",
+    "rms_norm", "round", "rsqrt", "scaled_dot_product_attention", "scatter_add", "selu", "sigmoid",
+    "sign", "silu", "sin", "sinc", "sinh", "smooth_l1_loss", "softmax", "softplus", "softshrink",
+    "softsign", "specify_shape", "spherical_jn", "split", "sqrt", "square", "squared_hinge_loss",
     "squeeze", "stack", "std", "stop_gradient", "subtract", "sum", "swapaxes", "swish", "take",
     "take_along_axis", "tan", "tanh", "tanhshrink", "tensordot", "threshold", "topk", "transpose",
     "triplet_margin_loss", "trunc", "upsample", "var", "vecdot", "where", "xlog1py", "xlogy",
