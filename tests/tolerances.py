@@ -38,6 +38,7 @@ TABLE: Mapping[str, Row] = {
     "exact":       Row(       0,       0,            0,       0),  # moved, compared, counted
     "elementwise": Row(      10,       0,            1,       0),  # one rounding at the end
     "tail":        Row(     200,       0,            2,       0),  # errors grow as x * x far out
+    "special":     Row(     100,       8,            2,       1),  # zeros between, far tails
     "reduce":      Row(       4,      16,            1,       0),
     "contract":    Row(       4,      32,            1,     0.1),
     "norm":        Row(      16,      32,            2,       1),
@@ -46,8 +47,10 @@ TABLE: Mapping[str, Row] = {
 
 # the class of a whole file of ops/
 FAMILIES: Mapping[str, str] = {
-    "activation": "elementwise", "arithmetic": "elementwise", "comparison": "elementwise",
-    "transcendental": "elementwise",
+    "activation": "elementwise", "activation_more": "elementwise", "arithmetic": "elementwise",
+    "comparison": "elementwise", "transcendental": "elementwise", "logarithmic": "elementwise",
+    "special_gamma": "special", "special_normal": "special", "special_bessel": "special",
+    "special_incomplete": "special",
     "reduce": "reduce", "argreduce": "exact", "prod_others": "reduce", "statistics": "composite",
     "shape": "exact", "create": "exact", "join": "exact", "pad": "exact", "slicing": "exact",
     "cumulative": "reduce", "sorting": "exact", "manipulation": "exact", "diagonals": "exact",
@@ -57,6 +60,7 @@ FAMILIES: Mapping[str, str] = {
     "linalg": "contract", "conv": "contract",
     "specify": "exact", "barrier": "exact", "gradients": "exact",
     "loop": "composite", "branch": "composite",
+    "resize": "reduce", "adaptive_max": "reduce",
     "pool": "reduce", "avg_pool": "reduce", "norm": "norm",
     "lrn": "norm", "softmax": "norm", "losses": "norm",
 }
@@ -66,11 +70,13 @@ OVERRIDES: Mapping[str, str] = {
     # IEEE rounds these correctly, and once more to a narrower dtype changes nothing
     **dict.fromkeys(("add", "subtract", "multiply", "divide", "square", "sqrt"), "exact"),
     **dict.fromkeys(("reciprocal", "negative", "positive", "abs", "sign", "relu"), "exact"),
+    "relu6": "exact",
     **dict.fromkeys(("maximum", "minimum", "clip", "where", "cast", "stop_gradient"), "exact"),
     "reverse_gradient": "exact",
     **dict.fromkeys(("signbit", "copysign", "fmod", "heaviside"), "exact"),
     **dict.fromkeys(("floor", "ceil", "trunc", "round"), "exact"),
     **dict.fromkeys(("take", "take_along_axis", "max", "min", "any", "all"), "exact"),
+    **dict.fromkeys(("adaptive_max", "adaptive_argmax"), "exact"),
     "random_normal": "norm",  # against SciPy's inverse; test_random.py compares bits
     "gelu": "tail",
     "lerp": "reduce",  # the difference may cancel

@@ -26,7 +26,6 @@ from symgraph.graph.scalar import Scalar, compute_dtype
 from symgraph.graph.types import TensorType, Type
 
 _BITS = {"float32": "int32", "float64": "int64"}
-_NEAR = 0.1  # up to here the derivative of sinc is a series: the closed form cancels
 
 
 def _negative(m: Any, x: Any) -> Any:
@@ -68,26 +67,6 @@ def _fmod(m: Any, x: Any, y: Any) -> Any:
     return m.select(m.lt(x, 0), -size, size)
 
 
-def _sinc(m: Any, x: Any) -> Any:
-    # sin(pi x) from the distance to the nearest whole number, which is exact
-    whole = m.rint(x)
-    odd = m.ne(whole - 2 * m.floor(whole * 0.5), 0)
-    sine = m.sin(math.pi * (x - whole))
-    origin = m.eq(x, 0)
-    nonzero = m.select(origin, m.like(1, x), x)
-    value = m.select(odd, -sine, sine) / (math.pi * nonzero)
-    return m.select(origin, m.like(1, x), value)
-
-
-def _sinc_derivative(m: Any, x: Any, y: Any) -> Any:
-    near = m.lt(m.abs(x), _NEAR)
-    far = m.select(near, m.like(1, x), x)
-    square = m.square(math.pi * x)
-    series = ((square * (-1 / 45360) + 1 / 840) * square - 1 / 30) * square + 1 / 3
-    slope = (m.cos(math.pi * x) - y) / far
-    return m.select(near, -(math.pi**2) * x * series, slope)
-
-
 def _heaviside(m: Any, x: Any, at_zero: Any) -> Any:
     step = m.select(m.lt(x, 0), m.like(0, x), m.like(1, x))
     return m.select(m.isnan(x), x, m.select(m.eq(x, 0), at_zero, step))
@@ -105,8 +84,6 @@ hypot = scalar_op("hypot", _hypot, latex=r"\sqrt{{{0}^2 + {1}^2}}",
 fmod = scalar_op("fmod", _fmod, takes="number", domain=((2.1, 2.9), (1.05, 2.0)),
     d=(1, lambda m, x, y, out: -m.trunc(x / y)), latex=r"\operatorname{{fmod}}({0}, {1})",
     doc="Give x - y * trunc(x / y), with the sign of x; for integers fmod(x, 0) is 0.")
-sinc = scalar_op("sinc", _sinc, d=_sinc_derivative,
-    latex=r"\frac{{\sin \pi {0}}}{{\pi {0}}}", doc="Give sin(pi x) / (pi x), 1 at 0.")
 deg2rad = scalar_op("deg2rad", lambda m, x: x * (math.pi / 180),
     d=lambda m, x, y: m.like(math.pi / 180, x),
     latex=r"\frac{{\pi}}{{180}} {0}", doc="Convert degrees to radians.")

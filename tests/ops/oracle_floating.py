@@ -6,10 +6,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import mpmath
 import numpy as np
 
-from tests.ops.oracle_elementwise import exact, named, whole
+from tests.ops.oracle_elementwise import named, whole
 
 Array = Any
 
@@ -18,18 +17,11 @@ def truncated(x: int, y: int) -> int:
     return int(math.copysign(1, x)) * (abs(x) % abs(y)) if y else 0
 
 
-def sinc(x: Any) -> Any:
-    if not mpmath.isfinite(x):
-        return mpmath.nan
-    return mpmath.sincpi(x)
-
-
 ORACLES: dict[str, Callable[..., Any]] = {
     "signbit": named(np.signbit),
     "copysign": named(np.copysign),
     "hypot": named(np.hypot),
     "fmod": whole(truncated, np.fmod),
-    "sinc": exact(sinc),
     "deg2rad": named(np.deg2rad),
     "rad2deg": named(np.rad2deg),
     "nextafter": named(np.nextafter),  # in float64; the very neighbours: test_floating.py

@@ -36,6 +36,7 @@ UNDEFINED: Mapping[str, str] = {
 # operations that are documented for finite operands only: infinities and NaN are left out
 FINITE_ONLY: Mapping[str, str] = {
     "binary_cross_entropy_with_logits": "an infinite logit times a target of 0 has no limit",
+    "betaln": "of two infinite operands it has no limit",
 }
 
 ELEMENTWISE = [name for name in NAMES if name in OPS and issubclass(OPS[name], Elementwise)]
