@@ -41,6 +41,7 @@ TABLE: Mapping[str, Row] = {
     "reduce":      Row(       4,      16,            1,       0),
     "contract":    Row(       4,      32,            1,     0.1),
     "norm":        Row(      16,      32,            2,       1),
+    "matrices":    Row(      32,     256,            1,     0.5),  # as well as they are conditioned
     "composite":   Row(      16,      64,            4,       4),  # every part rounds
 }
 
@@ -55,6 +56,8 @@ FAMILIES: Mapping[str, str] = {
     "linalg": "contract", "conv": "contract",
     "specify": "exact", "barrier": "exact", "loop": "composite", "branch": "composite",
     "pool": "reduce", "avg_pool": "reduce", "norm": "norm",
+    "factor": "matrices", "eigen": "matrices", "solve": "matrices",
+    "diagonal": "exact",     "inverse": "matrices", "matrix_functions": "matrices",
     "lrn": "norm", "softmax": "norm", "losses": "norm",
 }
 
