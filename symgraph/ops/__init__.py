@@ -26,6 +26,7 @@ from symgraph.ops.comparison import (
     logical_and, logical_not, logical_or, logical_xor, not_equal,
 )
 from symgraph.ops.control import dropout
+from symgraph.ops.complex_numbers import angle, complex, conj, imag, real
 from symgraph.ops.conv_functions import (
     conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d,
 )
@@ -55,25 +56,24 @@ from symgraph.ops.transcendental import (
 )
 
 __all__ = [
-    "abs", "acos", "acosh", "add", "all", "any", "arange", "argmax", "argmin", "asin", "asinh",
-    "atan", "atan2", "atanh", "avg_pool1d", "avg_pool2d", "avg_pool3d", "batch_norm",
+    "abs", "acos", "acosh", "add", "all", "angle", "any", "arange", "argmax", "argmin", "asin",
+    "asinh", "atan", "atan2", "atanh", "avg_pool1d", "avg_pool2d", "avg_pool3d", "batch_norm",
     "batch_norm_inference", "binary_cross_entropy_with_logits", "bitwise_and", "bitwise_invert",
     "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor", "broadcast_to",
-    "cast", "ceil", "clip", "concat", "conv1d", "conv2d", "conv3d", "conv_transpose1d",
-    "conv_transpose2d", "conv_transpose3d", "cos", "cosh", "count_nonzero", "crop_mirror",
-    "cross_entropy",
-    "divide", "dot", "dropout", "elu", "equal", "erf", "erfc", "exp", "exp2", "expand_dims",
-    "expm1", "eye", "flatten", "flip", "floor", "floor_divide", "full", "full_like", "gather",
-    "gelu", "global_avg_pool2d", "global_max_pool2d", "greater", "greater_equal", "isfinite",
-    "isinf", "isnan", "layer_norm", "leaky_relu", "less", "less_equal", "local_response_norm",
-    "log", "log10", "log1p", "log2", "log_softmax", "logaddexp", "logical_and", "logical_not",
-    "logical_or", "logical_xor", "logsumexp", "matmul", "matrix_transpose", "max", "max_pool1d",
-    "max_pool2d", "max_pool3d", "maximum", "mean", "min", "minimum", "moveaxis", "multiply",
-    "negative", "not_equal", "one_hot", "ones", "ones_like", "outer", "pad", "permute_dims",
-    "pow", "prod", "reciprocal", "relu", "remainder", "reshape", "rms_norm", "round", "rsqrt",
-    "scatter_add", "sigmoid", "sign", "silu", "sin", "sinh", "softmax", "softplus",
-    "specify_shape", "split", "sqrt", "square", "squeeze", "stack", "std", "stop_gradient",
-    "subtract", "sum", "swapaxes", "take", "take_along_axis", "tan", "tanh", "tensordot",
-    "topk", "transpose", "trunc", "var", "vecdot", "where", "zeros", "zeros_like",
+    "cast", "ceil", "clip", "complex", "concat", "conj", "conv1d", "conv2d", "conv3d",
+    "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "cos", "cosh", "count_nonzero",
+    "crop_mirror", "cross_entropy", "divide", "dot", "dropout", "elu", "equal", "erf", "erfc",
+    "exp", "exp2", "expand_dims", "expm1", "eye", "flatten", "flip", "floor", "floor_divide",
+    "full", "full_like", "gather", "gelu", "global_avg_pool2d", "global_max_pool2d", "greater",
+    "greater_equal", "imag", "isfinite", "isinf", "isnan", "layer_norm", "leaky_relu", "less",
+    "less_equal", "local_response_norm", "log", "log10", "log1p", "log2", "log_softmax",
+    "logaddexp", "logical_and", "logical_not", "logical_or", "logical_xor", "logsumexp", "matmul",
+    "matrix_transpose", "max", "max_pool1d", "max_pool2d", "max_pool3d", "maximum", "mean", "min",
+    "minimum", "moveaxis", "multiply", "negative", "not_equal", "one_hot", "ones", "ones_like",
+    "outer", "pad", "permute_dims", "pow", "prod", "real", "reciprocal", "relu", "remainder",
+    "reshape", "rms_norm", "round", "rsqrt", "scatter_add", "sigmoid", "sign", "silu", "sin",
+    "sinh", "softmax", "softplus", "specify_shape", "split", "sqrt", "square", "squeeze", "stack",
+    "std", "stop_gradient", "subtract", "sum", "swapaxes", "take", "take_along_axis", "tan", "tanh",
+    "tensordot", "topk", "transpose", "trunc", "var", "vecdot", "where", "zeros", "zeros_like",
 ]
 # fmt: on

@@ -13,6 +13,7 @@ import pytest
 from symgraph.graph.body import nested
 from symgraph.graph.graph import Graph
 from symgraph.graph.interpret import interpret
+from symgraph.graph.onhost import on_host
 from symgraph.graph.walk import topological
 from tests.backends.test_native_registry import (
     DIFFERENTIABLE,
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.skipif(COMPILER is None, reason="g++ is not installed")
 
 def is_kernels(sheet: Sheet) -> bool:
     """Tell whether all of a sample is kernels: what has no loops a library or a plan computes."""
-    return not any(node.op.host or nested(node.op) for node in topological(sheet.outputs))
+    return not any(on_host(node) or nested(node.op) for node in topological(sheet.outputs))
 
 
 def require(sheets: Sequence[Sheet], folder: Path) -> None:
