@@ -311,7 +311,8 @@ class TensorMethods:
         if function in (np.shape, np.ndim, np.size) and len(args) == 1 and not options:
             return getattr(args[0], plain)
         name = _NUMPY_NAMES.get(plain, plain)
-        if name not in FUNCTIONS or getattr(np, plain, None) is not function:
+        homes = (np, np.linalg, np.fft)
+        if name not in FUNCTIONS or all(getattr(o, plain, None) is not function for o in homes):
             raise ArgumentTypeError(
                 f"numpy.{plain}: has no symbolic form.",
                 fix="see symgraph.F for the functions there are",
@@ -326,7 +327,7 @@ class TensorMethods:
         except TypeError as problem:
             raise ArgumentTypeError(
                 f"numpy.{plain}: has no symbolic form for these arguments: {problem}.",
-                fix=f"call sg.{name}, see its documentation",
+                fix=f"call sg.F.{name}, see its documentation",
             ) from None
         return build(*args, **named)
 

@@ -19,6 +19,7 @@ from weakref import WeakValueDictionary, ref
 from symgraph.dims import Guard, Size, collect_guards
 from symgraph.errors import DimError, DTypeError, GraphError, ShapeError, SymgraphError
 from symgraph.graph.dsl import TensorMethods
+from symgraph.graph.dtypes import is_complex
 from symgraph.graph.op import Op
 from symgraph.graph.origin import Origins, assigned_name, describe, here, union
 from symgraph.graph.registry import hooks
@@ -212,11 +213,24 @@ def make(op: Op, *inputs: Value) -> Value:
     with collect_guards() as guards:
         try:
             type = op.infer(*(operand.type for operand in inputs))
+            if not op.takes_complex:
+                _refuse_complex(type, inputs)
         except (DimError, ShapeError, DTypeError) as problem:
             raise explained(problem, op, inputs) from None
     made = Value(op, inputs, type, tuple(_named(guard, op, inputs) for guard in guards))
     with _lock:
         return _table.setdefault(key, made)
+
+
+def _refuse_complex(type: Type, inputs: Sequence[Value]) -> None:
+    """Raise `DTypeError` where an operation that has no complex numbers meets one."""
+    for one in (*(operand.type for operand in inputs), type):
+        for part in one.types if isinstance(one, TupleType) else (one,):
+            if is_complex(part.dtype):
+                raise DTypeError(
+                    f"takes no complex numbers, and a value is {part.dtype}.",
+                    fix="take real(x), imag(x) or abs(x) first",
+                )
 
 
 def now() -> int:

@@ -8,7 +8,8 @@ exports is what users see as `sg.name`; the rest is in `F`. May import `graph` a
 # fmt: off
 # ruff: noqa: I001
 from symgraph.ops import (  # noqa: F401 - registers
-    branch, loop, adaptive_max, avg_pool, barrier, conv, pool, prod_others, random, resize, slicing,
+    adaptive_max, avg_pool, barrier, branch, conv, eigen, factor, inverse, loop, matrix_functions,
+    norms, pool, prod_others, random, resize, slicing, solve,
 )
 from symgraph.ops.activation import elu, gelu, leaky_relu, relu, sigmoid, silu, softplus
 from symgraph.ops.activation_more import (
@@ -32,6 +33,7 @@ from symgraph.ops.comparison import (
 )
 from symgraph.ops.control import dropout
 from symgraph.ops.control_flow import cond, ifelse, switch, while_loop
+from symgraph.ops.complex_numbers import angle, complex, conj, imag, real
 from symgraph.ops.conv_functions import (
     conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d,
 )
@@ -103,15 +105,15 @@ from symgraph.ops.transcendental import (
 __all__ = [
     "abs", "acos", "acosh", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d",
     "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d", "add", "all", "allclose",
-    "any", "arange", "argmax", "argmin", "argsort", "asarray", "asin", "asinh", "astype", "atan",
-    "atan2", "atanh", "avg_pool1d", "avg_pool2d", "avg_pool3d", "batch_norm",
+    "angle", "any", "arange", "argmax", "argmin", "argsort", "asarray", "asin", "asinh", "astype",
+    "atan", "atan2", "atanh", "avg_pool1d", "avg_pool2d", "avg_pool3d", "batch_norm",
     "batch_norm_inference", "beta", "betaln", "binary_cross_entropy",
     "binary_cross_entropy_with_logits", "bitwise_and", "bitwise_invert", "bitwise_left_shift",
     "bitwise_or", "bitwise_right_shift", "bitwise_xor", "broadcast_arrays", "broadcast_to", "cast",
-    "ceil", "celu", "clip", "clip_gradient", "concat", "cond", "conv1d", "conv2d", "conv3d",
-    "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "copysign", "cos", "cosh",
-    "cosine_similarity", "count_nonzero", "crop_mirror", "cross", "cross_entropy", "cummax",
-    "cummin", "cumulative_prod", "cumulative_sum", "deg2rad", "diag", "diagonal", "diff",
+    "ceil", "celu", "clip", "clip_gradient", "complex", "concat", "cond", "conj", "conv1d",
+    "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "copysign",
+    "cos", "cosh", "cosine_similarity", "count_nonzero", "crop_mirror", "cross", "cross_entropy",
+    "cummax", "cummin", "cumulative_prod", "cumulative_sum", "deg2rad", "diag", "diagonal", "diff",
     "digamma", "divide", "dot", "dropout", "einsum", "elu", "embedding", "empty", "empty_like",
     "entr", "equal", "erf", "erfc", "erfcinv", "erfinv", "exp", "exp2", "expand_dims", "expit",
     "expm1", "exprel", "eye", "flatten", "flip", "floor", "floor_divide", "fmod", "foldl", "foldr",
@@ -119,7 +121,7 @@ __all__ = [
     "gaussian_nll_loss", "gelu", "global_avg_pool1d", "global_avg_pool2d", "global_avg_pool3d",
     "global_max_pool1d", "global_max_pool2d", "global_max_pool3d", "glu", "greater",
     "greater_equal", "group_norm", "hardshrink", "hardsigmoid", "hardswish", "hardtanh",
-    "heaviside", "hinge_loss", "huber_loss", "hypot", "i0", "i0e", "i1", "i1e", "ifelse",
+    "heaviside", "hinge_loss", "huber_loss", "hypot", "i0", "i0e", "i1", "i1e", "ifelse", "imag",
     "inc_subtensor", "instance_norm", "interpolate", "isclose", "isfinite", "isin", "isinf",
     "isnan", "j0", "j1", "kl_div", "kron", "l1_loss", "layer_norm", "leaky_relu", "lerp", "less",
     "less_equal", "lgamma", "linspace", "local_response_norm", "log", "log10", "log1p", "log2",
@@ -129,9 +131,9 @@ __all__ = [
     "minimum", "mish", "moveaxis", "mse_loss", "multiply", "nan_to_num", "ndtr", "ndtri",
     "negative", "nextafter", "not_equal", "one_hot", "ones", "ones_like", "outer", "pad",
     "pairwise_distance", "permute_dims", "pixel_shuffle", "pixel_unshuffle", "poisson_nll_loss",
-    "polygamma", "positive", "pow", "prelu", "prod", "quantile", "rad2deg", "reciprocal", "reduce",
-    "relu", "relu6", "remainder", "repeat", "reshape", "reverse_gradient", "rms_norm", "roll",
-    "round", "rsqrt", "scale_gradient", "scaled_dot_product_attention", "scan", "scatter",
+    "polygamma", "positive", "pow", "prelu", "prod", "quantile", "rad2deg", "real", "reciprocal",
+    "reduce", "relu", "relu6", "remainder", "repeat", "reshape", "reverse_gradient", "rms_norm",
+    "roll", "round", "rsqrt", "scale_gradient", "scaled_dot_product_attention", "scan", "scatter",
     "scatter_add", "searchsorted", "segment_max", "segment_mean", "segment_min", "segment_prod",
     "segment_sum", "selu", "set_subtensor", "sigmoid", "sign", "signbit", "silu", "sin", "sinc",
     "sinh", "smooth_l1_loss", "softmax", "softplus", "softshrink", "softsign", "sort",

@@ -22,7 +22,7 @@ from symgraph.errors import (
     ShapeError,
 )
 from symgraph.graph.arguments import normal_axis, shape_argument
-from symgraph.graph.dtypes import dtype_name, is_float, is_integer, numpy_dtype
+from symgraph.graph.dtypes import dtype_name, has_gradient, is_float, is_integer, numpy_dtype
 from symgraph.graph.index import SUM, Axis, Compute, axes, inside, load, m, position, reduce
 from symgraph.graph.leaves import Constant, as_value
 from symgraph.graph.legal import indices_exist, places_that_exist
@@ -41,6 +41,8 @@ class Take(Op):
     There is one integer operand for each axis selected from, all of one shape, which stands in the
     result in place of these axes.
     """
+
+    takes_complex = True
 
     axis: int
     variadic = True
@@ -63,7 +65,7 @@ class Take(Op):
 
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
         x, *indices = xs
-        if not is_float(x.dtype):
+        if not has_gradient(x.dtype):
             return (None,) * len(xs)
         return (make(ScatterAdd(x.shape, self.axis), g, *indices), *(None for _ in indices))
 
@@ -77,6 +79,7 @@ class Take(Op):
 
     samples = (
         sample(lambda x, i: F.take(x, i), arg(("B", 3)), arg((4,), "int32", low=-3, high=3)),
+        sample(lambda x: F.take(x, [1, 0, 1]), arg(("B", 3), "complex64")),
         sample(
             lambda x, i: F.take(x, i, axis=1),
             arg((2, "C", 3)),
@@ -110,6 +113,8 @@ class Take(Op):
 class ScatterAdd(Op):
     """Zeros of a shape to which updates are added at the places named: the transpose of `Take`."""
 
+    takes_complex = True
+
     shape: Shape
     axis: int
     variadic = True
@@ -141,7 +146,7 @@ class ScatterAdd(Op):
 
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
         updates, *indices = xs
-        if not is_float(updates.dtype):
+        if not has_gradient(updates.dtype):
             return (None,) * len(xs)
         return (make(Take(self.axis), g, *indices), *(None for _ in indices))
 

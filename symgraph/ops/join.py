@@ -31,6 +31,8 @@ from symgraph.graph.types import TensorType, TupleType, Type
 class Concat(Op):
     """The operands one after the other along an axis."""
 
+    takes_complex = True
+
     axis: int
     variadic = True
 
@@ -92,6 +94,7 @@ class Concat(Op):
         sample(lambda x, y: F.concat([x, y], axis=None), arg(("B", 2)), arg(())),
         sample(lambda x, y: F.concat([x, y]), arg((2,), "int32"), arg((3,)), gradient=(1,)),
         sample(lambda x, y: F.concat([x, y]), arg((2,), "bool"), arg((3,), "bool")),
+        sample(lambda x, y: F.concat([x, y]), arg((2,), "complex64"), arg(("B",), "complex64")),
     )
     bad = (
         bad(lambda x, y: F.concat([x, y]), arg((2, 3)), arg((2, 4)), match="axis 1 .* 3 != 4"),
@@ -105,6 +108,8 @@ class Concat(Op):
 @op
 class Split(Op):
     """Consecutive pieces along an axis; their sizes add up to the whole."""
+
+    takes_complex = True
 
     axis: int
     sizes: tuple[Size, ...]

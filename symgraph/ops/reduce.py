@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from symgraph.dims import require_less_equal
 from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
 from symgraph.graph.arguments import normal_axes
-from symgraph.graph.dtypes import DType, dtype_name, is_float, numpy_dtype
+from symgraph.graph.dtypes import DType, dtype_name, has_gradient, is_float, numpy_dtype
 from symgraph.graph.index import (
     ALL,
     ANY,
@@ -104,7 +104,7 @@ def kept(shape: Shape, axis: Sequence[int]) -> Shape:
 
 def wide_dtype(dtype: DType) -> DType:
     """Give the dtype of a sum or product: 64 bits for integers and bools, floats as they are."""
-    if is_float(dtype):
+    if has_gradient(dtype):
         return dtype
     return "uint64" if dtype.startswith("uint") else "int64"
 
@@ -112,6 +112,8 @@ def wide_dtype(dtype: DType) -> DType:
 @dataclass(frozen=True, eq=False, repr=False)
 class Total(Reduction):
     """What sum and product share: they accumulate in a wide dtype."""
+
+    takes_complex = True
 
     def result_dtype(self, dtype: DType) -> DType:
         return wide_dtype(dtype)
@@ -133,7 +135,7 @@ class Sum(Total):
 
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
         (x,) = xs
-        if not is_float(x.dtype):
+        if not has_gradient(x.dtype):
             return (None,)
         return (F.broadcast_to(self.spread(F, g, x), x.shape),)
 
@@ -153,6 +155,7 @@ class Sum(Total):
         sample(lambda x: F.sum(x), arg((3, 50), "uint8", low=0, high=256)),
         sample(lambda x: F.sum(x, axis=0), arg(("B", 2), "int32", low=-9, high=9)),
         sample(lambda x: F.sum(x, axis=0, dtype="int8"), arg((90, 2), "int32", low=0, high=9)),
+        sample(lambda x: F.sum(x, axis=0), arg(("B", 2), "complex64"), label="complex"),
     )
     bad = (
         bad(lambda x: F.sum(x, axis=2), arg((2, 3)), error=ArgumentError, match="axis 2 does not"),
@@ -170,7 +173,7 @@ class Prod(Total):
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
         # The derivative by one factor is the product of the others: right where factors are zero.
         (x,) = xs
-        if not is_float(x.dtype):
+        if not has_gradient(x.dtype):
             return (None,)
         if not self.axis:
             return (g,)
@@ -180,7 +183,7 @@ class Prod(Total):
         rows = F.reshape(moved, (*moved.shape[: len(front)], -1)) if len(self.axis) > 1 else moved
         others = F.reshape(F.prod_others(rows, axis=-1), moved.shape)
         back = tuple(order.index(d) for d in range(x.ndim))
-        return (self.spread(F, g, x) * F.permute_dims(others, back),)
+        return (self.spread(F, g, x) * F.conj(F.permute_dims(others, back)),)
 
     samples = (
         sample(lambda x: F.prod(x), arg((2, 3))),
@@ -193,6 +196,7 @@ class Prod(Total):
         sample(lambda x: F.prod(x, axis=1), arg((2, 5), "bfloat16")),
         sample(lambda x: F.prod(x, axis=0), arg((3, 4), "int8", low=-9, high=9)),
         sample(lambda x: F.prod(x, axis=0), arg((3, 4), "bool")),
+        sample(lambda x: F.prod(x, axis=0), arg((3, 2), "complex64"), label="complex"),
     )
     bad = (bad(lambda x: F.prod(x, axis=-3), arg((2, 3)), error=ArgumentError, match="axis -3"),)
 
@@ -275,6 +279,8 @@ class Min(Extreme):
 class Logical(Reduction):
     """Whether some or all elements along axes are not zero."""
 
+    takes_complex = True
+
     def result_dtype(self, dtype: DType) -> DType:
         return "bool"
 
@@ -301,6 +307,7 @@ def _logical_samples(name: str) -> tuple[Any, ...]:
         sample(call(axis=0), arg((2, 3), "bfloat16", values=(0.0, 1.0))),
         sample(call(axis=1), arg((2, 0), "bool")),
         sample(call(axis=()), arg((3,), "int8", low=0, high=2)),
+        sample(call(), arg((2,), "complex64"), gradient=()),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from symgraph.dims import Size, less, less_equal, require_less_equal
 from symgraph.errors import ArgumentError, ArgumentTypeError, ShapeError
 from symgraph.graph.arguments import plain_int, plain_size, shape_argument
-from symgraph.graph.dtypes import is_float
+from symgraph.graph.dtypes import has_gradient
 from symgraph.graph.index import Axis, Compute, axes, inside, load, m, position
 from symgraph.graph.leaves import as_value
 from symgraph.graph.node import Value, make
@@ -27,6 +27,8 @@ class Slice(Op):
     Axes in `dropped` have length 1 and vanish: they were indexed by an integer, which must be
     inside. Sizes in `counted` were bounds, taken as counted from the front: they must be >= 0.
     """
+
+    takes_complex = True
 
     starts: tuple[Size, ...]
     lengths: tuple[Size, ...]
@@ -58,7 +60,7 @@ class Slice(Op):
         return arrays[0][*window(self.starts, self.lengths, self.steps, self.dropped), ...]
 
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
-        if not is_float(xs[0].dtype):
+        if not has_gradient(xs[0].dtype):
             return (None,)
         return (make(SlicePut(xs[0].shape, self.starts, self.steps, self.dropped), g),)
 
@@ -85,6 +87,7 @@ class Slice(Op):
         sample(lambda x: x[:, ::-1], arg((2, 0))),
         sample(lambda x: x[x.shape[0] - 1 :], arg(("B", 2))),
         sample(lambda x: x[1], arg((3,), "bool")),
+        sample(lambda x: x[1:, ::-1], arg(("B", 3), "complex64")),
         sample(lambda x: F.slice_at(x, (1, 0), (2, x.shape[1])), arg((3, "B"))),
         sample(lambda x: F.slice_at(x, (4,), (2,), (-3,)), arg((6,))),
     )
@@ -109,6 +112,8 @@ class Slice(Op):
 @op
 class SlicePut(Op):
     """Zeros of a shape with the operand at the positions of a slice: the transpose of `Slice`."""
+
+    takes_complex = True
 
     shape: Shape
     starts: tuple[Size, ...]
@@ -145,7 +150,7 @@ class SlicePut(Op):
         return result
 
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
-        if not is_float(xs[0].dtype):
+        if not has_gradient(xs[0].dtype):
             return (None,)
         lengths = self.lengths(xs[0].shape)
         return (make(Slice(self.starts, lengths, self.steps, self.dropped, ()), g),)

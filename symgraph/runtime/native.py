@@ -26,6 +26,7 @@ from symgraph.graph.dtypes import itemsize, numpy_dtype
 from symgraph.graph.graph import Graph
 from symgraph.graph.leaves import Shared
 from symgraph.graph.node import Value
+from symgraph.graph.onhost import on_host
 from symgraph.graph.op import Array
 from symgraph.lower.carry import carry
 from symgraph.lower.llvm.kernel import print_kernel
@@ -247,7 +248,7 @@ class BoundPlan:
                     op, arrays, results,
                     lambda one, place: self.body(bodies[one], self.env, self.threads, place),
                 )  # fmt: skip
-            elif op.host:
+            elif on_host(call.value):
                 self._asked[step] = host.prepare(op, arrays, results)
             else:
                 self._asked[step] = prepare(op, arrays, results[0], fixed, self.threads)
