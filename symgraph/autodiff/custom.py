@@ -358,6 +358,7 @@ class _Again(Rules):
     """What a checkpoint does: the way back computes the graph again, when its cotangents are."""
 
     name = "checkpoint"
+    own_derivative = False
 
     def __init__(self, drawn: tuple[Value, ...]) -> None:
         self.drawn = drawn
