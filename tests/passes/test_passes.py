@@ -55,6 +55,7 @@ def test_a_user_pass_runs_and_stands_in_the_history() -> None:
     x = sg.vector("x")
     f = sg.function([x], sg.negative(-x), passes=[double_negation])
     assert [step.reason for step in f.history] == [
+        "inline",
         "dead_code",
         "canonical",
         "double_negation",
