@@ -25,9 +25,8 @@ Values = Sequence[Value]
 
 @batch_rule("reshape")
 def reshape(F: Functions, size: Size, op: Any, flags: Flags, xs: Values) -> Any:
-    """Keep the axis of lanes."""
-    open_axis = None if op.open_axis is None else op.open_axis + 1
-    return make(replace(op, shape=(size, *op.shape), open_axis=open_axis), xs[0])
+    """Keep the axis of lanes; the open axis is known, also where there are no lanes."""
+    return make(replace(op, shape=(size, *op.shape), open_axis=None), xs[0])
 
 
 @batch_rule("permute_dims")

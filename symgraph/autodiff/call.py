@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+from symgraph.autodiff.batched import Batched
 from symgraph.autodiff.template import filled
 from symgraph.autodiff.trees import leaves
 from symgraph.autodiff.trees import like as shaped
@@ -30,6 +31,7 @@ class Rules:
     """What a call does on the way back, forwards, and for many lanes."""
 
     name = "call"
+    own_derivative = True
 
     def pull(self, call: Call, g: Any, y: Any, xs: Sequence[Value]) -> tuple[Cotangent, ...]:
         """Give the cotangents of the operands, as `Op.vjp`."""
@@ -100,6 +102,20 @@ class Call(Op):
 
     def __repr__(self) -> str:
         return f"call({self.rules.name}, {self.inside!r})"
+
+
+def is_call(op: Op) -> bool:
+    """Tell whether an operation is a call, or one for many lanes."""
+    while isinstance(op, Batched):
+        op = op.inner
+    return isinstance(op, Call)
+
+
+def has_own_derivative(op: Op) -> bool:
+    """Tell whether a call says what its derivative is, which need not be that of its graph."""
+    while isinstance(op, Batched):
+        op = op.inner
+    return isinstance(op, Call) and op.rules.own_derivative
 
 
 def operands_of(args: Any) -> list[Value]:

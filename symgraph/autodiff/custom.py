@@ -9,6 +9,7 @@ from typing import Any
 
 from symgraph.autodiff.batch import lanes
 from symgraph.autodiff.call import Call, Inside, Rules, called, operands_of, with_operands
+from symgraph.autodiff.forward import push
 from symgraph.autodiff.reverse import sweep
 from symgraph.autodiff.rules import front
 from symgraph.autodiff.template import Template, filled
@@ -363,6 +364,7 @@ class _Again(Rules):
     """What a checkpoint does: the way back computes the graph again, when its cotangents are."""
 
     name = "checkpoint"
+    own_derivative = False
 
     def __init__(self, drawn: tuple[Value, ...]) -> None:
         self.drawn = drawn
@@ -383,6 +385,19 @@ class _Again(Rules):
         for slot, one in zip(slots, pulled):
             found[slot] = one
         return tuple(found)
+
+    def push(self, call: Call, parts: Sequence[Any], y: Any, xs: Sequence[Value]) -> Any:
+        given = [number for number, part in enumerate(parts) if isinstance(part, Value)]
+        inner = call.body.inputs
+        holders = [like(inner[number].tensor) for number in given]
+        found = push(call.body.outputs, {inner[n]: t for n, t in zip(given, holders)})
+        real = [one for one in found if isinstance(one, Value)]
+        if not real:
+            return tuple(found)
+        body = Body((*inner, *holders), tuple(real))
+        made = replace(call, inside=Inside(body))
+        pushed = iter(items(make(made, *xs, *(parts[number] for number in given))))
+        return tuple(next(pushed) if isinstance(one, Value) else one for one in found)
 
     def lanes(self, call: Call, size: Size, flags: Sequence[bool], xs: Sequence[Value]) -> Any:
         inner = call.body.inputs

@@ -14,6 +14,7 @@ from typing import Any
 from symgraph.autodiff.reverse import Missing, check_float, fitted, sweep, values
 from symgraph.autodiff.template import Template, filled, results_of, types_of
 from symgraph.errors import ArgumentError, GradError
+from symgraph.graph.body import like
 from symgraph.graph.dtypes import is_float
 from symgraph.graph.elementwise import Elementwise, GraphMath
 from symgraph.graph.leaves import Item, as_value, items
@@ -78,7 +79,8 @@ def linearize(outputs: Any, inputs: Any = None, *points: Value, missing: Missing
     """Give the derivative as a function of tangents: `linearize(y, x)(t)` is `jvp(y, x, t)`.
 
     With a function and the values to take it at, `linearize(f, x, ...)`, it gives (f(x, ...), the
-    function of one tangent for each). Raises as `jvp` does, when the function is called.
+    function of one tangent for each); arguments count as independent. Raises as `jvp` does, when
+    the function is called.
 
     >>> import symgraph as sg
     >>> x = sg.scalar("x")
@@ -87,9 +89,25 @@ def linearize(outputs: Any, inputs: Any = None, *points: Value, missing: Missing
     6.0
     """
     if callable(outputs) and not isinstance(outputs, Value):
-        wrt = [inputs, *points]
-        found = outputs(*wrt)
-        return found, lambda *tangents: jvp(found, wrt, tangents, missing=missing)
+        at = values("linearize", "arguments", [inputs, *points])
+        own = [
+            like(value.tensor, value.label) for value in at
+        ]  # arguments may depend on each other
+        found = outputs(*own)
+        several = values("linearize", "the result", found)
+
+        def push_on(*tangents: Any) -> Any:
+            held = [like(value.tensor) for value in at]
+            given = [
+                fitted("linearize", x, as_value(t, x.dtype), "tangent")
+                for x, t in zip(at, tangents, strict=True)
+            ]
+            pushed: Any = jvp(several, own, held, missing=missing)
+            done = filled(pushed, {**dict(zip(own, at)), **dict(zip(held, given))})
+            return done[0] if isinstance(found, Value) else done
+
+        result = filled(several, dict(zip(own, at)))
+        return (result[0] if isinstance(found, Value) else result), push_on
     if points:
         raise ArgumentError(
             "linearize: takes outputs and inputs, or a function and its arguments.",

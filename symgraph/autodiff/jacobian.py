@@ -14,6 +14,7 @@ import numpy as np
 
 from symgraph.autodiff.forward import jvp
 from symgraph.autodiff.reverse import Missing, check_float, values
+from symgraph.autodiff.sparsity import depends
 from symgraph.dims import Size, product
 from symgraph.errors import ArgumentError, ArgumentTypeError, ShapeError
 from symgraph.graph.body import like
@@ -40,7 +41,8 @@ def jacobian(
     the cheaper one, reverse mode where sizes are symbols. With `sparsity`, a matrix of bools with a
     row for each element of `y` and a column for each of `x` (NumPy's or SciPy's), elements that are
     False must be zero; the others come as a vector in the order of the pattern, or with `dense` as
-    the whole array. Raises `GradError` as `grad` does, `ShapeError` for another pattern.
+    the whole array. sparsity="detect" reads the pattern off the operations; the order is then by
+    rows. Raises `GradError` as `grad` does, `ShapeError` for another pattern.
 
     >>> import symgraph as sg
     >>> x = sg.tensor("x", (2,))
@@ -116,6 +118,8 @@ def _pushed(y: Value, x: Value, tangents: Value, count: Size, missing: Missing) 
 
 def _places(pattern: Any, y: Value, x: Value) -> Places:
     """Give the rows and the columns that may be nonzero, in the order of the pattern."""
+    if isinstance(pattern, str) and pattern == "detect":
+        pattern = depends(y, x)
     if hasattr(pattern, "tocoo"):
         coordinates = pattern.tocoo()
         shape, found = coordinates.shape, [coordinates.row, coordinates.col]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from symgraph.autodiff.batched import Batched
-from symgraph.autodiff.call import Call
+from symgraph.autodiff.call import is_call
 from symgraph.graph.graph import Graph
 from symgraph.graph.leaves import Item
 from symgraph.graph.node import Value
-from symgraph.graph.op import Op
 from symgraph.graph.registry import F
 from symgraph.graph.walk import rebuild, topological
 from symgraph.passes.manager import graph_pass
@@ -25,13 +23,6 @@ def inline(graph: Graph) -> dict[Value, Value]:
                 whole[call] = plain(call)
             found[node] = whole[call][node.op.index]
     return found
-
-
-def is_call(op: Op) -> bool:
-    """Tell whether an operation is a call, or one for many lanes."""
-    while isinstance(op, Batched):
-        op = op.inner
-    return isinstance(op, Call)
 
 
 def plain(call: Value) -> list[Value]:

@@ -198,6 +198,19 @@ def test_a_checkpoint_lowers_the_peak_of_memory() -> None:
     assert with_it < 0.6 * without, (with_it, without)
 
 
+def test_remat_finds_more_where_checkpoints_were_set_by_hand() -> None:
+    x = sg.tensor("x", (sg.dim("B"), 64))
+    w = sg.shared(np.eye(64, dtype=np.float32) * 0.9, "w")
+    y = tower(tower(sg.checkpoint(tower)(x, w), w), w)
+    slope = sg.grad(y.sum(), w)
+    by_hand = sg.function([x], slope)
+    peak = sg.cost(by_hand).evaluate(B=256).peak
+    fitted = sg.function([x], slope, passes=[sg.remat(peak * 3 // 4, B=256)])
+    assert sg.cost(fitted).evaluate(B=256).peak <= peak * 3 // 4
+    array = np.random.default_rng(0).normal(size=(256, 64)).astype(np.float32)
+    np.testing.assert_allclose(fitted(array), by_hand(array), rtol=1e-4, atol=1e-4)
+
+
 def test_a_checkpoint_draws_the_same_random_numbers_again(x: Any) -> None:
     stream = F.stream(5)
     dropped = sg.checkpoint(lambda x: F.dropout(x, 0.5, stream=stream) * x)

@@ -208,6 +208,20 @@ def test_batch(name: str) -> None:
                 lanes.check(outputs, found, f"for {count} lanes of operands {slots}", True)
 
 
+@pytest.mark.parametrize("name", list(NAMES))
+def test_no_lanes_at_all(name: str) -> None:
+    size = dim("V", min=0)
+    for case in [case for case in cases_of(name) if case.sample.args][:4]:
+        built = build(case)
+        whole = {x: tensor("v", (size, *x.shape), x.dtype) for x in built.inputs}
+        found: Any = F.batch(built.outputs, whole, size)
+        feeds = {
+            whole[x]: np.zeros((0, *array.shape), array.dtype) for x, array in built.feeds.items()
+        }
+        arrays = watch_into({}, found, feeds, {**built.env, size: 0})
+        assert [array.shape[0] for array in arrays] == [0] * len(found)
+
+
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
 def test_gradients_of_batches_and_batches_of_gradients(name: str) -> None:
     for case in [case for case in cases_of(name) if case.checked][:3]:
