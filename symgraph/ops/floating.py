@@ -98,7 +98,7 @@ signbit = scalar_op("signbit", _negative, result="bool",
     latex=r"\operatorname{{signbit}} {0}", doc="Whether the sign bit is set, also in -0.0 and NaN.")
 copysign = scalar_op("copysign", _copysign, d=(_same_sign, 0), domain=((0.5, 3.0), (0.5, 3.0)),
     latex=r"\operatorname{{copysign}}({0}, {1})", doc="Give the size of x with the sign of y.")
-hypot = scalar_op("hypot", _hypot, latex=r"\sqrt{{{0}^2 + {1}^2}}",
+hypot = scalar_op("hypot", _hypot, latex=r"\operatorname{{hypot}}({0}, {1})",
     d=(lambda m, x, y, out: _cosine(m, x, out), lambda m, x, y, out: _cosine(m, y, out)),
     domain=((0.5, 3.0), (-3.0, -0.5)),
     doc="Give sqrt(x^2 + y^2) without overflow; the gradient at the origin is 0.")
@@ -106,7 +106,7 @@ fmod = scalar_op("fmod", _fmod, takes="number", domain=((2.1, 2.9), (1.05, 2.0))
     d=(1, lambda m, x, y, out: -m.trunc(x / y)), latex=r"\operatorname{{fmod}}({0}, {1})",
     doc="Give x - y * trunc(x / y), with the sign of x; for integers fmod(x, 0) is 0.")
 sinc = scalar_op("sinc", _sinc, d=_sinc_derivative,
-    latex=r"\frac{{\sin \pi {0}}}{{\pi {0}}}", doc="Give sin(pi x) / (pi x), 1 at 0.")
+    latex=r"\operatorname{{sinc}} {0}", doc="Give sin(pi x) / (pi x), 1 at 0.")
 deg2rad = scalar_op("deg2rad", lambda m, x: x * (math.pi / 180),
     d=lambda m, x, y: m.like(math.pi / 180, x),
     latex=r"\frac{{\pi}}{{180}} {0}", doc="Convert degrees to radians.")
@@ -119,7 +119,7 @@ heaviside = scalar_op("heaviside", _heaviside, domain=((0.5, 3.0), (0.0, 1.0)),
 lerp = scalar_op("lerp", lambda m, x, y, t: x + t * (y - x),
     d=(Pull(lambda m, g, x, y, t, out: g * (1 - t)), lambda m, x, y, t, out: t,
        lambda m, x, y, t, out: y - x),
-    domain=((-3.0, 3.0), (-3.0, 3.0), (0.0, 1.0)), latex=r"{0} + {2} ({1} - {0})",
+    domain=((-3.0, 3.0), (-3.0, 3.0), (0.0, 1.0)), latex=r"\operatorname{{lerp}}({0}, {1}, {2})",
     doc="Go from x to y by a share: x + t * (y - x).")
 # fmt: on
 
