@@ -77,7 +77,7 @@ signbit = scalar_op("signbit", _negative, result="bool",
     latex=r"\operatorname{{signbit}} {0}", doc="Whether the sign bit is set, also in -0.0 and NaN.")
 copysign = scalar_op("copysign", _copysign, d=(_same_sign, 0), domain=((0.5, 3.0), (0.5, 3.0)),
     latex=r"\operatorname{{copysign}}({0}, {1})", doc="Give the size of x with the sign of y.")
-hypot = scalar_op("hypot", _hypot, latex=r"\sqrt{{{0}^2 + {1}^2}}",
+hypot = scalar_op("hypot", _hypot, latex=r"\operatorname{{hypot}}({0}, {1})",
     d=(lambda m, x, y, out: _cosine(m, x, out), lambda m, x, y, out: _cosine(m, y, out)),
     domain=((0.5, 3.0), (-3.0, -0.5)),
     doc="Give sqrt(x^2 + y^2) without overflow; the gradient at the origin is 0.")
@@ -96,7 +96,7 @@ heaviside = scalar_op("heaviside", _heaviside, domain=((0.5, 3.0), (0.0, 1.0)),
 lerp = scalar_op("lerp", lambda m, x, y, t: x + t * (y - x),
     d=(Pull(lambda m, g, x, y, t, out: g * (1 - t)), lambda m, x, y, t, out: t,
        lambda m, x, y, t, out: y - x),
-    domain=((-3.0, 3.0), (-3.0, 3.0), (0.0, 1.0)), latex=r"{0} + {2} ({1} - {0})",
+    domain=((-3.0, 3.0), (-3.0, 3.0), (0.0, 1.0)), latex=r"\operatorname{{lerp}}({0}, {1}, {2})",
     doc="Go from x to y by a share: x + t * (y - x).")
 # fmt: on
 

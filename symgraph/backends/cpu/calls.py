@@ -12,6 +12,7 @@ from symgraph.backends.arrays import Array
 from symgraph.backends.cpu.blas import operations as blas
 from symgraph.backends.cpu.interface import Library, Prepared
 from symgraph.backends.cpu.onednn import operations as onednn
+from symgraph.backends.cpu.sequential import operations as sequential
 from symgraph.backends.matrices import always_sums
 from symgraph.dims import Dim
 from symgraph.errors import BackendError
@@ -28,6 +29,10 @@ TABLE: Mapping[str, tuple[Library, ...]] = {
     "conv_weight": (onednn,),
     "matmul": (onednn, blas),
     "matmul_bias": (onednn,),
+    "argsort": (sequential,),
+    "scatter": (sequential,),
+    "scatter_add": (sequential,),
+    "scatter_add_along_axis": (sequential,),
 }
 BIASED = ("conv_bias", "matmul_bias")
 
@@ -46,8 +51,8 @@ def prepare(
     """
     if result.empty:
         return Prepared()
-    if any(one.empty for one in arrays):
-        return Prepared(clear=True)
+    if any(one.empty for one in arrays) and (sequential,) != TABLE.get(op.name):
+        return Prepared(clear=True)  # nothing is summed
     fixed = tuple(fixed) or (False,) * len(arrays)
     problem = BackendError(f"{op.name}: no library has it.")
     slow: Prepared | None = None
@@ -88,6 +93,8 @@ def reads(value: Value, view: Operand) -> bool:
 def _libraries(value: Value) -> Iterator[Library]:
     """Give the libraries that are there for an operation; scalars and vectors are for loops."""
     types = [one.tensor for one in (*value.inputs, value)] if value.op.name in TABLE else []
+    if TABLE.get(value.op.name) == (sequential,):
+        return _asked(value.op.name, [one.dtype for one in types])
     if any(one.ndim < 2 for one in (*types[:2], *types[-1:])):
         return iter(())
     if value.op.name in BIASED and not always_sums(value):  # loops still give the bias
