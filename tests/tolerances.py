@@ -54,7 +54,8 @@ FAMILIES: Mapping[str, str] = {
     "reduce": "reduce", "argreduce": "exact", "prod_others": "reduce", "statistics": "composite",
     "shape": "exact", "create": "exact", "join": "exact", "pad": "exact", "slicing": "exact",
     "topk": "exact", "gather": "reduce", "along_axis": "reduce", "index": "exact",
-    "control": "exact", "random": "exact", "sort": "exact",
+    "control": "exact", "random": "exact", "random_laws": "norm",
+    "portable": "elementwise", "sort": "exact",
     "linalg": "contract", "conv": "contract",
     "specify": "exact", "barrier": "exact", "resize": "reduce", "adaptive_max": "reduce",
     "pool": "reduce", "avg_pool": "reduce", "norm": "norm",
@@ -71,6 +72,7 @@ OVERRIDES: Mapping[str, str] = {
     **dict.fromkeys(("floor", "ceil", "trunc", "round"), "exact"),
     **dict.fromkeys(("take", "take_along_axis", "max", "min", "any", "all"), "exact"),
     **dict.fromkeys(("adaptive_max", "adaptive_argmax"), "exact"),
+    "random_integers": "exact",
     "random_normal": "norm",  # against SciPy's inverse; test_random.py compares bits
     "gelu": "tail",
     "logaddexp": "reduce",  # the maximum and the logarithm may cancel

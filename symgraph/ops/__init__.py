@@ -8,7 +8,8 @@ exports is what users see as `sg.name`; the rest is in `F`. May import `graph` a
 # fmt: off
 # ruff: noqa: I001
 from symgraph.ops import (  # noqa: F401 - registers
-    adaptive_max, avg_pool, barrier, conv, pool, prod_others, random, resize, slicing,
+    adaptive_max, avg_pool, barrier, conv, pool, portable, prod_others, random, random_attempts,
+    random_choices, random_laws, resize, slicing,
 )
 from symgraph.ops.activation import elu, gelu, leaky_relu, relu, sigmoid, silu, softplus
 from symgraph.ops.activation_more import (
