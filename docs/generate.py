@@ -31,7 +31,7 @@ MODULES = {
     "symgraph.optim": "sg.optim",
     "symgraph.data": "sg.data",
     "symgraph.dims": "sg.dims",
-    "symgraph.ops.random": "sg.random",
+    "symgraph.ops.sampling": "sg.random",
     "symgraph.io": "sg.io",
     "symgraph.debug": "sg.debug",
     "symgraph.errors": "sg.errors",

@@ -31,7 +31,7 @@ from symgraph.graph.node import Value
 from symgraph.graph.op import Op, op
 from symgraph.graph.registry import F
 from symgraph.ops import *  # noqa: F403 - every public operation
-from symgraph.ops import random
+from symgraph.ops import sampling as random
 from symgraph.ops.random import seed
 from symgraph.passes.manager import Pass, graph_pass
 from symgraph.passes.patterns import P, attribute, literal, wild

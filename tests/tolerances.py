@@ -58,7 +58,7 @@ FAMILIES: Mapping[str, str] = {
     "cumulative": "reduce", "sorting": "exact", "manipulation": "exact", "diagonals": "exact",
     "scatter": "reduce", "floating": "elementwise",
     "topk": "exact", "gather": "reduce", "along_axis": "reduce", "index": "exact",
-    "control": "exact", "random": "exact",
+    "control": "exact", "random": "exact", "random_laws": "norm", "portable": "elementwise",
     "linalg": "contract", "conv": "contract",
     "specify": "exact", "barrier": "exact", "gradients": "exact",
     "loop": "composite", "branch": "composite",
@@ -81,6 +81,7 @@ OVERRIDES: Mapping[str, str] = {
     **dict.fromkeys(("floor", "ceil", "trunc", "round"), "exact"),
     **dict.fromkeys(("take", "take_along_axis", "max", "min", "any", "all"), "exact"),
     **dict.fromkeys(("adaptive_max", "adaptive_argmax"), "exact"),
+    "random_integers": "exact",
     "random_normal": "norm",  # against SciPy's inverse; test_random.py compares bits
     "gelu": "tail",
     "lerp": "reduce",  # the difference may cancel

@@ -85,14 +85,18 @@ def normal_body(m: Any, dtype: DType, *words: Any) -> Any:
     (|z| <= 6.4) and n = 53 for float64 (|z| <= 8.3). Half precisions are rounded from float32.
     """
     wide = compute_dtype(dtype)
-    negative = (words[0] & 1) == 1
-    if wide == "float64":
-        high, low = (m.cast(word, "uint64") for word in words)
-        tail = (m.cast(((high >> 1) << 21) | (low >> 11), wide) + 0.5) * 2.0**-53
-    else:
-        tail = (m.cast(words[0] >> 1, wide) + 0.5) * 2.0**-32
+    negative, tail = tail_body(m, wide, *words)
     size = normal_quantile(m, wide, tail)
     return m.cast(m.select(negative, -size, size), dtype)
+
+
+def tail_body(m: Any, wide: DType, *words: Any) -> tuple[Any, Any]:
+    """Map words to a side and a tail probability (k + 1/2) / 2**n, n = 32 or 53, at most 1/2."""
+    side = (words[0] & 1) == 1
+    if wide == "float64":
+        high, low = (m.cast(word, "uint64") for word in words)
+        return side, (m.cast(((high >> 1) << 21) | (low >> 11), wide) + 0.5) * 2.0**-53
+    return side, (m.cast(words[0] >> 1, wide) + 0.5) * 2.0**-32
 
 
 def normal_quantile(m: Any, dtype: DType, tail: Any) -> Any:

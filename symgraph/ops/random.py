@@ -65,6 +65,10 @@ class Random(Op):
         """Give one number from its words, on arrays and on scalars alike."""
         raise PassError(f"{self.name}: the random operation has no `body`.")
 
+    def words_each(self) -> int:
+        """Give how many words one number takes."""
+        return words_per_element(self.dtype)
+
     def ref(self, xp: ModuleType, *arrays: Array) -> Array:
         seed, step, offset = (int(number) for number in arrays[0])
         count = int(product(self.shape))
@@ -82,7 +86,7 @@ class Random(Op):
         self, xp: ModuleType, seed: int, step: int, first: int, count: int
     ) -> tuple[Array, ...]:
         """Give the words of `count` elements from `first` on: one array for each word."""
-        each = words_per_element(self.dtype)
+        each = self.words_each()
         held = 4 // each
         blocks = xp.arange(first // held, (first + count - 1) // held + 1, dtype=np.uint64)
         fixed = (step & LOW, self.node, seed & LOW, (seed >> 32) ^ (step >> 32))
@@ -104,7 +108,7 @@ class Random(Op):
         element = m.cast(place, "uint64")
         if self.by_row:
             element = element + offset * m.cast(position(product(self.shape[1:])), "uint64")
-        each_word = words_per_element(self.dtype)
+        each_word = self.words_each()
         shift = 2 if each_word == 1 else 1
         block, lane = element >> shift, element & (4 // each_word - 1)
         halves = (block, block >> 32, step)
