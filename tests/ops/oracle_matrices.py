@@ -221,6 +221,7 @@ ORACLES: dict[str, Callable[..., Any]] = {
     "matrix_power:inverse": lambda x: np.linalg.matrix_power(shifted(x), -3),
     "matrix_power:integers": lambda x: x @ x,
     "vector_norm:all": lambda x: np.linalg.norm(x.reshape(-1)),
+    "vector_norm:complex": lambda x: np.linalg.norm(x),
     "vector_norm:rows": lambda x: np.linalg.norm(x, axis=1),
     "vector_norm:third": lambda x: np.sum(np.abs(x) ** 3, axis=(0, 2), keepdims=True) ** (1 / 3),
     "vector_norm:largest": lambda x: np.max(np.abs(x)),
