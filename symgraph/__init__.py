@@ -7,7 +7,7 @@ differentiate (`sg.grad`), compile (`sg.function`), and look at what you have (`
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from symgraph import debug, dims, errors, linalg, ops
+from symgraph import debug, dims, errors, fft, linalg, ops
 from symgraph._version import __version__
 from symgraph.autodiff.reverse import grad, vjp
 from symgraph.config import config
@@ -57,9 +57,10 @@ __all__ = [
     "Cost", "Dim", "F", "Function", "Graph", "Op", "P", "Pass", "Rule", "Shared", "Size",
     "SymgraphError", "Value", "__version__", "anonymous", "attribute", "bisect_passes", "check",
     "config", "constant", "cost", "data", "debug", "debugprint", "dim", "dims", "draw", "errors",
-    "eval", "function", "grad", "graph_pass", "interpret", "io", "latex", "linalg", "literal",
-    "local_rule", "nn", "op", "ops", "optim", "parallel", "random", "remat", "rule", "seed",
-    "shared", "show", "size_of", "tensor", "to_dot", "to_graphml", "vjp", "wild", "with_updates",
+    "eval", "fft", "function", "grad", "graph_pass", "interpret", "io", "latex", "linalg",
+    "literal", "local_rule", "nn", "op", "ops", "optim", "parallel", "random", "remat", "rule",
+    "seed", "shared", "show", "size_of", "tensor", "to_dot", "to_graphml", "vjp", "wild",
+    "with_updates",
 ]  # fmt: skip
 __all__ += declare.__all__
 __all__ += ops.__all__

@@ -62,8 +62,7 @@ def node_flops(node: Value) -> Size:
         return 4 * op_flops(op, *(one.with_dtype(real_dtype(one.dtype)) for one in types))
     if type(op).expand is Op.expand:
         try:
-            found = op.flops(node_flops, *(operand.tensor for operand in node.inputs))
-            return 4 * found if of_complex(node) else found
+            return op.flops(node_flops, *(operand.tensor for operand in node.inputs))
         except PassError as problem:
             problem.details = (node.describe(),)
             raise

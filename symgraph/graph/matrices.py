@@ -143,8 +143,12 @@ def rtol_argument(name: str, rtol: Any) -> float | None:
 
 
 def work(type: Type, *sizes: Size, times: int = 1, over: int = 1, core: int = 2) -> Size:
-    """Give FLOPs: `times / over` of the product of sizes, for every matrix of a stack."""
+    """Give FLOPs: `times / over` of the product of sizes, for every matrix of a stack.
+
+    Complex numbers count four times.
+    """
     assert isinstance(type, TensorType)
+    times = 4 * times if is_complex(type.dtype) else times
     return product((*type.shape[: type.ndim - core], times, *sizes)) // over
 
 

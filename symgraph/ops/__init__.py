@@ -8,8 +8,8 @@ exports is what users see as `sg.name`; the rest is in `F`. May import `graph` a
 # fmt: off
 # ruff: noqa: I001
 from symgraph.ops import (  # noqa: F401 - registers
-    avg_pool, barrier, branch, conv, eigen, factor, inverse, loop, matrix_functions, norms, pool,
-    prod_others, random, slicing, solve,
+    avg_pool, barrier, branch, conv, eigen, factor, fourier, fourier_functions, inverse, loop,
+    matrix_functions, norms, pool, prod_others, random, slicing, solve,
 )
 from symgraph.ops.activation import elu, gelu, leaky_relu, relu, sigmoid, silu, softplus
 from symgraph.ops.along_axis import take_along_axis
