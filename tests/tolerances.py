@@ -57,7 +57,8 @@ FAMILIES: Mapping[str, str] = {
     "linalg": "contract", "conv": "contract",
     "specify": "exact", "barrier": "exact", "loop": "composite", "branch": "composite",
     "pool": "reduce", "avg_pool": "reduce", "norm": "norm",
-    "factor": "matrices", "fourier": "matrices", "eigen": "matrices", "solve": "matrices",
+    "factor": "matrices", "fourier": "matrices", "eigen": "matrices", "eigen_general": "matrices",
+    "solve": "matrices",
     "diagonal": "exact",     "inverse": "matrices", "matrix_functions": "matrices",
     "lrn": "norm", "softmax": "norm", "losses": "norm",
 }

@@ -13,7 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from symgraph.graph.dtypes import ALL, COMPLEX, INTEGERS, is_complex, is_float, is_integer, numpy_dtype
+from symgraph.graph.dtypes import (
+    ALL,
+    COMPLEX,
+    INTEGERS,
+    is_complex,
+    is_float,
+    is_integer,
+    numpy_dtype,
+)
 from symgraph.graph.elementwise import Elementwise, accepts
 from symgraph.graph.index import Compute, evaluate
 from symgraph.graph.leaves import tensor
