@@ -7,7 +7,7 @@ differentiate (`sg.grad`), compile (`sg.function`), and look at what you have (`
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from symgraph import debug, dims, errors, linalg, ops
+from symgraph import debug, dims, errors, fft, linalg, ops
 from symgraph._version import __version__
 from symgraph.autodiff.batch import vmap
 from symgraph.autodiff.custom import checkpoint, custom_jvp, custom_vjp
@@ -63,7 +63,7 @@ __all__ = [
     "Cost", "Dim", "F", "Function", "Graph", "Op", "P", "Pass", "Rule", "Shared", "Size",
     "SymgraphError", "Value", "__version__", "anonymous", "attribute", "bisect_passes", "check",
     "checkpoint", "config", "constant", "cost", "custom_jvp", "custom_vjp", "data", "debug",
-    "debugprint", "dim", "dims", "draw", "errors", "eval", "function", "grad", "graph_pass",
+    "debugprint", "dim", "dims", "draw", "errors", "eval", "fft", "function", "grad", "graph_pass",
     "hessian", "hvp", "interpret", "io", "jacobian", "jvp", "latex", "linalg", "linearize",
     "literal", "local_rule", "minimize", "nn", "op", "ops", "optim", "parallel", "random", "remat",
     "root", "rule", "seed", "shared", "show", "size_of", "tensor", "to_dot", "to_graphml", "vjp",

@@ -6,6 +6,7 @@ of its stack are not touched.
 """
 
 from symgraph.ops.eigen import eigh, eigvalsh, svd, svdvals
+from symgraph.ops.eigen_general import eig, eigvals
 from symgraph.ops.factor import cholesky, lu, lu_factor, qr
 from symgraph.ops.inverse import det, inv, pinv, slogdet
 from symgraph.ops.linalg import matmul, matrix_transpose, outer, tensordot, vecdot
@@ -15,8 +16,8 @@ from symgraph.ops.norms import matrix_norm, matrix_rank, vector_norm
 from symgraph.ops.solve import cho_solve, lstsq, lu_solve, solve, triangular_solve
 
 __all__ = [
-    "cho_solve", "cholesky", "cond", "det", "eigh", "eigvalsh", "expm", "inv", "lstsq", "lu",
-    "lu_factor", "lu_solve", "matmul", "matrix_norm", "matrix_power", "matrix_rank",
+    "cho_solve", "cholesky", "cond", "det", "eig", "eigh", "eigvals", "eigvalsh", "expm", "inv",
+    "lstsq", "lu", "lu_factor", "lu_solve", "matmul", "matrix_norm", "matrix_power", "matrix_rank",
     "matrix_transpose", "outer", "pinv", "qr", "slogdet", "solve", "svd", "svdvals", "tensordot",
     "triangular_solve", "vecdot", "vector_norm",
 ]  # fmt: skip

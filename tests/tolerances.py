@@ -64,7 +64,8 @@ FAMILIES: Mapping[str, str] = {
     "loop": "composite", "branch": "composite",
     "resize": "reduce", "adaptive_max": "reduce",
     "pool": "reduce", "avg_pool": "reduce", "norm": "norm",
-    "factor": "matrices", "eigen": "matrices", "solve": "matrices",
+    "factor": "matrices", "fourier": "matrices", "eigen": "matrices", "eigen_general": "matrices",
+    "solve": "matrices",
     "diagonal": "exact",     "inverse": "matrices", "matrix_functions": "matrices",
     "lrn": "norm", "softmax": "norm", "losses": "norm",
 }

@@ -15,12 +15,19 @@ import numpy as np
 
 from symgraph.dims import Size, product, require_equal
 from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
-from symgraph.graph.dtypes import DType, dtype_name, is_float, numpy_dtype
+from symgraph.graph.dtypes import (
+    DType,
+    dtype_name,
+    has_gradient,
+    is_complex,
+    numpy_dtype,
+    real_dtype,
+)
 from symgraph.graph.elementwise import fit
 from symgraph.graph.node import Value
 from symgraph.graph.op import Array, Op
 from symgraph.graph.registry import F
-from symgraph.graph.scalar import widen
+from symgraph.graph.scalar import compute_dtype, widen
 from symgraph.graph.types import TensorType, TupleType, Type
 
 
@@ -32,6 +39,7 @@ class OfMatrices(Op):
     """
 
     host = True
+    takes_complex = True
     core: ClassVar[tuple[int, ...]] = (2,)
 
     def compute(self, xp: ModuleType, *arrays: Array) -> Any:
@@ -76,8 +84,8 @@ class OfMatrices(Op):
 
 def _nothing(dtype: DType) -> Any:
     """Give what stands for no result, in the dtype in which results are computed."""
-    if is_float(dtype):
-        return np.full((), np.nan, np.float64 if dtype == "float64" else np.float32)
+    if has_gradient(dtype):
+        return np.full((), np.nan, numpy_dtype(compute_dtype(dtype)))
     return np.zeros((), numpy_dtype(dtype))
 
 
@@ -87,7 +95,7 @@ def _nothing(dtype: DType) -> Any:
 def require_floats(*dtypes: DType) -> None:
     """Raise `DTypeError` unless all operands have one float dtype."""
     for dtype in dtypes:
-        if not is_float(dtype):
+        if not has_gradient(dtype):
             raise DTypeError(
                 f"takes floats, not {dtype}.", fix='cast first, e.g. x.cast("float32")'
             )
@@ -100,7 +108,7 @@ def require_floats(*dtypes: DType) -> None:
 
 def real_type(type: TensorType) -> TensorType:
     """Give the type of what is real of numbers of a type: absolute values, singular values."""
-    return type
+    return type.with_dtype(real_dtype(type.dtype))
 
 
 def require_matrix(type: TensorType, name: str = "x") -> tuple[Size, Size]:
@@ -135,8 +143,12 @@ def rtol_argument(name: str, rtol: Any) -> float | None:
 
 
 def work(type: Type, *sizes: Size, times: int = 1, over: int = 1, core: int = 2) -> Size:
-    """Give FLOPs: `times / over` of the product of sizes, for every matrix of a stack."""
+    """Give FLOPs: `times / over` of the product of sizes, for every matrix of a stack.
+
+    Complex numbers count four times.
+    """
     assert isinstance(type, TensorType)
+    times = 4 * times if is_complex(type.dtype) else times
     return product((*type.shape[: type.ndim - core], times, *sizes)) // over
 
 
@@ -162,7 +174,7 @@ class OfSquare(OfMatrices):
 
 def adjoint(x: Value) -> Value:
     """Give the conjugate transpose of matrices."""
-    return F.matrix_transpose(x)
+    return F.matrix_transpose(F.conj(x))
 
 
 def triangle(x: Value, *, lower: bool, diagonal: float = 1.0) -> Value:
@@ -187,6 +199,13 @@ def on_diagonal(x: Value) -> Value:
 def symmetric(x: Value) -> Value:
     """Give the average of matrices and their conjugate transposes."""
     return (x + adjoint(x)) * 0.5
+
+
+def squared(x: Value) -> Value:
+    """Give |x|^2, which is real."""
+    if not is_complex(x.dtype):
+        return x * x
+    return F.square(F.real(x)) + F.square(F.imag(x))
 
 
 def summed_to(cotangent: Value, x: Value) -> Value:

@@ -8,9 +8,9 @@ exports is what users see as `sg.name`; the rest is in `F`. May import `graph` a
 # fmt: off
 # ruff: noqa: I001
 from symgraph.ops import (  # noqa: F401 - registers
-    adaptive_max, avg_pool, barrier, branch, conv, eigen, factor, inverse, loop, matrix_functions,
-    norms, pool, portable, prod_others, random, random_attempts, random_choices, random_laws,
-    resize, slicing, solve,
+    adaptive_max, avg_pool, barrier, branch, conv, eigen, factor, fourier, fourier_functions,
+    inverse, loop, matrix_functions, norms, pool, portable, prod_others, random, random_attempts,
+    random_choices, random_laws, resize, slicing, solve,
 )
 from symgraph.ops.activation import elu, gelu, leaky_relu, relu, sigmoid, silu, softplus
 from symgraph.ops.activation_more import (

@@ -16,6 +16,7 @@ from typing import Any
 
 from symgraph.dims import Size, equal, less_equal, minimum
 from symgraph.errors import DTypeError, GradError
+from symgraph.graph.dtypes import is_complex
 from symgraph.graph.leaves import as_value, items
 from symgraph.graph.matrices import (
     OfMatrices,
@@ -38,9 +39,9 @@ from symgraph.graph.types import TensorType, TupleType
 def _symmetric(x: Any) -> Any:
     """Give a symmetric matrix of samples whose eigenvalues are well apart."""
     size = x.shape[-1]
-    return (
-        x + F.matrix_transpose(x) + 6 * F.eye(size, dtype=x.dtype) * F.arange(size, dtype=x.dtype)
-    )
+    real = F.real(x).dtype
+    apart = F.eye(size, dtype=real) * F.arange(size, dtype=real)
+    return x + F.matrix_transpose(F.conj(x)) + 6 * apart
 
 
 def _inverse(x: Value) -> Value:
@@ -70,6 +71,11 @@ def _unless_nan(xp: ModuleType, x: Array, *results: Array) -> tuple[Array, ...]:
     )
 
 
+def _absolute(found: Any) -> Any:
+    """Give what does not depend on the phase of vectors, which nothing determines."""
+    return [F.abs(one) for one in found] if isinstance(found, tuple) else found
+
+
 class _OfSymmetric(OfMatrices):
     def infer(self, x: TensorType) -> Any:
         require_floats(x.dtype)
@@ -90,6 +96,9 @@ def _symmetric_samples(build: Callable[[Any], Any], *more: Any) -> tuple[Any, ..
         sample(lambda x: build(_symmetric(x)), arg(("B", 3, 3), low=-1, high=1), label="stack"),
         sample(lambda x: build(_symmetric(x)), arg((4, 4), low=-1, high=1), label="one"),
         sample(lambda x: build(_symmetric(x)), arg((1, 1)), label="single"),
+        sample(
+            lambda x: _absolute(build(_symmetric(x))), arg((3, 3), "complex64"), label="complex"
+        ),
         sample(lambda x: build(_symmetric(x)), arg(("N", "N")), sizes={"N": 0}, label="empty"),
         *more,
     )
@@ -193,6 +202,16 @@ class Svd(_Singular):
         sample(lambda x: F.svd(x, full_matrices=False), arg(("B", 4, 3)), label="tall"),
         sample(lambda x: F.svd(x, full_matrices=False), arg((2, "N")), label="wide"),
         sample(lambda x: F.svd(x), arg((3, 3)), label="square"),
+        sample(
+            lambda x: _absolute(F.svd(x, full_matrices=False)),
+            arg((4, 2), "complex64"),
+            label="complex tall",
+        ),
+        sample(
+            lambda x: F.matmul(*F.svd(x, full_matrices=False)[::2]),
+            arg((2, 3), "complex64"),
+            label="complex wide",
+        ),
         sample(lambda x: F.svd(x), arg((4, 2)), gradient=(), label="full"),
         sample(lambda x: F.svd(x)[1], arg((2, "N")), label="values"),
         sample(
@@ -248,6 +267,9 @@ def _svd_gradient(F: Functions, g: Any, y: Any, rows: Size, columns: Size) -> Va
     if g[0] is not None:
         along = F.matmul(uh, g[0])
         part = _columns((along - adjoint(along)) * apart, s)
+        if is_complex(u.dtype):  # the phase of u against v turns with the diagonal of U^H dX V
+            turned = F.sum(along * F.eye(s.shape[-1], dtype=s.dtype), axis=-1)
+            part = part + on_diagonal(F.complex(0.0, F.imag(turned) * _inverse(s)))
         inner = part if inner is None else inner + part
         if less_equal(rows, columns) is not True:
             away = _columns(g[0] - F.matmul(u, along), _inverse(s))
@@ -285,6 +307,7 @@ class Svdvals(_Singular):
     each = 4
     samples = (
         sample(lambda x: F.svdvals(x), arg(("B", 3, 4)), label="stack"),
+        sample(lambda x: F.svdvals(x), arg((3, 2), "complex64"), label="complex"),
         sample(lambda x: F.svdvals(x), arg((4, "N")), sizes={"N": 2}, label="tall"),
         sample(lambda x: F.svdvals(x), arg((0, 2)), label="empty"),
     )

@@ -31,7 +31,7 @@ INDEFINITE = (4.0, 2.0, 2.0, 5.0, 1.0, 2.0, 2.0, 1.0)  # the second of two matri
 
 def _positive(x: Any) -> Any:
     """Give a matrix of samples that is symmetric and far from singular."""
-    return F.matmul(x, F.matrix_transpose(x)) + F.eye(x.shape[-2], dtype=x.dtype)
+    return F.matmul(x, F.matrix_transpose(F.conj(x))) + F.eye(x.shape[-2], dtype=x.dtype)
 
 
 @op
@@ -43,6 +43,7 @@ class Cholesky(OfMatrices):
         sample(lambda x: F.cholesky(_positive(x)), arg(("B", 3, 4)), label="stack"),
         sample(lambda x: F.cholesky(_positive(x)), arg(("N", 4)), sizes={"N": 0}, label="empty"),
         sample(lambda x: F.cholesky(_positive(x)), arg((2, 1, 2)), label="single"),
+        sample(lambda x: F.cholesky(_positive(x)), arg((3, 4), "complex64"), label="complex"),
         sample(
             lambda x: F.cholesky(x),
             arg((2, 2, 2), values=INDEFINITE),
@@ -102,6 +103,8 @@ class Qr(OfMatrices):
         sample(lambda x: F.qr(x), arg(("B", 4, 3)), label="tall"),
         sample(lambda x: F.qr(x), arg((3, "N")), label="wide"),
         sample(lambda x: F.qr(x), arg((3, 3)), label="square"),
+        sample(lambda x: F.qr(x), arg((4, 2), "complex64"), label="complex tall"),
+        sample(lambda x: F.qr(x), arg((2, 3), "complex64"), label="complex wide"),
         sample(lambda x: F.qr(x, mode="complete"), arg((4, 2)), gradient=(), label="complete"),
         sample(lambda x: F.qr(x, mode="complete"), arg((2, 2, 3)), label="complete wide"),
         sample(lambda x: F.qr(x)[1], arg(("M", 2)), sizes={"M": 0}, label="empty"),
@@ -151,9 +154,10 @@ class Qr(OfMatrices):
             g_q = g_q + F.matmul(xs[0][..., size:], adjoint(g_r[..., size:]))
             right = F.matmul(q, g_r[..., size:])
             r, g_r = r[..., :size], g_r[..., :size]
-        inner = triangle(F.matmul(g_r, adjoint(r)) - F.matmul(adjoint(q), g_q), lower=False)
-        mirrored = inner + triangle(adjoint(inner), lower=True, diagonal=0)
-        total = g_q + F.matmul(q, mirrored)
+        inner = triangle(
+            F.matmul(g_r, adjoint(r)) - F.matmul(adjoint(q), g_q), lower=False, diagonal=0.5
+        )
+        total = g_q + F.matmul(q, inner + adjoint(inner))
         left = adjoint(F.triangular_solve(r, adjoint(total), lower=False))
         return (F.concat([left, right], axis=-1) if wide else left,)
 
@@ -182,6 +186,7 @@ class LuFactor(OfMatrices):
     samples = (
         sample(lambda x: F.lu_factor(x)[0], arg(("B", 3, 3)), label="stack"),
         sample(lambda x: F.lu_factor(x), arg((4, 2)), label="tall"),
+        sample(lambda x: F.lu_factor(x), arg((3, 3), "complex64"), label="complex"),
         sample(lambda x: F.lu_factor(x), arg((2, "N")), label="wide"),
         sample(lambda x: F.lu_factor(x), arg((40, 37)), gradient=(), label="blocks"),
         sample(
@@ -257,6 +262,7 @@ class LuOrder(OfMatrices):
     """The row of the original that stands in each row after LAPACK's exchanges."""
 
     rows: Size
+    takes_complex = False
     core = (1,)
     samples = (
         sample(lambda p: make(LuOrder(4), p), arg((3,), "int32", values=(1, 3, 2)), label="one"),

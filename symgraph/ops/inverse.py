@@ -10,18 +10,20 @@ import numpy as np
 
 from symgraph.dims import Size, minimum
 from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError
+from symgraph.graph.dtypes import is_complex
 from symgraph.graph.leaves import as_value, items
 from symgraph.graph.matrices import (
     OfMatrices,
     OfSquare,
     adjoint,
+    real_type,
     require_floats,
     require_matrix,
     rtol_argument,
     work,
 )
 from symgraph.graph.node import Value, make
-from symgraph.graph.op import Array, Cotangent, op
+from symgraph.graph.op import ZERO, Array, Cotangent, op
 from symgraph.graph.registry import F, Functions, function_of
 from symgraph.graph.samples import arg, bad, sample
 from symgraph.graph.types import TensorType, TupleType
@@ -38,6 +40,7 @@ def _square_samples(build: Callable[[Any], Any]) -> tuple[Any, ...]:
     return (
         sample(lambda x: build(_regular(x)), arg(("B", 3, 3)), label="stack"),
         sample(lambda x: build(_regular(x)), arg((4, 4)), label="one"),
+        sample(lambda x: build(_regular(x)), arg((3, 3), "complex64"), label="complex"),
         sample(lambda x: build(_regular(x)), arg((2, 1, 1)), label="single"),
         sample(lambda x: build(_regular(x)), arg(("N", "N")), sizes={"N": 0}, label="empty"),
     )
@@ -98,15 +101,15 @@ class Det(OfSquare):
         return xp.linalg.det(arrays[0])
 
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
-        return (_spread(g) * make(Cofactors(), xs[0]),)
+        return (_spread(g) * F.conj(make(Cofactors(), xs[0])),)
 
 
 @op
 class Cofactors(OfSquare):
     """The derivative of the determinant: det(x) x^-T, also where x is singular.
 
-    With x = U S V^H the cofactors are det(U) det(V^H) U C V^H, C the products of all other singular
-    values.
+    With x = U S V^H the cofactors are det(U) det(V^H) conj(U C V^H), C the products of all other
+    singular values.
     """
 
     samples = (
@@ -126,13 +129,14 @@ class Cofactors(OfSquare):
         factors = xp.where(xp.eye(size, dtype=bool), xp.ones_like(s[..., None, :]), s[..., None, :])
         others = xp.prod(factors, axis=-1)
         sign = (xp.linalg.det(u) * xp.linalg.det(vh))[..., None, None]
-        return sign * xp.matmul(u * others[..., None, :], vh)
+        return sign * xp.conj(xp.matmul(u * others[..., None, :], vh))
 
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
         # of det(x) x^-T: what is left of it at a singular x is NaN
+        g = F.conj(g)
         along = F.sum(g * y, axis=(-2, -1), keepdims=True) * y
         inner = F.matmul(y, F.matmul(F.matrix_transpose(g), y))
-        return ((along - inner) / _spread(F.det(xs[0])),)
+        return (F.conj((along - inner) / _spread(F.det(xs[0]))),)
 
 
 def _spread(x: Value) -> Value:
@@ -164,22 +168,29 @@ class Slogdet(OfSquare):
     bad = _square_bad("slogdet", lambda x: F.slogdet(x))
 
     def result(self, x: TensorType) -> TupleType:
-        return TupleType((x.with_shape(x.shape[:-2]),) * 2)
+        sign = x.with_shape(x.shape[:-2])
+        return TupleType((sign, real_type(sign)))
 
     def compute(self, xp: ModuleType, *arrays: Array) -> Any:
         return tuple(xp.linalg.slogdet(arrays[0]))
 
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
-        if g[1] is None:
-            return (F.zeros_like(xs[0]),)
-        return (_spread(g[1]) * adjoint(F.inv(xs[0])),)
+        if is_complex(xs[0].dtype) and g[0] is not None:
+            turn = F.complex(0.0, -F.imag(F.conj(g[0]) * y[0]))  # along the circle of signs
+            weight = turn if g[1] is None else turn + g[1]
+        elif g[1] is None:
+            return (ZERO,)
+        else:
+            weight = g[1]
+        return (_spread(weight) * adjoint(F.inv(xs[0])),)
 
 
 @function_of
 def slogdet(x: Any) -> tuple[Value, Value]:
     """Give (sign, log|det|) of square matrices: det(x) = sign * exp(log|det|), without overflow.
 
-    A singular matrix has sign 0 and logarithm -inf, and no gradient (NaN). Raises as `det`.
+    The sign of a complex determinant is det(x) / |det(x)|. A singular matrix has sign 0 and
+    logarithm -inf, and no gradient (NaN). Raises as `det`.
     """
     sign, logarithm = items(make(Slogdet(), as_value(x)))
     return sign, logarithm
@@ -193,6 +204,7 @@ class Pinv(OfMatrices):
     samples = (
         sample(lambda x: F.pinv(x), arg(("B", 4, 2)), label="tall"),
         sample(lambda x: F.pinv(x), arg((2, "N")), label="wide"),
+        sample(lambda x: F.pinv(x), arg((2, 3), "complex64"), label="complex"),
         sample(lambda x: F.pinv(_regular(x), rtol=1e-3), arg((3, 3)), label="square"),
         sample(lambda x: F.pinv(x), arg((2, 2), values=SINGULAR), gradient=(), label="singular"),
         sample(lambda x: F.pinv(x), arg((0, 2)), label="empty"),

@@ -30,6 +30,7 @@ class Expm(OfSquare):
         sample(lambda x: F.expm(x), arg((2, 2, 2), values=TURNING), label="scaled"),
         sample(lambda x: F.expm(x), arg(("N", "N")), sizes={"N": 0}, label="empty"),
         sample(lambda x: F.expm(x), arg((1, 1)), label="single"),
+        sample(lambda x: F.expm(x), arg((2, 2), "complex64"), label="complex"),
     )
     bad = (
         bad(lambda x: F.expm(x), arg((2, 3)), match="expm: .*square.* 2 != 3"),

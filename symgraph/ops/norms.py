@@ -11,9 +11,9 @@ import numpy as np
 from symgraph.dims import maximum, product
 from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
 from symgraph.graph.arguments import normal_axes
-from symgraph.graph.dtypes import DType, is_float, numpy_dtype
+from symgraph.graph.dtypes import DType, has_gradient, numpy_dtype, real_dtype
 from symgraph.graph.leaves import as_value, cast_to
-from symgraph.graph.matrices import rtol_argument
+from symgraph.graph.matrices import rtol_argument, squared
 from symgraph.graph.node import Value, operand_lines
 from symgraph.graph.registry import F, composite
 from symgraph.graph.samples import arg, bad, sample
@@ -23,15 +23,15 @@ Axis = int | Sequence[int] | None
 
 
 def _wide(name: str, x: Any) -> tuple[Value, DType]:
-    """Give a value in the dtype in which it is computed, and the dtype of the result."""
+    """Give a value in the dtype in which it is computed, and the (real) dtype of norms."""
     value = as_value(x)
-    if not is_float(value.dtype):
+    if not has_gradient(value.dtype):
         raise DTypeError(
             f"{name}: takes floats, not {value.dtype}.",
             details=operand_lines([value]),
             fix='cast first, e.g. x.cast("float32")',
         )
-    return cast_to(value, compute_dtype(value.dtype)), value.dtype
+    return cast_to(value, compute_dtype(value.dtype)), real_dtype(value.dtype)
 
 
 def _matrices(name: str, x: Any) -> tuple[Value, DType]:
@@ -63,6 +63,7 @@ def _powers(size: Value, order: float) -> Value:
     samples=[
         sample(lambda x: F.vector_norm(x), arg(("B", 3)), label="all"),
         sample(lambda x: F.vector_norm(x, axis=1), arg((2, "N", 3)), label="rows"),
+        sample(lambda x: F.vector_norm(x), arg((3,), "complex64"), label="complex"),
         sample(
             lambda x: F.vector_norm(x, axis=(0, 2), keepdims=True, ord=3),
             arg((2, 4, 3), low=0.2),
@@ -115,7 +116,7 @@ def vector_norm(x: Any, *, axis: Axis = None, keepdims: bool = False, ord: float
 
 def _norm(value: Value, over: tuple[int, ...], keepdims: bool, order: float) -> Value:
     if order == 2:
-        return _root(F.sum(_square(value), axis=over, keepdims=keepdims))
+        return _root(F.sum(squared(value), axis=over, keepdims=keepdims))
     size = F.abs(value)
     if order == math.inf:
         return _largest(size, over, keepdims)
@@ -127,11 +128,6 @@ def _norm(value: Value, over: tuple[int, ...], keepdims: bool, order: float) -> 
     if order == 1:
         return F.sum(size, axis=over, keepdims=keepdims)
     return _powers(F.sum(_powers(size, order), axis=over, keepdims=keepdims), 1 / order)
-
-
-def _square(value: Value) -> Value:
-    """Give |x|^2."""
-    return value * value
 
 
 def _largest(size: Value, over: tuple[int, ...], keepdims: bool) -> Value:
@@ -203,7 +199,7 @@ def matrix_norm(x: Any, *, keepdims: bool = False, ord: Any = "fro") -> Value:
 def _matrix_norm(value: Value, order: Any) -> Value:
     rows, columns = value.ndim - 2, value.ndim - 1
     if order == "fro":
-        return _root(F.sum(_square(value), axis=(rows, columns)))
+        return _root(F.sum(squared(value), axis=(rows, columns)))
     if order in ("nuc", 2, -2):
         values = F.svdvals(value)
         last = (values.ndim - 1,)

@@ -10,6 +10,7 @@ import numpy as np
 
 from symgraph.dims import Size, broadcast_shapes, equal, require_equal
 from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
+from symgraph.graph.dtypes import real_dtype
 from symgraph.graph.leaves import as_value, cast_to, common
 from symgraph.graph.matrices import (
     OfMatrices,
@@ -18,6 +19,7 @@ from symgraph.graph.matrices import (
     require_matrix,
     require_square,
     rtol_argument,
+    squared,
     summed_to,
     triangle,
     work,
@@ -68,6 +70,12 @@ class Solve(_System):
             lambda a, b: F.solve(_regular(a), b), arg(("B", 3, 3)), arg(("B", 3, 2)), label="stack"
         ),
         sample(lambda a, b: F.solve(_regular(a), b), arg((4, 4)), arg((4,)), label="vector"),
+        sample(
+            lambda a, b: F.solve(_regular(a), b),
+            arg((3, 3), "complex64"),
+            arg((3, 2), "complex64"),
+            label="complex",
+        ),
         sample(
             lambda a, b: F.solve(_regular(a), b),
             arg((2, 2, 2)),
@@ -169,6 +177,18 @@ class TriangularSolve(_System):
             label="transposed",
         ),
         sample(
+            lambda a, b: F.triangular_solve(_regular(a), b, transpose=True),
+            arg((3, 3), "complex64"),
+            arg((3, 2), "complex64"),
+            label="complex transposed",
+        ),
+        sample(
+            lambda a, b: F.triangular_solve(_regular(a), b, lower=False),
+            arg((3, 3), "complex64"),
+            arg((3,)),
+            label="complex",
+        ),
+        sample(
             lambda a, b: F.triangular_solve(_regular(a), b, lower=False, transpose=True),
             arg((1, 1)),
             arg((1, "K")),
@@ -217,11 +237,11 @@ class TriangularSolve(_System):
 
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
         flipped = TriangularSolve(self.lower, not self.transpose, self.unit_diagonal)
-        back = make(flipped, xs[0], g)
+        back = make(flipped, F.conj(xs[0]), g)
 
         def left() -> Value:
-            first, second = (y, back) if self.transpose else (back, y)
-            whole = -F.matmul(first, adjoint(second))
+            whole = -F.matmul(back, adjoint(y))
+            whole = F.matrix_transpose(whole) if self.transpose else whole
             own = triangle(whole, lower=self.lower, diagonal=0.0 if self.unit_diagonal else 1.0)
             return summed_to(own, xs[0])
 
@@ -396,7 +416,8 @@ def lstsq(a: Any, b: Any, *, rtol: float | None = None) -> tuple[Value, Value, V
     left, right = (cast_to(one, compute_dtype(dtype)) for one in (left, right))
     inverse = F.pinv(left, rtol=least)
     x = _with_vectors("lstsq", lambda one: F.matmul(inverse, one), right)
-    away = F.matmul(left, x) - right
-    residuals = F.sum(away * away, axis=-2 if right.ndim > 1 else -1)
+    away = squared(F.matmul(left, x) - right)
+    residuals = F.sum(away, axis=-2 if right.ndim > 1 else -1)
     rank, values = F.matrix_rank(left, rtol=least), F.svdvals(left)
-    return cast_to(x, dtype), cast_to(residuals, dtype), rank, cast_to(values, dtype)
+    real = real_dtype(dtype)
+    return cast_to(x, dtype), cast_to(residuals, real), rank, cast_to(values, real)

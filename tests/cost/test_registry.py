@@ -16,13 +16,28 @@ from tests.ops.registry_cases import CASES, NO_EXPANSION, Case, build, results
 
 SYMBOLIC = [case for case in CASES if case.sample.sizes]
 
-# operations that compute otherwise when a size is a number
+# operations that compute otherwise, or are counted otherwise, when a size is a number
+BLOCKS = "a short axis is not cut into blocks"
+TRANSFORMS = "the logarithm of an unknown size is taken for 10; such an axis is cut and filled"
 BY_SIZE = {
-    "cumulative_sum": "a short axis is not cut into blocks",
-    "cumulative_prod": "a short axis is not cut into blocks",
-    "cummax": "a short axis is not cut into blocks",
-    "cummin": "a short axis is not cut into blocks",
+    **dict.fromkeys(("cumulative_sum", "cumulative_prod", "cummax", "cummin"), BLOCKS),
     "searchsorted": "a vector of unknown size is searched in as many rounds as any could need",
+    **dict.fromkeys(
+        (
+            "dft",
+            "fft",
+            "ifft",
+            "fftn",
+            "ifftn",
+            "rfft",
+            "irfft",
+            "rfftn",
+            "irfftn",
+            "hfft",
+            "ihfft",
+        ),
+        TRANSFORMS,
+    ),
 }
 
 

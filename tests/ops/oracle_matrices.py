@@ -163,6 +163,11 @@ def shifted(x: Array) -> Array:
     return x + 5 * np.eye(x.shape[-1])
 
 
+def apart(x: Array) -> Array:
+    """Add what drives eigenvalues apart."""
+    return x + 6 * np.diag(np.arange(x.shape[-1]))
+
+
 def gram(x: Array) -> Array:
     """Give x x^T."""
     return x @ np.swapaxes(x, -1, -2)
@@ -191,6 +196,11 @@ def matrix_norm(order: Any, keepdims: bool) -> Callable[[Array], Array]:
     return lambda x: np.linalg.norm(x, order, axis=(-2, -1), keepdims=keepdims)
 
 
+def complex_results(found: Any) -> list[Any]:
+    """NumPy gives real eigenvalues where all of them are."""
+    return [np.asarray(one, np.complex128) for one in found]
+
+
 ORACLES: dict[str, Callable[..., Any]] = {
     "cholesky": plain(cholesky),
     "qr": lambda op, x: tuple(np.linalg.qr(x, mode="complete" if op.complete else "reduced")),
@@ -205,6 +215,10 @@ ORACLES: dict[str, Callable[..., Any]] = {
     "slogdet": plain(slogdet),
     "pinv": lambda op, x: np.linalg.pinv(x, rtol=1e-6 if op.rtol is None else op.rtol),
     "expm": plain(expm),
+    "eig": lambda op, x: tuple(complex_results(np.linalg.eig(x))),
+    "eigvals": lambda x: complex_results([np.linalg.eigvals(x)])[0],
+    "eigvals:real": lambda x: complex_results([np.linalg.eigvals(apart(x))])[0],
+    "eigvals:complex": lambda x: complex_results([np.linalg.eigvals(apart(x))])[0],
     "eigh": lambda op, x: tuple(np.linalg.eigh(x)),
     "eigvalsh": plain(eigvalsh),
     "svd": lambda op, x: tuple(np.linalg.svd(x, full_matrices=op.full_matrices)),
@@ -221,6 +235,7 @@ ORACLES: dict[str, Callable[..., Any]] = {
     "matrix_power:inverse": lambda x: np.linalg.matrix_power(shifted(x), -3),
     "matrix_power:integers": lambda x: x @ x,
     "vector_norm:all": lambda x: np.linalg.norm(x.reshape(-1)),
+    "vector_norm:complex": lambda x: np.linalg.norm(x),
     "vector_norm:rows": lambda x: np.linalg.norm(x, axis=1),
     "vector_norm:third": lambda x: np.sum(np.abs(x) ** 3, axis=(0, 2), keepdims=True) ** (1 / 3),
     "vector_norm:largest": lambda x: np.max(np.abs(x)),
