@@ -34,6 +34,11 @@ class Batched(Op):
     size: Size
     variadic = True
 
+    @property
+    def takes_complex(self) -> bool:  # type: ignore[override]
+        """As the operation of one lane."""
+        return self.inner.takes_complex
+
     def infer(self, *types: TensorType) -> Type:
         for number, (type, batched) in enumerate(zip(types, self.batched, strict=True)):
             if batched:

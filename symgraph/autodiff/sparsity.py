@@ -18,7 +18,7 @@ from symgraph.autodiff.template import results_of, types_of
 from symgraph.dims import collect_guards, free
 from symgraph.dims import evaluate as evaluate_size
 from symgraph.errors import ShapeError
-from symgraph.graph.dtypes import is_float
+from symgraph.graph.dtypes import has_gradient
 from symgraph.graph.index import Compute, Load, evaluate
 from symgraph.graph.leaves import Item
 from symgraph.graph.node import Value, operand_lines
@@ -120,7 +120,7 @@ def _everything(node: Value, known: Mapping[Value, tuple[Bits, ...]]) -> tuple[B
     found = []
     for one in results_of(node):
         size: Any = one.size
-        found.append(np.tile(joined * np.uint8(is_float(one.dtype)), (size, 1)))
+        found.append(np.tile(joined * np.uint8(has_gradient(one.dtype)), (size, 1)))
     return tuple(found)
 
 
@@ -132,7 +132,7 @@ def _read(
     total = np.zeros((int(np.prod(shape)), width), np.uint8)
     for node in _float_loads(compute.value):
         source = known.get(operands[node.attr.operand])
-        if source is None or not is_float(operands[node.attr.operand].dtype):
+        if source is None or not has_gradient(operands[node.attr.operand].dtype):
             continue
         places = _places(compute, node, operands)
         if places is None:
@@ -148,7 +148,7 @@ def _float_loads(root: Scalar) -> Iterator[Scalar]:
     stack = [root]
     while stack:
         node = stack.pop()
-        if node in seen or not is_float(node.dtype):
+        if node in seen or not has_gradient(node.dtype):
             continue
         seen.add(node)
         if node.op == "load":

@@ -9,7 +9,7 @@ from typing import Any
 from symgraph.dims import Size, maximum, require_equal
 from symgraph.errors import DTypeError, ShapeError
 from symgraph.graph.body import Body, closed, like
-from symgraph.graph.dtypes import is_float
+from symgraph.graph.dtypes import has_gradient
 from symgraph.graph.leaves import items
 from symgraph.graph.node import Value, make
 from symgraph.graph.op import ZERO, Array, Cotangent, Op, op
@@ -27,6 +27,7 @@ class Branch(Op):
 
     branches: tuple[Body, ...]
     variadic = True
+    takes_complex = True
 
     def infer(self, *types: TensorType) -> TupleType:
         which, *others = types
@@ -60,10 +61,10 @@ class Branch(Op):
 
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
         which, *others = xs
-        wrt = [place for place, x in enumerate(others) if is_float(x.dtype)]
-        seeded = [n for n, one in enumerate(g) if one is not None and is_float(y[n].dtype)]
+        wrt = [place for place, x in enumerate(others) if has_gradient(x.dtype)]
+        seeded = [n for n, one in enumerate(g) if one is not None and has_gradient(y[n].dtype)]
         if not wrt or not seeded:
-            return (None, *(ZERO if is_float(x.dtype) else None for x in others))
+            return (None, *(ZERO if has_gradient(x.dtype) else None for x in others))
         branches = []
         for body in self.branches:
             seeds = [like(body.outputs[n].tensor) for n in seeded]
@@ -72,7 +73,7 @@ class Branch(Op):
             pulled: Any = F.vjp(outputs, sources, seeds, missing="zero")
             branches.append(Body((*seeds, *body.inputs), tuple(pulled)))
         found = items(make(Branch(tuple(branches)), which, *(g[n] for n in seeded), *others))
-        result: list[Cotangent] = [ZERO if is_float(x.dtype) else None for x in others]
+        result: list[Cotangent] = [ZERO if has_gradient(x.dtype) else None for x in others]
         for place, value in zip(wrt, found):
             result[place] = value
         return (None, *result)

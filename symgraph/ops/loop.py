@@ -15,7 +15,7 @@ import networkx as nx
 from symgraph.dims import Dim, Size, evaluate, free, product, require_equal
 from symgraph.errors import DTypeError, GradError, ShapeError
 from symgraph.graph.body import Body, closed, like, nested
-from symgraph.graph.dtypes import is_float, itemsize, numpy_dtype
+from symgraph.graph.dtypes import has_gradient, itemsize, numpy_dtype
 from symgraph.graph.leaves import items
 from symgraph.graph.node import Value, make
 from symgraph.graph.op import ZERO, Array, Cotangent, Op, op
@@ -47,6 +47,7 @@ class Loop(Op):
     conditional: bool = False
     again: bool = False  # a gradient of what is around it computes it again and keeps nothing of it
     variadic = True
+    takes_complex = True
 
     def infer(self, *types: TensorType) -> TupleType:
         body, first = self.body, self.sequences
@@ -117,13 +118,13 @@ class _Reverse:
         self.loop, self.F, self.xs = loop, F, xs
         body, first, last = loop.body, loop.sequences, loop.sequences + loop.states
         self.first, self.last = first, last
-        self.wrt = [place for place, one in enumerate(body.inputs) if is_float(one.dtype)]
+        self.wrt = [place for place, one in enumerate(body.inputs) if has_gradient(one.dtype)]
         outputs: list[Value] = []
         seeds: list[Value] = []
         self.carried: list[int] = []  # states that have cotangents, by number
         self.seeded: list[Any] = []  # cotangents of what was kept
         for number, output in enumerate(body.outputs):
-            if not is_float(output.dtype):
+            if not has_gradient(output.dtype):
                 continue
             if number < loop.states:
                 self.carried.append(number)
@@ -146,7 +147,7 @@ class _Reverse:
     def cotangents(self) -> tuple[Cotangent, ...]:
         loop, F, body = self.loop, self.F, self.loop.body
         if not self.pulled:
-            return tuple(ZERO if is_float(x.dtype) else None for x in self.xs)
+            return tuple(ZERO if has_gradient(x.dtype) else None for x in self.xs)
         by_place = dict(zip(self.wrt, self.pulled))
         carried_seeds = self.seeds[: len(self.carried)]
         row_seeds = self.seeds[len(self.carried) :]
@@ -178,7 +179,7 @@ class _Reverse:
         zeros = [F.zeros_like(self.xs[place]) for place in totals]
         reverse = Loop(back, len(inputs), len(states), loop.length, not loop.reverse)
         found = items(make(reverse, *operands, *self.start, *zeros, *self.xs[self.last :]))
-        result: list[Cotangent] = [ZERO if is_float(x.dtype) else None for x in self.xs]
+        result: list[Cotangent] = [ZERO if has_gradient(x.dtype) else None for x in self.xs]
         places = [*(self.first + number for number in self.carried), *totals]
         places += [place for place in self.wrt if place < self.first]
         for place, value in zip(places, found):

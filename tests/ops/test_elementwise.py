@@ -12,7 +12,7 @@ from symgraph.errors import ArgumentTypeError, DTypeError, GradError, ShapeError
 from symgraph.graph.dtypes import is_float, numpy_dtype
 from symgraph.graph.elementwise import Elementwise
 from symgraph.graph.interpret import interpret
-from symgraph.graph.leaves import constant, tensor
+from symgraph.graph.leaves import Input, constant, tensor
 from symgraph.graph.node import Value
 from symgraph.graph.registry import OPS, F
 from symgraph.graph.walk import topological
@@ -27,7 +27,7 @@ def value(found: Value, **named: Any) -> Any:
     feeds = {
         node: np.asarray(named[node.label], numpy_dtype(node.dtype))
         for node in topological([found])
-        if not node.inputs and node.label in named
+        if isinstance(node.op, Input) and node.label in named
     }
     return interpret([found], feeds, {})[0]
 
