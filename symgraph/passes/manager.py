@@ -202,6 +202,7 @@ def run_passes(graph: Graph, passes: Iterable[Pass] | None = None) -> Graph:
 
 def _inside(graph: Graph, passes: Sequence[Pass]) -> Graph:
     """Run passes on the graphs inside operations, which then are others."""
+    passes = [one for one in passes if one.stage != "remat"]  # a budget is of the whole step
     new: dict[Body, Body] = {}
     for body in dict.fromkeys(body for node in graph.values for body in nested(node.op)):
         outputs = run_passes(Graph(body.inputs, body.outputs), passes).outputs
