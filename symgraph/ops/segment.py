@@ -69,16 +69,17 @@ def _given(name: str, x: Any, segments: Any, count: Any) -> tuple[Value, Value, 
             f"{name}: `{value.label}` must hold numbers, not bool.",
             fix='cast first: x.cast("int64")',
         )
+    misfit = ShapeError(
+        f"{name}: `{numbers.label}` must have the sizes of the first axes of `{value.label}`.",
+        details=operand_lines([value, numbers]),
+        fix="there is one segment for each row",
+    )
+    if not 0 < numbers.ndim <= value.ndim:
+        raise misfit
     try:
-        if numbers.ndim > value.ndim or not numbers.ndim:
-            raise ShapeError("too many axes")
         numbers = F.broadcast_to(numbers, value.shape[: numbers.ndim])
     except ShapeError:
-        raise ShapeError(
-            f"{name}: `{numbers.label}` must have the sizes of the first axes of `{value.label}`.",
-            details=operand_lines([value, numbers]),
-            fix="there is one segment for each row",
-        ) from None
+        raise misfit from None
     rows = F.reshape(value, (numbers.size, *value.shape[numbers.ndim :]))
     return rows, F.reshape(numbers, (-1,)), size
 
@@ -88,8 +89,9 @@ def segment_sum(data: Any, segment_ids: Any, num_segments: Size) -> Value:
     """Add up the rows of each segment: y[s] = sum of data[i] where segment_ids[i] = s, 0 of none.
 
     `segment_ids` has an integer from 0 to `num_segments` - 1 for each row (or for each position
-    along several leading axes); they need no order, and negative ones count from the end. The dtype stays. Raises `IndexRangeError` for a number outside, `DTypeError`
-    unless they are integers, `ShapeError` when there are more or fewer than rows.
+    along several leading axes); they need no order, and negative ones count from the end. The dtype
+    stays. Raises `IndexRangeError` for a number outside, `DTypeError` unless they are integers,
+    `ShapeError` when there are more or fewer than rows.
 
     >>> import symgraph as sg
     >>> sg.segment_sum(sg.constant([1, 2, 3]), [0, 1, 0], 2).eval().tolist()
