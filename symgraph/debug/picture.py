@@ -32,15 +32,17 @@ MOST_CHANGES = 400  # of one step that are listed
 
 # the file that defines an operation -> the family that colours its box
 FAMILIES = {
-    **dict.fromkeys(("arithmetic", "activation", "transcendental", "comparison"), "elementwise"),
+    **dict.fromkeys(
+        ("arithmetic", "activation", "transcendental", "comparison", "floating"), "elementwise"
+    ),
     **dict.fromkeys(("linalg", "conv"), "product"),
     **dict.fromkeys(
         ("reduce", "softmax", "norm", "losses", "pool", "avg_pool", "argreduce", "statistics",
-         "prod_others", "lrn", "topk"), "reduction",
+         "prod_others", "lrn", "topk", "cumulative", "sorting"), "reduction",
     ),
     **dict.fromkeys(
         ("shape", "join", "pad", "slicing", "specify", "create", "index", "gather", "along_axis",
-         "images"),
+         "images", "manipulation", "diagonals", "scatter"),
         "shape",
     ),
     "random": "random",

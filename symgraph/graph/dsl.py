@@ -266,6 +266,14 @@ class TensorMethods:
             )
         return apply("round", self)
 
+    def __setitem__(self, key: Any, new: Any) -> None:
+        value: Any = self
+        raise ArgumentTypeError(
+            f"assignment: `{value.label}` is a value of a graph and never changes.",
+            details=[value.describe()],
+            fix="x = x.at[key].set(new) is a new value with these elements changed",
+        )
+
     def __bool__(self) -> bool:
         value: Any = self
         raise ArgumentTypeError(

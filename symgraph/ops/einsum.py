@@ -1,12 +1,14 @@
 """Sums of products over named axes, taken apart into products of two, which are matrix products.
 
-Which two come first is decided while the graph is built: those whose product is smallest compared
-with themselves, at sizes of `NOMINAL` for what is symbolic.
+Which two come first is decided while the graph is built, with sizes of `NOMINAL` for what is
+symbolic: of a few operands all orders are compared by how much is multiplied, of more the cheapest
+product comes first.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 import string
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from symgraph.graph.scalar import compute_dtype
 from symgraph.graph.types import same_size
 
 NOMINAL = 64
+FEW = 5  # operands of which all orders are compared
 Labels = tuple[str, ...]  # letters, and numbers for the axes of an ellipsis, counted from the end
 
 
@@ -99,8 +102,8 @@ def einsum(subscripts: Any, *operands: Any, optimize: Any = True) -> Value:
     "ij,jk->ik" multiplies matrices; "ii->i" is a diagonal; `...` stands for axes that are
     broadcast. Without `->` the result has `...` and then, in order, the letters that occur once.
     As in NumPy, `einsum(x, [0, 1], y, [1, 2], [0, 2])` names axes by numbers, and an axis of size 1
-    is broadcast. With `optimize` the cheapest looking pairs are multiplied first, without it they
-    go from left to right; a list of pairs of positions says it, each product is put at the end.
+    is broadcast. With `optimize` the cheapest looking order is taken, without it they go from left
+    to right; a list of pairs of positions says it, each product is put at the end.
     Raises `ArgumentError` for what the letters cannot mean, `ShapeError` where sizes differ.
 
     >>> import symgraph as sg
@@ -115,6 +118,8 @@ def einsum(subscripts: Any, *operands: Any, optimize: Any = True) -> Value:
             f"einsum: `{subscripts}` is about {len(inputs)} operands, got {len(operands)}.",
             fix="there is one group of letters for each operand",
         )
+    if isinstance(optimize, str) and optimize in ("greedy", "optimal"):
+        optimize = True  # NumPy's words for how an order is searched
     values = common("einsum", *operands)
     if values[0].dtype == "bool":
         raise DTypeError("einsum: takes numbers, not bool.", fix='cast first: x.cast("int32")')
@@ -265,8 +270,10 @@ def _contracted(
     path = _path(optimize, len(terms))
     numbers = {label: _nominal(size) for label, size in sizes.items()}
     terms = [one.summed(_needed(terms, [number], result)) for number, one in enumerate(terms)]
+    if optimize is True:
+        path = _cheapest([frozenset(one.labels) for one in terms], frozenset(result), numbers)[1]
     while len(terms) > 1:
-        pair = path.pop(0) if path else _next(terms, result, numbers) if optimize else (0, 1)
+        pair = path.pop(0) if path else (0, 1)
         keep = _needed(terms, pair, result)
         joined = _joined(terms[pair[0]], terms[pair[1]], keep)
         rest = [one for number, one in enumerate(terms) if number not in pair]
@@ -303,19 +310,26 @@ def _needed(terms: Sequence[Term], but: Sequence[int], result: Labels) -> set[st
     return set(result).union(*others)
 
 
-def _next(terms: Sequence[Term], result: Labels, numbers: Mapping[str, int]) -> tuple[int, int]:
-    """Give the pair whose product is smallest, compared with the two; then the cheapest one."""
-
-    def elements(labels: Sequence[str] | set[str]) -> int:
-        return int(product(numbers[label] for label in labels))
-
-    def price(pair: tuple[int, int]) -> tuple[int, int]:
-        first, second = (terms[number].labels for number in pair)
-        both = {*first, *second}
-        left = both & _needed(terms, pair, result)
-        return elements(left) - elements(first) - elements(second), elements(both)
-
-    return min(itertools.combinations(range(len(terms)), 2), key=price)
+def _cheapest(
+    terms: list[frozenset[str]], result: frozenset[str], numbers: Mapping[str, int]
+) -> tuple[int, list[tuple[int, int]]]:
+    """Give what the best order multiplies, and its pairs; of many terms only the next is sought."""
+    if len(terms) < 2:
+        return 0, []
+    choices = []
+    for pair in itertools.combinations(range(len(terms)), 2):
+        rest = [one for number, one in enumerate(terms) if number not in pair]
+        both = terms[pair[0]] | terms[pair[1]]
+        left = both & result.union(*rest)
+        price = math.prod(numbers[label] for label in both)
+        choices.append((price, math.prod(numbers[label] for label in left), pair, [*rest, left]))
+    if len(terms) > FEW:
+        choices = [min(choices)]
+    found = []
+    for price, _, pair, after in choices:
+        more, pairs = _cheapest(after, result, numbers)
+        found.append((price + more, [pair, *pairs]))
+    return min(found)
 
 
 def _joined(x: Term, y: Term, keep: set[str]) -> Term:

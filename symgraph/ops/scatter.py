@@ -1,7 +1,8 @@
 """A value with other elements at the places that integers name.
 
 An index expression cannot write where an index says: each element of the result looks through all
-indices for its own place. That takes as many steps as there are elements times indices.
+indices for its own place, as many steps as there are elements times indices. The CPU engine has a
+loop for it that writes one update after the other.
 """
 
 from __future__ import annotations

@@ -69,57 +69,59 @@ def _given(name: str, x: Any, segments: Any, count: Any) -> tuple[Value, Value, 
             f"{name}: `{value.label}` must hold numbers, not bool.",
             fix='cast first: x.cast("int64")',
         )
+    misfit = ShapeError(
+        f"{name}: `{numbers.label}` must have the sizes of the first axes of `{value.label}`.",
+        details=operand_lines([value, numbers]),
+        fix="there is one segment for each row",
+    )
+    if not 0 < numbers.ndim <= value.ndim:
+        raise misfit
     try:
-        if numbers.ndim > value.ndim or not numbers.ndim:
-            raise ShapeError("too many axes")
         numbers = F.broadcast_to(numbers, value.shape[: numbers.ndim])
     except ShapeError:
-        raise ShapeError(
-            f"{name}: `{numbers.label}` must have the sizes of the first axes of `{value.label}`.",
-            details=operand_lines([value, numbers]),
-            fix="there is one segment for each row",
-        ) from None
+        raise misfit from None
     rows = F.reshape(value, (numbers.size, *value.shape[numbers.ndim :]))
     return rows, F.reshape(numbers, (-1,)), size
 
 
 @composite(samples=_samples("segment_sum"), bad=_bad("segment_sum"))
-def segment_sum(x: Any, segments: Any, count: Size) -> Value:
-    """Add up the rows of each segment: y[s] = sum of x[i] where segments[i] = s, 0 of none.
+def segment_sum(data: Any, segment_ids: Any, num_segments: Size) -> Value:
+    """Add up the rows of each segment: y[s] = sum of data[i] where segment_ids[i] = s, 0 of none.
 
-    `segments` has an integer from 0 to `count` - 1 for each row (it may name several leading axes);
-    they need no order. The dtype stays. Raises `IndexRangeError` for a number outside, `DTypeError`
-    unless they are integers, `ShapeError` when there are more or fewer than rows.
+    `segment_ids` has an integer from 0 to `num_segments` - 1 for each row (or for each position
+    along several leading axes); they need no order, and negative ones count from the end. The dtype
+    stays. Raises `IndexRangeError` for a number outside, `DTypeError` unless they are integers,
+    `ShapeError` when there are more or fewer than rows.
 
     >>> import symgraph as sg
     >>> sg.segment_sum(sg.constant([1, 2, 3]), [0, 1, 0], 2).eval().tolist()
     [4, 2]
     """
-    rows, numbers, size = _given("segment_sum", x, segments, count)
+    rows, numbers, size = _given("segment_sum", data, segment_ids, num_segments)
     return F.scatter_add((size, *rows.shape[1:]), numbers, rows)
 
 
 @composite(samples=_samples("segment_prod"), bad=_bad("segment_prod"))
-def segment_prod(x: Any, segments: Any, count: Size) -> Value:
+def segment_prod(data: Any, segment_ids: Any, num_segments: Size) -> Value:
     """Multiply the rows of each segment, 1 of none; otherwise as `segment_sum`."""
-    rows, numbers, size = _given("segment_prod", x, segments, count)
+    rows, numbers, size = _given("segment_prod", data, segment_ids, num_segments)
     start = F.full((size, *rows.shape[1:]), 1, rows.dtype)
     return F.scatter(start, numbers, rows, mode="multiply")
 
 
 @composite(samples=_samples("segment_max"), bad=_bad("segment_max"))
-def segment_max(x: Any, segments: Any, count: Size) -> Value:
+def segment_max(data: Any, segment_ids: Any, num_segments: Size) -> Value:
     """Take the largest of each segment; otherwise as `segment_sum`.
 
     Of no rows it is -inf, or the smallest integer. Equal largest ones share the gradient.
     """
-    return _best("segment_max", x, segments, count)
+    return _best("segment_max", data, segment_ids, num_segments)
 
 
 @composite(samples=_samples("segment_min"), bad=_bad("segment_min"))
-def segment_min(x: Any, segments: Any, count: Size) -> Value:
+def segment_min(data: Any, segment_ids: Any, num_segments: Size) -> Value:
     """Take the smallest of each segment; of no rows it is inf, or the largest integer."""
-    return _best("segment_min", x, segments, count)
+    return _best("segment_min", data, segment_ids, num_segments)
 
 
 def _best(name: str, x: Any, segments: Any, count: Size) -> Value:
@@ -135,12 +137,12 @@ def _best(name: str, x: Any, segments: Any, count: Size) -> Value:
 
 
 @composite(samples=_samples("segment_mean"), bad=_bad("segment_mean"))
-def segment_mean(x: Any, segments: Any, count: Size) -> Value:
+def segment_mean(data: Any, segment_ids: Any, num_segments: Size) -> Value:
     """Average the rows of each segment, 0 of none; otherwise as `segment_sum`.
 
     Integers average in `config.float_dtype`, half precisions are added up in float32.
     """
-    rows, numbers, size = _given("segment_mean", x, segments, count)
+    rows, numbers, size = _given("segment_mean", data, segment_ids, num_segments)
     dtype = rows.dtype if is_float(rows.dtype) else default_float()
     wide = compute_dtype(dtype)
     total = F.scatter_add((size, *rows.shape[1:]), numbers, cast_to(rows, wide))

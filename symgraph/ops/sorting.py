@@ -1,9 +1,9 @@
 """Sorting along an axis, and finding places in sorted vectors.
 
-Loop nests have no sorting network: an element's place is the number of elements that come before
-it, counted, and where each place's element stands is found by looking for its place. Both take n
-steps for each of n elements, all of them independent. A search in a sorted vector cuts what is left
-into parts instead, again and again.
+In an index expression an element's place is the number of elements that come before it, counted,
+and where each place's element stands is found by looking for its place: n steps for each of n
+elements, all of them independent, which suits short axes and devices. The CPU engine sorts long
+axes by merging. A search in a sorted vector cuts what is left into parts, again and again.
 """
 
 from __future__ import annotations

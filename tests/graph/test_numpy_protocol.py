@@ -88,6 +88,7 @@ def test_shape_ndim_and_size_are_known_without_computing() -> None:
         (lambda x: 1.0 in x, "in: whether `x` contains"),
         (lambda x: round(x, 2), "round: only to whole numbers"),
         (lambda x: list(x.sum()), "len: .* is a scalar"),
+        (lambda x: x.__setitem__(0, 1.0), r"assignment: `x` .* never changes"),
         (lambda x: x + None, "operand: NoneType"),
         (lambda x: x + b"1", "operand: bytes"),
     ],
