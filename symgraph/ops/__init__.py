@@ -35,6 +35,7 @@ from symgraph.ops.conv_functions import (
     conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d,
 )
 from symgraph.ops.create import arange, eye, full, full_like, ones, ones_like, zeros, zeros_like
+from symgraph.ops.ctc import ctc_loss
 from symgraph.ops.embedding import embedding
 from symgraph.ops.gather import gather, scatter_add, take
 from symgraph.ops.images import crop_mirror
@@ -87,11 +88,11 @@ __all__ = [
     "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor", "broadcast_to",
     "cast", "ceil", "celu", "clip", "concat", "conv1d", "conv2d", "conv3d", "conv_transpose1d",
     "conv_transpose2d", "conv_transpose3d", "cos", "cosh", "cosine_similarity", "count_nonzero",
-    "crop_mirror", "cross_entropy", "digamma", "divide", "dot", "dropout", "elu", "embedding",
-    "entr", "equal", "erf", "erfc", "erfcinv", "erfinv", "exp", "exp2", "expand_dims", "expit",
-    "expm1", "exprel", "eye", "flatten", "flip", "floor", "floor_divide", "full", "full_like",
-    "gamma", "gammainc", "gammaincc", "gammaln", "gather", "gaussian_nll_loss", "gelu",
-    "global_avg_pool1d", "global_avg_pool2d", "global_avg_pool3d", "global_max_pool1d",
+    "crop_mirror", "cross_entropy", "ctc_loss", "digamma", "divide", "dot", "dropout", "elu",
+    "embedding", "entr", "equal", "erf", "erfc", "erfcinv", "erfinv", "exp", "exp2", "expand_dims",
+    "expit", "expm1", "exprel", "eye", "flatten", "flip", "floor", "floor_divide", "full",
+    "full_like", "gamma", "gammainc", "gammaincc", "gammaln", "gather", "gaussian_nll_loss",
+    "gelu", "global_avg_pool1d", "global_avg_pool2d", "global_avg_pool3d", "global_max_pool1d",
     "global_max_pool2d", "global_max_pool3d", "glu", "greater", "greater_equal", "group_norm",
     "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "hinge_loss", "huber_loss", "i0", "i0e",
     "i1", "i1e", "instance_norm", "interpolate", "isfinite", "isinf", "isnan", "j0", "j1",
