@@ -28,6 +28,7 @@ from symgraph.nn.pool import (
     Upsample,
 )
 from symgraph.ops.attention import scaled_dot_product_attention
+from symgraph.ops.ctc import ctc_loss
 from symgraph.ops.losses import binary_cross_entropy_with_logits, cross_entropy
 from symgraph.ops.losses_distance import cosine_similarity, triplet_margin_loss
 from symgraph.ops.losses_elementwise import (
@@ -50,7 +51,7 @@ __all__ = [
     "InstanceNorm", "LayerNorm", "LocalResponseNorm", "MaxPool2d", "Module",
     "MultiHeadAttention", "PReLU", "RMSNorm", "Sequential", "TransformerBlock", "Upsample",
     "binary_cross_entropy", "binary_cross_entropy_with_logits", "cosine_similarity",
-    "cross_entropy", "gaussian_nll_loss", "hinge_loss", "huber_loss", "init", "kl_div", "l1_loss",
-    "mse_loss", "poisson_nll_loss", "scaled_dot_product_attention", "smooth_l1_loss",
+    "cross_entropy", "ctc_loss", "gaussian_nll_loss", "hinge_loss", "huber_loss", "init", "kl_div",
+    "l1_loss", "mse_loss", "poisson_nll_loss", "scaled_dot_product_attention", "smooth_l1_loss",
     "squared_hinge_loss", "triplet_margin_loss",
 ]  # fmt: skip

@@ -49,6 +49,7 @@ from symgraph.ops.floating import (
     allclose, copysign, deg2rad, fmod, heaviside, hypot, isclose, lerp, nextafter, rad2deg,
     signbit,
 )
+from symgraph.ops.ctc import ctc_loss
 from symgraph.ops.embedding import embedding
 from symgraph.ops.gather import gather, scatter_add, take
 from symgraph.ops.gradients import clip_gradient, reverse_gradient, scale_gradient
@@ -114,14 +115,14 @@ __all__ = [
     "ceil", "celu", "clip", "clip_gradient", "complex", "concat", "cond", "conj", "conv1d",
     "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "copysign",
     "cos", "cosh", "cosine_similarity", "count_nonzero", "crop_mirror", "cross", "cross_entropy",
-    "cummax", "cummin", "cumulative_prod", "cumulative_sum", "deg2rad", "diag", "diagonal", "diff",
-    "digamma", "divide", "dot", "dropout", "einsum", "elu", "embedding", "empty", "empty_like",
-    "entr", "equal", "erf", "erfc", "erfcinv", "erfinv", "exp", "exp2", "expand_dims", "expit",
-    "expm1", "exprel", "eye", "flatten", "flip", "floor", "floor_divide", "fmod", "foldl", "foldr",
-    "from_dlpack", "full", "full_like", "gamma", "gammainc", "gammaincc", "gammaln", "gather",
-    "gaussian_nll_loss", "gelu", "global_avg_pool1d", "global_avg_pool2d", "global_avg_pool3d",
-    "global_max_pool1d", "global_max_pool2d", "global_max_pool3d", "glu", "greater",
-    "greater_equal", "group_norm", "hardshrink", "hardsigmoid", "hardswish", "hardtanh",
+    "ctc_loss", "cummax", "cummin", "cumulative_prod", "cumulative_sum", "deg2rad", "diag",
+    "diagonal", "diff", "digamma", "divide", "dot", "dropout", "einsum", "elu", "embedding",
+    "empty", "empty_like", "entr", "equal", "erf", "erfc", "erfcinv", "erfinv", "exp", "exp2",
+    "expand_dims", "expit", "expm1", "exprel", "eye", "flatten", "flip", "floor", "floor_divide",
+    "fmod", "foldl", "foldr", "from_dlpack", "full", "full_like", "gamma", "gammainc", "gammaincc",
+    "gammaln", "gather", "gaussian_nll_loss", "gelu", "global_avg_pool1d", "global_avg_pool2d",
+    "global_avg_pool3d", "global_max_pool1d", "global_max_pool2d", "global_max_pool3d", "glu",
+    "greater", "greater_equal", "group_norm", "hardshrink", "hardsigmoid", "hardswish", "hardtanh",
     "heaviside", "hinge_loss", "huber_loss", "hypot", "i0", "i0e", "i1", "i1e", "ifelse", "imag",
     "inc_subtensor", "instance_norm", "interpolate", "isclose", "isfinite", "isin", "isinf",
     "isnan", "j0", "j1", "kl_div", "kron", "l1_loss", "layer_norm", "leaky_relu", "lerp", "less",

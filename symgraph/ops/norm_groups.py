@@ -30,7 +30,7 @@ def _normalised(
             fix="axes are (batch, channels, sizes)",
         )
     batch, channels, *rest = value.shape
-    if groups is not None and equal(channels % groups, 0) is not True:
+    if groups is not None and equal(channels % groups, 0) is False:
         raise ShapeError(
             f"{name}: groups must divide the channels of `{value.label}`: "
             f"{channels} channels, {groups} groups.",

@@ -27,13 +27,16 @@ def _images(name: str, x: Any, factor: Any) -> tuple[Value, int]:
 
 
 def _divided(name: str, value: Value, axis: int, by: int) -> Size:
-    """Give a size divided by a number, or `ShapeError` where that leaves a rest."""
+    """Give a size divided by a number, or `ShapeError` where that leaves a rest.
+
+    What is not known yet becomes a guard of the reshaping.
+    """
     size = value.shape[axis]
-    if equal(size % by, 0) is not True:
+    if equal(size % by, 0) is False:
         raise ShapeError(
             f"{name}: {by} must divide axis {axis} of `{value.label}`, which is {size}.",
             details=operand_lines([value]),
-            fix="choose sizes that are multiples, e.g. 2 * sg.dim('H')",
+            fix="choose a size that it divides",
         )
     return size // by
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from symgraph.dims import Size
+from symgraph.dims import Dim, Size
 from symgraph.errors import ArgumentError
 from symgraph.graph.arguments import normal_axis, plain_int, plain_size, shape_argument
 from symgraph.graph.leaves import as_value, common
@@ -132,7 +132,7 @@ def permutation(x: Any, axis: int = 0, *, stream: Stream | None = None) -> Value
     >>> sorted(permutation(4).eval().tolist())
     [0, 1, 2, 3]
     """
-    if not isinstance(x, Value) and not hasattr(x, "shape") and not isinstance(x, Sequence):
+    if isinstance(x, int | np.integer | Dim):
         count = plain_size("permutation", "the size", x)
         if isinstance(count, int) and count < 0:
             raise ArgumentError(f"permutation: the size must be >= 0, got {count}.", fix="10")
@@ -161,9 +161,9 @@ def choice(
     >>> sorted(choice(3, (3,), replace=False).eval().tolist())
     [0, 1, 2]
     """
-    is_size = isinstance(x, int) and not isinstance(x, bool)
-    value = None if is_size else as_value(x)
-    count = plain_int("choice", "x", x if value is None else _first_size(value))
+    value = None if isinstance(x, int | np.integer) else as_value(x)
+    members = x if value is None else _first_size(value)
+    count = plain_int("choice", "the number of members", members)
     sizes = shape_argument("choice", shape)
     if count < 1:
         raise ArgumentError("choice: there is nothing to choose from.", fix="give at least one")

@@ -246,6 +246,11 @@ def truncated_normal(
     """
     name = "truncated_normal"
     found, sizes = float_argument(name, dtype), shape_argument(name, shape)
+    for what, bound in (("low", low), ("high", high)):
+        if isinstance(bound, bool) or not isinstance(bound, int | float | np.number):
+            raise ArgumentTypeError(
+                f"{name}: {what} must be a number, got {type(bound).__name__}.", fix=f"{what}=2.0"
+            )
     first, last = float(low), float(high)
     if not first < last:
         raise ArgumentError(f"{name}: low must be below high, got {low} and {high}.", fix="low=-2")

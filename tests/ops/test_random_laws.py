@@ -7,6 +7,7 @@ below p = 0.001: a sampler that is off by 4 % of its quartiles' distance fails i
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,13 @@ import scipy.stats
 import symgraph as sg
 from symgraph.backends.cpu.compiler import unavailable
 from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError
+from symgraph.graph.graph import Graph
 from symgraph.graph.interpret import interpret
-from symgraph.graph.node import Value
+from symgraph.graph.leaves import tensor
+from symgraph.graph.node import Value, make
+from symgraph.graph.walk import topological
 from symgraph.ops.random import Stream
+from tests.lower.cuda_host import COMPILER, Host, planned, run
 
 R = sg.random
 COUNT = 20_000
@@ -159,6 +164,30 @@ def test_compiled_numbers_have_the_bits_of_the_reference(name: str) -> None:
     assert bits_of(draw, "cpu") == bits_of(draw, "interpreter")
 
 
+@pytest.mark.skipif(COMPILER is None, reason="g++ is not installed")
+def test_cuda_kernels_give_the_bits_of_the_reference(tmp_path: Path) -> None:
+    """One law of each kind of sampler, with the state of the stream fed."""
+    stream = Stream(11)
+    names = ("cauchy", "tail", "gamma small", "dirichlet", "poisson 10", "integers", "choice")
+    drawn = [{**CONTINUOUS, **DISCRETE}[name][0](stream=stream)[:500] for name in names]
+    state = tensor("state", (3,), "uint64")
+    same: dict[Value, Value] = {}
+    for value in topological(drawn):
+        operands = [same[each] for each in value.inputs]
+        if value is stream.variable:
+            same[value] = state
+        elif value.op.name == "attach":  # kernels have no updates
+            same[value] = operands[0]
+        else:
+            same[value] = make(value.op, *operands) if operands else value
+    outputs = [same[value] for value in drawn]
+    feeds = {state: np.array([11, 3, 0], np.uint64)}
+    plan = planned(Graph([state], outputs), {})
+    found = run(plan, Host(plan.kernels, tmp_path), feeds, {}, 1, 0)
+    for name, one, other in zip(names, found, interpret(outputs, feeds, {}), strict=True):
+        assert one.tobytes() == np.ascontiguousarray(other).tobytes(), name
+
+
 def test_rows_do_not_depend_on_how_a_batch_is_split() -> None:
     def draw(stream: Stream, rows: int) -> list[Value]:
         return [
@@ -176,6 +205,7 @@ def test_rows_do_not_depend_on_how_a_batch_is_split() -> None:
 
 WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: R.exponential((2,), dtype="int32"), DTypeError, "must be a float"),
+    (lambda: R.truncated_normal((2,), "a"), ArgumentTypeError, "low must be a number"),
     (lambda: R.truncated_normal((2,), 1, 1), ArgumentError, "low must be below high"),
     (lambda: R.truncated_normal((2,), 20, 30), ArgumentError, "lies less than"),
     (lambda: R.integers(3, 3), ArgumentError, "low must be below high"),
@@ -194,6 +224,7 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: R.choice(3, p=[0.5, 0.5]), ArgumentError, "one probability for each: 2 != 3"),
     (lambda: R.choice(3, p=sg.constant([1.0])), ArgumentError, "not a value of the graph"),
     (lambda: R.choice(3, (4,), replace=False), ArgumentError, "4 different members"),
+    (lambda: R.choice(sg.tensor("x", (sg.dim("B"),))), ArgumentTypeError, "number of members"),
     (lambda: R.choice(0), ArgumentError, "nothing to choose from"),
     (lambda: R.choice(sg.constant(1.0)), ArgumentError, "a scalar has no members"),
     (lambda: R.categorical([0.0, 1.0], axis=1), ArgumentError, "axis 1 does not exist"),
