@@ -7,7 +7,7 @@ differentiate (`sg.grad`), compile (`sg.function`), and look at what you have (`
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from symgraph import debug, dims, errors, ops
+from symgraph import debug, dims, errors, linalg, ops
 from symgraph._version import __version__
 from symgraph.autodiff.batch import vmap
 from symgraph.autodiff.custom import checkpoint, custom_jvp, custom_vjp
@@ -21,8 +21,9 @@ from symgraph.debug import debugprint, latex, show
 from symgraph.dims import Dim, Size, anonymous, dim
 from symgraph.errors import SymgraphError, UnknownNameError
 from symgraph.function import Function, eval, function
-from symgraph.graph import declare
+from symgraph.graph import declare, dtype_info
 from symgraph.graph.declare import *  # noqa: F403 - 56 declarations: scalar, fmatrix, itensor4, ...
+from symgraph.graph.dtype_info import *  # noqa: F403 - finfo, result_type, float32, pi, ...
 from symgraph.graph.graph import Graph
 from symgraph.graph.interpret import interpret
 from symgraph.graph.leaves import Shared, constant, shared, size_of, tensor, with_updates
@@ -63,10 +64,11 @@ __all__ = [
     "SymgraphError", "Value", "__version__", "anonymous", "attribute", "bisect_passes", "check",
     "checkpoint", "config", "constant", "cost", "custom_jvp", "custom_vjp", "data", "debug",
     "debugprint", "dim", "dims", "draw", "errors", "eval", "function", "grad", "graph_pass",
-    "hessian", "hvp", "interpret", "io", "jacobian", "jvp", "latex", "linearize", "literal",
-    "local_rule", "minimize", "nn", "op", "ops", "optim", "parallel", "random", "remat", "root",
-    "rule", "seed", "shared", "show", "size_of", "tensor", "to_dot", "to_graphml", "vjp", "vmap",
-    "wild", "with_updates",
+    "hessian", "hvp", "interpret", "io", "jacobian", "jvp", "latex", "linalg", "linearize",
+    "literal", "local_rule", "minimize", "nn", "op", "ops", "optim", "parallel", "random", "remat",
+    "root", "rule", "seed", "shared", "show", "size_of", "tensor", "to_dot", "to_graphml", "vjp",
+    "vmap", "wild", "with_updates",
 ]  # fmt: skip
 __all__ += declare.__all__
+__all__ += dtype_info.__all__
 __all__ += ops.__all__

@@ -22,6 +22,7 @@ _version errors config
 dims
 graph
 ops
+linalg fft
 autodiff
 cost
 passes

@@ -16,7 +16,7 @@ from symgraph.passes.manager import PASSES
 from tests.random_graphs import Program, programs
 
 Array = Any
-QUICK = {"values": 450, "gradients": 300, "views": 120}
+QUICK = {"values": 250, "gradients": 150, "views": 60}
 WHOLE = 2000
 
 

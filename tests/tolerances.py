@@ -38,23 +38,34 @@ TABLE: Mapping[str, Row] = {
     "exact":       Row(       0,       0,            0,       0),  # moved, compared, counted
     "elementwise": Row(      10,       0,            1,       0),  # one rounding at the end
     "tail":        Row(     200,       0,            2,       0),  # errors grow as x * x far out
+    "special":     Row(     100,       8,            2,       1),  # zeros between, far tails
     "reduce":      Row(       4,      16,            1,       0),
     "contract":    Row(       4,      32,            1,     0.1),
     "norm":        Row(      16,      32,            2,       1),
+    "matrices":    Row(      32,     256,            1,     0.5),  # as well as they are conditioned
     "composite":   Row(      16,      64,            4,       4),  # every part rounds
 }
 
 # the class of a whole file of ops/
 FAMILIES: Mapping[str, str] = {
-    "activation": "elementwise", "arithmetic": "elementwise", "comparison": "elementwise",
-    "transcendental": "elementwise",
+    "activation": "elementwise", "activation_more": "elementwise", "arithmetic": "elementwise",
+    "comparison": "elementwise", "transcendental": "elementwise", "logarithmic": "elementwise",
+    "special_gamma": "special", "special_normal": "special", "special_bessel": "special",
+    "special_incomplete": "special",
+    "complex_numbers": "exact",
     "reduce": "reduce", "argreduce": "exact", "prod_others": "reduce", "statistics": "composite",
     "shape": "exact", "create": "exact", "join": "exact", "pad": "exact", "slicing": "exact",
+    "cumulative": "reduce", "sorting": "exact", "manipulation": "exact", "diagonals": "exact",
+    "scatter": "reduce", "floating": "elementwise",
     "topk": "exact", "gather": "reduce", "along_axis": "reduce", "index": "exact",
-    "control": "exact", "random": "exact", "sort": "exact",
+    "control": "exact", "random": "exact",
     "linalg": "contract", "conv": "contract",
-    "specify": "exact", "barrier": "exact", "gradients": "exact", "loop": "composite", "branch": "composite",
+    "specify": "exact", "barrier": "exact", "gradients": "exact",
+    "loop": "composite", "branch": "composite",
+    "resize": "reduce", "adaptive_max": "reduce",
     "pool": "reduce", "avg_pool": "reduce", "norm": "norm",
+    "factor": "matrices", "eigen": "matrices", "solve": "matrices",
+    "diagonal": "exact",     "inverse": "matrices", "matrix_functions": "matrices",
     "lrn": "norm", "softmax": "norm", "losses": "norm",
 }
 
@@ -63,12 +74,16 @@ OVERRIDES: Mapping[str, str] = {
     # IEEE rounds these correctly, and once more to a narrower dtype changes nothing
     **dict.fromkeys(("add", "subtract", "multiply", "divide", "square", "sqrt"), "exact"),
     **dict.fromkeys(("reciprocal", "negative", "positive", "abs", "sign", "relu"), "exact"),
+    "relu6": "exact",
     **dict.fromkeys(("maximum", "minimum", "clip", "where", "cast", "stop_gradient"), "exact"),
     "reverse_gradient": "exact",
+    **dict.fromkeys(("signbit", "copysign", "fmod", "heaviside"), "exact"),
     **dict.fromkeys(("floor", "ceil", "trunc", "round"), "exact"),
     **dict.fromkeys(("take", "take_along_axis", "max", "min", "any", "all"), "exact"),
+    **dict.fromkeys(("adaptive_max", "adaptive_argmax"), "exact"),
     "random_normal": "norm",  # against SciPy's inverse; test_random.py compares bits
     "gelu": "tail",
+    "lerp": "reduce",  # the difference may cancel
     "logaddexp": "reduce",  # the maximum and the logarithm may cancel
 }
 # fmt: on
@@ -119,6 +134,10 @@ def assert_close(actual: Any, expected: Any, kind: str, what: str = "result") ->
         assert np.all(same), _worst(what, actual, expected, ~np.asarray(same))
         return
     dtype = str(actual.dtype)
+    if actual.dtype.kind == "c":
+        _assert_complex_close(actual, expected, kind, what)
+        return
+    assert expected.dtype.kind != "c", f"{what}: {dtype}, the oracle gives complex numbers"
     with np.errstate(all="ignore"):
         rounded = expected.astype(actual.dtype).astype(np.float64)
         wanted = expected.astype(np.float64)
@@ -139,9 +158,30 @@ def assert_close(actual: Any, expected: Any, kind: str, what: str = "result") ->
     assert not wrong.any(), _worst(what, found, wanted, wrong)
 
 
+def _assert_complex_close(actual: Any, expected: Any, kind: str, what: str) -> None:
+    """Compare complex numbers: the error of both parts is relative to the absolute value."""
+    dtype = {"complex64": "float32", "complex128": "float64"}[str(actual.dtype)]
+    found, wanted = actual.astype(np.complex128), expected.astype(np.complex128)
+    for one, other in ((found.real, wanted.real), (found.imag, wanted.imag)):
+        special = ~np.isfinite(other)
+        same = np.where(np.isnan(other), np.isnan(one), one == other)
+        assert not (special & ~same).any(), f"{what}: {found[special]}, expected {wanted[special]}"
+    fine = np.isfinite(wanted)
+    found, wanted = np.where(fine, found, 0), np.where(fine, wanted, 0)
+    # an exact operation on parts is one rounding or two on complex numbers
+    own, shared = allowed(TABLE["elementwise" if kind == "exact" else kind], dtype)
+    limit = own * np.abs(wanted) + shared * np.max(np.abs(wanted), initial=0.0) + SMALLEST[dtype]
+    wrong = np.abs(found - wanted) > limit
+    place = np.unravel_index(np.argmax(wrong), wrong.shape) if wrong.any() else ()
+    assert not wrong.any(), (
+        f"{what}: {int(wrong.sum())} of {wrong.size} elements are wrong, at {place}: "
+        f"{found[place]}, expected {wanted[place]}"
+    )
+
+
 def is_floating(dtype: np.dtype[Any]) -> bool:
-    """Tell whether a NumPy dtype is one of our floats."""
-    return bool(dtype.kind == "f" or dtype == np.dtype(ml_dtypes.bfloat16))
+    """Tell whether a NumPy dtype is one of our floats, real or complex."""
+    return bool(dtype.kind in "fc" or dtype == np.dtype(ml_dtypes.bfloat16))
 
 
 def _worst(what: str, found: Any, wanted: Any, wrong: Any) -> str:

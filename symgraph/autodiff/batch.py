@@ -16,19 +16,21 @@ import numpy as np
 
 from symgraph.autodiff import batch_loops, batch_rules  # noqa: F401 - registers
 from symgraph.autodiff.batched import wrapped
+from symgraph.autodiff.call import Call
 from symgraph.autodiff.rules import BATCH, front
 from symgraph.autodiff.trees import leaves, like, spread
 from symgraph.dims import Size, equal
 from symgraph.errors import ArgumentError, ArgumentTypeError, GraphError, ShapeError
 from symgraph.graph.arguments import plain_size
 from symgraph.graph.body import like as placeholder
+from symgraph.graph.draws import collect_draws, drawn
 from symgraph.graph.elementwise import Elementwise
 from symgraph.graph.leaves import Item, as_value, items
 from symgraph.graph.node import Value, make, operand_lines
 from symgraph.graph.origin import inherit
 from symgraph.graph.registry import F, function_of
 from symgraph.graph.walk import depends_on, topological
-from symgraph.ops.random import Random, note, watched
+from symgraph.ops.random import Random
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -84,9 +86,13 @@ def _node(
         if type(op).expand is Random.expand and not any(flags):
             own: Any = op
             made = make(replace(own, shape=(size, *own.shape)), *xs)
-            note(made)
+            drawn(made)
             return (made,)
-        xs[0], flags[0] = _own_states(node, size, xs[0], flags[0]), True
+        if not isinstance(op, Call):  # which knows of what it draws inside
+            for slot, operand in enumerate(node.inputs):
+                if operand.dtype == "uint64" and operand.shape == (3,):
+                    xs[slot] = _own_states(node, size, xs[slot], flags[slot])
+                    flags[slot] = True
     found = op.batch(F, size, flags, *xs)
     if found is NotImplemented and op.name in BATCH:
         found = BATCH[op.name](F, size, op, flags, xs)
@@ -152,9 +158,9 @@ def vmap(f: Function, in_axes: Any = 0, out_axes: Any = 0, size: Any = None) -> 
         axes = [*spread("vmap", "in_axes", each, args), *(0 for _ in leaves(options))]
         lane, moved, number = _operands(leaves(given), axes, count)
         own, own_options = like(given, lane)
-        with watched() as drawn:
+        with collect_draws() as draws:
             found = f(*own, **own_options)
-        return _results(found, moved, number, drawn, out_axes)
+        return _results(found, moved, number, draws, out_axes)
 
     return mapped  # type: ignore[return-value]
 
@@ -215,12 +221,12 @@ def _unequal(value: Value, place: int, count: Size, first: tuple[Value, int] | N
 
 
 def _results(
-    found: Any, moved: Mapping[Value, Value], size: Size, drawn: Sequence[Value], out_axes: Any
+    found: Any, moved: Mapping[Value, Value], size: Size, draws: Sequence[Value], out_axes: Any
 ) -> Any:
     outputs = [as_value(one) for one in leaves(found)]
     places = spread("vmap", "out_axes", out_axes, found)
     results = []
-    for output, one, place in zip(outputs, lanes(outputs, moved, size, drawn), places):
+    for output, one, place in zip(outputs, lanes(outputs, moved, size, draws), places):
         if place is None:
             if one is not None:
                 raise ArgumentError(

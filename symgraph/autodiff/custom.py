@@ -18,13 +18,13 @@ from symgraph.autodiff.trees import like as shaped
 from symgraph.dims import Size, equal
 from symgraph.errors import ArgumentTypeError, GradError
 from symgraph.graph.body import Body, like
+from symgraph.graph.draws import collect_draws, drawn
 from symgraph.graph.dtypes import is_float
-from symgraph.graph.leaves import as_value, items
+from symgraph.graph.leaves import Attach, Item, as_value, items
 from symgraph.graph.node import Value, make, operand_lines
 from symgraph.graph.op import ZERO, Cotangent
 from symgraph.graph.registry import F, function_of
 from symgraph.graph.types import TupleType
-from symgraph.ops.random import watched
 
 Function = Callable[..., Any]
 
@@ -162,11 +162,16 @@ def checkpoint(f: Function) -> Function:
 
     @functools.wraps(f)
     def kept(*args: Any) -> Any:
-        with watched() as drawn:
-            return called(
-                "checkpoint", f, args, lambda found: _Again(tuple(drawn)),
-                states=lambda: [state for value in drawn for state in value.inputs],
+        with collect_draws() as draws:
+            found = called(
+                "checkpoint", f, args, lambda found: _Again(tuple(draws)),
+                states=lambda: [state for value in draws for state in value.inputs],
             )  # fmt: skip
+        for value in operands_of((found,))[:1] if draws else ():
+            while isinstance(value.op, Attach | Item):  # down to the call, which reads the states
+                value = value.inputs[0]
+            drawn(value)
+        return found
 
     return kept
 
@@ -401,14 +406,14 @@ class _Again(Rules):
             for x, on in zip(inner, flags)
         ]
         batched = {x: new for x, new, on in zip(inner, own, flags) if on}
-        with watched() as drawn:
+        with collect_draws() as draws:
             found = lanes(call.body.outputs, batched, size, self.drawn)
         outputs = [
             front(F, size, old, False) if new is None else new
             for old, new in zip(call.body.outputs, found)
         ]
         body = Body(tuple(own), tuple(outputs))
-        return items(make(replace(call, inside=Inside(body), rules=_Again(tuple(drawn))), *xs))
+        return items(make(replace(call, inside=Inside(body), rules=_Again(tuple(draws))), *xs))
 
 
 __all__ = ["CustomJvp", "CustomVjp", "checkpoint", "custom_jvp", "custom_vjp"]

@@ -7,7 +7,7 @@ from typing import Any, Literal, overload
 
 from symgraph.dims import equal
 from symgraph.errors import ArgumentError, ArgumentTypeError, GradError, PassError
-from symgraph.graph.dtypes import is_float
+from symgraph.graph.dtypes import has_gradient, is_complex
 from symgraph.graph.leaves import Item, as_value, items
 from symgraph.graph.node import Value, operand_lines
 from symgraph.graph.op import ZERO, Cotangent
@@ -48,6 +48,12 @@ def grad(
             f"grad: `{loss.label}` must be a scalar, it is {loss.type}.",
             details=[loss.describe()],
             fix="reduce it, e.g. loss.mean(), or use sg.vjp with a cotangent",
+        )
+    if is_complex(loss.dtype):
+        raise GradError(
+            f"grad: a complex loss has no least value; `{loss.label}` is {loss.type}.",
+            details=[loss.describe()],
+            fix="take real(loss) or abs(loss), or use sg.vjp with a cotangent",
         )
     check_float("grad", loss)
     single = isinstance(wrt, Value)
@@ -100,10 +106,11 @@ def values(name: str, what: str, given: Any) -> list[Value]:
 
 
 def check_float(name: str, value: Value) -> None:
-    """Raise `GradError` unless a value holds floats."""
-    if not is_float(value.dtype):
+    """Raise `GradError` unless a value holds floats, real or complex."""
+    if not has_gradient(value.dtype):
         raise GradError(
-            f"{name}: only floats have gradients; `{value.label}` is {value.type}.",
+            f"{name}: only floats have gradients, real or complex; "
+            f"`{value.label}` is {value.type}.",
             details=[value.describe()],
             fix='cast it first, e.g. x.cast("float32")',
         )

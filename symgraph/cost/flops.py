@@ -14,6 +14,8 @@ combination of the axes that it depends on, and not again for the others. What c
 | select, cast, bitcast, a load, a literal, random words       | 0                               |
 
 So a product of (m, k) and (k, n) matrices is 2*m*n*k, and a convolution twice its multiplications.
+An operation on complex numbers counts as
+four on real ones, which is exact for products of matrices.
 Padding counts: a window that hangs over the edge multiplies zeros. So do the gaps that a stride
 leaves in the gradient of a convolution by its input.
 """
@@ -26,10 +28,11 @@ from symgraph.config import config
 from symgraph.dims import Size, collect_guards, product, total
 from symgraph.dims.arithmetic import cached
 from symgraph.errors import PassError
-from symgraph.graph.dtypes import is_float
+from symgraph.graph.dtypes import is_float, real_dtype
 from symgraph.graph.index import Axis, Compute
 from symgraph.graph.leaves import Item, SizeOf, tensor
 from symgraph.graph.node import Value
+from symgraph.graph.onhost import of_complex
 from symgraph.graph.op import Op
 from symgraph.graph.registry import F
 from symgraph.graph.scalar import Scalar, scalar_order
@@ -54,18 +57,21 @@ def node_flops(node: Value) -> Size:
     op = node.op
     if op.leaf or op.view or isinstance(op, SizeOf | Item):
         return 0
-    if type(op).expand is Op.expand:
-        try:
-            return op.flops(node_flops, *(operand.tensor for operand in node.inputs))
-        except PassError as problem:
-            problem.details = (node.describe(),)
-            raise
-    return op_flops(op, *(operand.tensor for operand in node.inputs))
+    types = [operand.tensor for operand in node.inputs]
+    if of_complex(node) and not op.host:
+        return 4 * op_flops(op, *(one.with_dtype(real_dtype(one.dtype)) for one in types))
+    try:
+        return op_flops(op, *types)
+    except PassError as problem:
+        problem.details = problem.details or (node.describe(),)
+        raise
 
 
 @cached
 def op_flops(op: Op, *types: TensorType) -> Size:
     """Give the FLOPs of an operation on operands of these types."""
+    if type(op).expand is Op.expand:
+        return op.flops(node_flops, *types)
     # what is built here is nobody's line, and its guards belong to the node
     with config(origins=False), collect_guards():
         operands = [tensor(None, type.shape, type.dtype) for type in types]

@@ -12,10 +12,18 @@ from typing import Any
 import numpy as np
 
 from symgraph.errors import DTypeError, SymgraphError
-from symgraph.graph.dtypes import DType, default_float, dtype_name, is_float, numpy_dtype
+from symgraph.graph.dtypes import (
+    DType,
+    complex_dtype,
+    default_float,
+    dtype_name,
+    has_gradient,
+    is_complex,
+    numpy_dtype,
+)
 
 Array = np.ndarray[Any, Any]
-_WEAK = (bool, int, float, list, tuple, range)
+_WEAK = (bool, int, float, complex, list, tuple, range)
 
 
 def as_array(subject: str, value: Any, dtype: Any = None) -> Array:
@@ -32,7 +40,9 @@ def as_array(subject: str, value: Any, dtype: Any = None) -> Array:
     elif array.dtype == object:
         name = "int64"  # these are ints, and one of them is too large for it
     else:
-        name = default_float() if weak and array.dtype == np.float64 else dtype_name(array.dtype)
+        name = dtype_name(array.dtype)
+        if weak and name in ("float64", "complex128"):
+            name = default_float() if name == "float64" else complex_dtype(default_float())
     return (_fitting if weak else _converted)(subject, array, name)
 
 
@@ -44,7 +54,8 @@ def lossless(subject: str, given: Any, dtype: DType) -> Array:
     array = _read(subject, given)
     target = numpy_dtype(dtype)
     if isinstance(given, _WEAK) and not isinstance(given, np.generic):
-        kinds = "b" if dtype == "bool" else "biufO" if is_float(dtype) else "biuO"
+        floats = "biufcO" if is_complex(dtype) else "biufO"
+        kinds = "b" if dtype == "bool" else floats if has_gradient(dtype) else "biuO"
         if array.size and array.dtype.kind not in kinds:
             raise _refused(subject, dtype, str(array.dtype))
         return _fitting(subject, array, dtype)
@@ -57,7 +68,7 @@ def require_lossless(subject: str, found: np.dtype[Any], dtype: DType) -> None:
 
     >>> require_lossless("it", np.dtype("uint8"), "float32")
     """
-    number = found.kind in "biuf" or found.name == "bfloat16"
+    number = found.kind in "biufc" or found.name == "bfloat16"
     if not number or not np.can_cast(found, numpy_dtype(dtype), "safe"):
         raise _refused(subject, dtype, str(found))
 
@@ -78,7 +89,9 @@ def _read(subject: str, given: Any) -> Array:
             f"{subject} cannot be made an array: {problem}",
             fix="give lists of equal lengths, or an array",
         ) from None
-    if array.dtype == object and not all(isinstance(v, bool | int | float) for v in array.flat):
+    if array.dtype == object and not all(
+        isinstance(v, bool | int | float | complex) for v in array.flat
+    ):
         raise DTypeError(
             f"{subject} cannot be made an array of numbers: {type(given).__name__} {given!r:.60}.",
             fix="give a number, a (nested) list of equal lengths, or an array",
@@ -88,8 +101,10 @@ def _read(subject: str, given: Any) -> Array:
 
 def _fitting(subject: str, array: Array, dtype: DType) -> Array:
     """Give Python numbers in a dtype: rounded to a float's precision, exactly for integers."""
-    if dtype == "bool" or array.size == 0 or is_float(dtype):
+    if dtype == "bool" or array.size == 0 or has_gradient(dtype):
         return _converted(subject, array, dtype)
+    if array.dtype.kind == "c":
+        raise _refused(subject, dtype, str(array.dtype))
     limits = np.iinfo(numpy_dtype(dtype))
     for number in (array.min(), array.max()):
         if not int(limits.min) <= number <= int(limits.max):
@@ -102,6 +117,8 @@ def _fitting(subject: str, array: Array, dtype: DType) -> Array:
 def _converted(subject: str, array: Array, dtype: DType) -> Array:
     """Convert to a dtype that was named; only numbers beyond its range are refused."""
     target = numpy_dtype(dtype)
+    if array.dtype.kind == "c" and not is_complex(dtype):
+        raise _refused(subject, dtype, str(array.dtype))
     if array.dtype == target:
         return array.astype(target, copy=False)  # the same numbers in native byte order
     try:
@@ -115,12 +132,14 @@ def _converted(subject: str, array: Array, dtype: DType) -> Array:
 def _too_large(subject: str, number: Any, dtype: DType, reason: str) -> DTypeError:
     return DTypeError(
         f"{subject} is {dtype}, it was given {number!s:.30}, which does not fit ({reason}).",
-        fix="use a wider dtype" + (', or float("inf") for no bound' if is_float(dtype) else ""),
+        fix="use a wider dtype" + (', or float("inf") for no bound' if has_gradient(dtype) else ""),
     )
 
 
 def _refused(subject: str, dtype: DType, found: str) -> DTypeError:
     return DTypeError(
         f"{subject} is {dtype}, it was given {found}.",
-        fix=f'convert it: array.astype("{dtype}")',
+        fix="take its real part: array.real"
+        if found.startswith("complex")
+        else f'convert it: array.astype("{dtype}")',
     )

@@ -101,13 +101,13 @@ Effects = dict[Shared, Value]
 
 
 def closed(
-    name: str, inputs: Sequence[Value], outputs: Sequence[Value]
+    name: str, inputs: Sequence[Value], outputs: Sequence[Value], since: int | None = None
 ) -> tuple[Body, tuple[Value, ...], Effects]:
     """Close a graph over its inputs: (body, values that it needs from outside, updates).
 
     What does not depend on the inputs stays outside, but for numbers, and what is made of numbers
-    alone without computing. Updates attached inside are taken out; raises `GraphError` for one that
-    depends on the inputs.
+    alone without computing; with `since` only what is older than that (`node.now`). Updates
+    attached inside are taken out; raises `GraphError` for one that depends on the inputs.
     """
     effects, strip = collect_effects(outputs)
     inner = depends_on([*outputs, *effects.values()], inputs)
@@ -121,8 +121,10 @@ def closed(
     found = rebuild(outputs, strip) if strip else {}
     roots = [found.get(one, one) for one in outputs]
     inner = depends_on(roots, inputs)
+    if since is not None:
+        inner |= {one for one in topological(roots) if one.inputs and one.serial >= since}
     captured: dict[Value, Value] = {}
-    literal = _literals(roots)
+    literal = literals(roots)
     for value in topological(roots):
         for operand in value.inputs if value in inner else ():
             if operand not in inner and operand not in literal:
@@ -144,7 +146,7 @@ def like(type: TensorType, name: str | None = None) -> Value:
     return tensor(name, type.shape, type.dtype)
 
 
-def _literals(roots: Iterable[Value]) -> set[Value]:
+def literals(roots: Iterable[Value]) -> set[Value]:
     """Find what is made of numbers and sizes alone, without computing: it costs nothing inside."""
     found: set[Value] = set()
     for value in topological(roots):
@@ -166,3 +168,14 @@ def nested(op: Op) -> tuple[Body, ...]:
             if isinstance(part, Body)
         )  # fmt: skip
     return tuple(parts)
+
+
+def with_bodies(op: Op, new: Mapping[Body, Body]) -> Op:
+    """Give an operation with other graphs inside."""
+
+    def change(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(change(part) for part in value)
+        return new.get(value, value) if isinstance(value, Body) else value
+
+    return replace(op, **{name: change(value) for name, value in op.attributes().items()})

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from symgraph.errors import ArgumentTypeError, UndecidedError
+from symgraph.graph.at import At
 from symgraph.graph.registry import FUNCTIONS, apply
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ _NUMPY_NAMES = {
     "right_shift": "bitwise_right_shift", "rint": "round", "amax": "max", "amin": "min",
     "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arctan2": "atan2",
     "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh", "concatenate": "concat",
-    "transpose": "permute_dims", "ravel": "flatten",
+    "transpose": "permute_dims", "ravel": "flatten", "cumsum": "cumulative_sum",
+    "cumprod": "cumulative_prod", "radians": "deg2rad", "degrees": "rad2deg", "fabs": "abs",
 }  # fmt: skip
 # NumPy's keywords -> ours, where they differ
 _NUMPY_KEYWORDS = {
@@ -92,6 +94,22 @@ class TensorMethods:
         """The transpose: all axes reversed."""
         return apply("permute_dims", self, None)
 
+    @property
+    def mT(self) -> Value:  # noqa: N802 - NumPy's name
+        """The transposes of all matrices in a stack: the last two axes exchanged."""
+        return apply("matrix_transpose", self)
+
+    @property
+    def at(self) -> At:
+        """Places by a key: `x.at[key].set(v)` is a new value with these elements changed.
+
+        >>> import symgraph as sg
+        >>> sg.constant([1, 2, 3]).at[[0, 2, 0]].add(1).eval().tolist()
+        [3, 2, 4]
+        """
+        value: Any = self
+        return At(value)
+
     def sum(self, axis: Axis = None, *, keepdims: bool = False) -> Value:
         """Sum over axes (all of them by default)."""
         return apply("sum", self, axis, keepdims=keepdims)
@@ -128,6 +146,18 @@ class TensorMethods:
         """Position of the first smallest element along an axis."""
         return apply("argmin", self, axis, keepdims=keepdims)
 
+    def argsort(self, axis: int = -1, *, descending: bool = False) -> Value:
+        """Positions of the elements along an axis in order."""
+        return apply("argsort", self, axis, descending=descending)
+
+    def cumsum(self, axis: int | None = None, *, dtype: Any = None) -> Value:
+        """Running sum along an axis (NumPy's name for `cumulative_sum`)."""
+        return apply("cumulative_sum", self, axis, dtype=dtype)
+
+    def cumprod(self, axis: int | None = None, *, dtype: Any = None) -> Value:
+        """Running product along an axis (NumPy's name for `cumulative_prod`)."""
+        return apply("cumulative_prod", self, axis, dtype=dtype)
+
     def any(self, axis: Axis = None, *, keepdims: bool = False) -> Value:
         """Whether any element is true (not zero)."""
         return apply("any", self, axis, keepdims=keepdims)
@@ -140,6 +170,34 @@ class TensorMethods:
         """Give the same elements another shape; one size may be -1."""
         sizes = shape[0] if len(shape) == 1 and isinstance(shape[0], tuple | list) else shape
         return apply("reshape", self, tuple(sizes))
+
+    def squeeze(self, axis: Axis = None) -> Value:
+        """Remove axes of size 1."""
+        return apply("squeeze", self, axis)
+
+    def swapaxes(self, axis1: int, axis2: int) -> Value:
+        """Exchange two axes."""
+        return apply("swapaxes", self, axis1, axis2)
+
+    def take(self, indices: Any, axis: int = 0) -> Value:
+        """Select along an axis by integers."""
+        return apply("take", self, indices, axis)
+
+    def repeat(self, repeats: Any, axis: int | None = None) -> Value:
+        """Give each element along an axis several times."""
+        return apply("repeat", self, repeats, axis)
+
+    def diagonal(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Value:
+        """Take the diagonal of two axes."""
+        return apply("diagonal", self, offset, axis1, axis2)
+
+    def trace(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Value:
+        """Add up the diagonal of two axes."""
+        return apply("trace", self, offset, axis1, axis2)
+
+    def round(self) -> Value:
+        """Round to the nearest whole number, halves to the even one."""
+        return apply("round", self)
 
     def flatten(self, start: int = 0, stop: int = -1) -> Value:
         """Join the axes from `start` to `stop` (inclusive) into one."""
@@ -253,7 +311,8 @@ class TensorMethods:
         if function in (np.shape, np.ndim, np.size) and len(args) == 1 and not options:
             return getattr(args[0], plain)
         name = _NUMPY_NAMES.get(plain, plain)
-        if name not in FUNCTIONS or getattr(np, plain, None) is not function:
+        homes = (np, np.linalg, np.fft)
+        if name not in FUNCTIONS or all(getattr(o, plain, None) is not function for o in homes):
             raise ArgumentTypeError(
                 f"numpy.{plain}: has no symbolic form.",
                 fix="see symgraph.F for the functions there are",
@@ -268,7 +327,7 @@ class TensorMethods:
         except TypeError as problem:
             raise ArgumentTypeError(
                 f"numpy.{plain}: has no symbolic form for these arguments: {problem}.",
-                fix=f"call sg.{name}, see its documentation",
+                fix=f"call sg.F.{name}, see its documentation",
             ) from None
         return build(*args, **named)
 

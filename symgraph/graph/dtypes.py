@@ -1,7 +1,8 @@
 """The dtypes of symgraph and the one table by which two of them meet.
 
-Array-API rules, and three answers where that standard leaves the choice open: bool is the smallest
-integer, an integer meets a float in the float's dtype, and float16 meets bfloat16 in float32.
+Array-API rules, and four answers where that standard leaves the choice open: bool is the smallest
+integer, an integer meets a float in the float's dtype and a complex number in its own, float16
+meets bfloat16 in float32, and half precisions meet complex numbers in complex64.
 Python numbers are weak: they take the dtype of what they meet.
 """
 
@@ -23,8 +24,9 @@ BOOL = ("bool",)
 SIGNED = ("int8", "int16", "int32", "int64")
 UNSIGNED = ("uint8", "uint16", "uint32", "uint64")
 FLOATS = ("float16", "bfloat16", "float32", "float64")
+COMPLEX = ("complex64", "complex128")
 INTEGERS = SIGNED + UNSIGNED
-ALL = BOOL + INTEGERS + FLOATS
+ALL = BOOL + INTEGERS + FLOATS + COMPLEX
 
 _NUMPY: dict[DType, np.dtype[Any]] = {
     name: np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else name) for name in ALL
@@ -33,20 +35,22 @@ _NAMES: dict[np.dtype[Any], DType] = {dtype: name for name, dtype in _NUMPY.item
 
 #          rows meet columns; "-" has no common dtype
 _TABLE = """
-          bool     uint8    uint16   uint32   uint64   int8     int16    int32    int64    float16  bfloat16 float32  float64
-bool      bool     uint8    uint16   uint32   uint64   int8     int16    int32    int64    float16  bfloat16 float32  float64
-uint8     uint8    uint8    uint16   uint32   uint64   int16    int16    int32    int64    float16  bfloat16 float32  float64
-uint16    uint16   uint16   uint16   uint32   uint64   int32    int32    int32    int64    float16  bfloat16 float32  float64
-uint32    uint32   uint32   uint32   uint32   uint64   int64    int64    int64    int64    float16  bfloat16 float32  float64
-uint64    uint64   uint64   uint64   uint64   uint64   -        -        -        -        float16  bfloat16 float32  float64
-int8      int8     int16    int32    int64    -        int8     int16    int32    int64    float16  bfloat16 float32  float64
-int16     int16    int16    int32    int64    -        int16    int16    int32    int64    float16  bfloat16 float32  float64
-int32     int32    int32    int32    int64    -        int32    int32    int32    int64    float16  bfloat16 float32  float64
-int64     int64    int64    int64    int64    -        int64    int64    int64    int64    float16  bfloat16 float32  float64
-float16   float16  float16  float16  float16  float16  float16  float16  float16  float16  float16  float32  float32  float64
-bfloat16  bfloat16 bfloat16 bfloat16 bfloat16 bfloat16 bfloat16 bfloat16 bfloat16 bfloat16 float32  bfloat16 float32  float64
-float32   float32  float32  float32  float32  float32  float32  float32  float32  float32  float32  float32  float32  float64
-float64   float64  float64  float64  float64  float64  float64  float64  float64  float64  float64  float64  float64  float64
+           bool       uint8      uint16     uint32     uint64     int8       int16      int32      int64      float16    bfloat16   float32    float64    complex64  complex128
+bool       bool       uint8      uint16     uint32     uint64     int8       int16      int32      int64      float16    bfloat16   float32    float64    complex64  complex128
+uint8      uint8      uint8      uint16     uint32     uint64     int16      int16      int32      int64      float16    bfloat16   float32    float64    complex64  complex128
+uint16     uint16     uint16     uint16     uint32     uint64     int32      int32      int32      int64      float16    bfloat16   float32    float64    complex64  complex128
+uint32     uint32     uint32     uint32     uint32     uint64     int64      int64      int64      int64      float16    bfloat16   float32    float64    complex64  complex128
+uint64     uint64     uint64     uint64     uint64     uint64     -          -          -          -          float16    bfloat16   float32    float64    complex64  complex128
+int8       int8       int16      int32      int64      -          int8       int16      int32      int64      float16    bfloat16   float32    float64    complex64  complex128
+int16      int16      int16      int32      int64      -          int16      int16      int32      int64      float16    bfloat16   float32    float64    complex64  complex128
+int32      int32      int32      int32      int64      -          int32      int32      int32      int64      float16    bfloat16   float32    float64    complex64  complex128
+int64      int64      int64      int64      int64      -          int64      int64      int64      int64      float16    bfloat16   float32    float64    complex64  complex128
+float16    float16    float16    float16    float16    float16    float16    float16    float16    float16    float16    float32    float32    float64    complex64  complex128
+bfloat16   bfloat16   bfloat16   bfloat16   bfloat16   bfloat16   bfloat16   bfloat16   bfloat16   bfloat16   float32    bfloat16   float32    float64    complex64  complex128
+float32    float32    float32    float32    float32    float32    float32    float32    float32    float32    float32    float32    float32    float64    complex64  complex128
+float64    float64    float64    float64    float64    float64    float64    float64    float64    float64    float64    float64    float64    float64    complex128 complex128
+complex64  complex64  complex64  complex64  complex64  complex64  complex64  complex64  complex64  complex64  complex64  complex64  complex64  complex128 complex64  complex128
+complex128 complex128 complex128 complex128 complex128 complex128 complex128 complex128 complex128 complex128 complex128 complex128 complex128 complex128 complex128 complex128
 """  # noqa: E501 - a table looks like a table
 
 
@@ -72,6 +76,8 @@ def dtype_name(dtype: Any) -> DType:
         return dtype
     if dtype is float:
         return default_float()
+    if dtype is complex:
+        return complex_dtype(default_float())
     if isinstance(dtype, Hashable):
         return _dtype_name(dtype)
     raise DTypeError(f"dtype: {dtype!r:.60} is not a dtype.", fix=_known())
@@ -108,6 +114,34 @@ def is_float(dtype: DType) -> bool:
     return dtype in FLOATS
 
 
+def is_complex(dtype: DType) -> bool:
+    """Tell whether a dtype has a real and an imaginary part."""
+    return dtype in COMPLEX
+
+
+def has_gradient(dtype: DType) -> bool:
+    """Tell whether values of a dtype can be differentiated by: floats and complex numbers."""
+    return dtype in FLOATS or dtype in COMPLEX
+
+
+def real_dtype(dtype: DType) -> DType:
+    """Give the dtype of the parts of a complex number; others as they are.
+
+    >>> real_dtype("complex128"), real_dtype("float16")
+    ('float64', 'float16')
+    """
+    return {"complex64": "float32", "complex128": "float64"}.get(dtype, dtype)
+
+
+def complex_dtype(dtype: DType) -> DType:
+    """Give the complex dtype whose parts hold numbers of a dtype.
+
+    >>> complex_dtype("float64"), complex_dtype("int8")
+    ('complex128', 'complex64')
+    """
+    return promote(dtype, "complex64")
+
+
 def is_integer(dtype: DType) -> bool:
     """Tell whether a dtype is a signed or unsigned integer (bool is not)."""
     return dtype in INTEGERS
@@ -138,11 +172,12 @@ def promote(first: DType, *others: DType) -> DType:
     return result
 
 
-def weak_dtype(number: bool | int | float, meets: DType | None) -> DType:
+def weak_dtype(number: bool | int | float | complex, meets: DType | None) -> DType:
     """Give the dtype that a Python number takes when it meets a value of dtype `meets`.
 
-    A bool is a bool, an int takes any number's dtype, a float takes any float's dtype; where the
-    other side is of a smaller kind the defaults int64 and `config.float_dtype` come in.
+    A bool is a bool, an int takes any number's dtype, a float any float's or complex number's, a
+    complex number the complex dtype of a float; where the other side is of a smaller kind the
+    defaults int64 and `config.float_dtype` come in.
     Raises `DTypeError` when an int does not fit into the integer dtype it meets.
     """
     if isinstance(number, bool):
@@ -158,4 +193,8 @@ def weak_dtype(number: bool | int | float, meets: DType | None) -> DType:
                     fix="cast the other value to a wider dtype first",
                 )
         return dtype
-    return meets if meets is not None and is_float(meets) else default_float()
+    if isinstance(number, complex):
+        return complex_dtype(
+            meets if meets is not None and has_gradient(meets) else default_float()
+        )
+    return meets if meets is not None and has_gradient(meets) else default_float()

@@ -19,7 +19,16 @@ import numpy as np
 
 from symgraph.dims import Size, broadcast_shapes
 from symgraph.errors import ArgumentTypeError, DTypeError, ShapeError
-from symgraph.graph.dtypes import DType, dtype_name, is_float, is_integer, numpy_dtype
+from symgraph.graph.dtypes import (
+    DType,
+    dtype_name,
+    has_gradient,
+    is_complex,
+    is_float,
+    is_integer,
+    numpy_dtype,
+    real_dtype,
+)
 from symgraph.graph.index import Compute, axes, broadcast_load
 from symgraph.graph.index import m as trace
 from symgraph.graph.leaves import as_value, cast_to, common
@@ -58,7 +67,8 @@ class Elementwise(Op):
     """One result element from one element of each operand, with NumPy's broadcasting.
 
     `takes` tells which dtypes the operands may have (a key of `KINDS`), `result` what comes out:
-    "same" or "bool". Subclasses with attributes override `run_body`, `pull_back`, `result_dtype`.
+    "same", "bool" or, of complex numbers, "real". Subclasses with attributes override `run_body`,
+    `pull_back`, `result_dtype`.
     """
 
     body: ClassVar[Body]
@@ -67,6 +77,7 @@ class Elementwise(Op):
     result: ClassVar[str] = "same"
     latex: ClassVar[str | None] = None
     domain: ClassVar[tuple[Range, ...]] = ((-3.0, 3.0),)  # where samples are drawn
+    numpys: ClassVar[str] = ""  # NumPy's function of complex numbers, where it is not the body
 
     def infer(self, *types: TensorType) -> Type:
         self.check_dtypes(types)
@@ -80,10 +91,13 @@ class Elementwise(Op):
                 f"operands must have one dtype, got {', '.join(t.dtype for t in types)}.",
                 fix="cast them to one dtype first",
             )
-        require_kind(self.takes, types[0].dtype)
+        if not (self.takes_complex and is_complex(types[0].dtype)):
+            require_kind(self.takes, types[0].dtype)
 
     def result_dtype(self, dtypes: Sequence[DType]) -> DType:
         """Give the dtype of the result."""
+        if self.result == "real":
+            return real_dtype(dtypes[-1])
         return "bool" if self.result == "bool" else dtypes[-1]
 
     def run_body(self, m: Any, *operands: Any) -> Any:
@@ -94,7 +108,10 @@ class Elementwise(Op):
         dtypes = [dtype_name(array.dtype) for array in arrays]
         wide = [widen(array) for array in arrays]
         with np.errstate(all="ignore"):
-            found = xp.asarray(self.run_body(NumpyMath(xp), *wide))
+            if self.numpys and is_complex(dtypes[-1]):
+                found = xp.asarray(getattr(xp, self.numpys)(*wide))
+            else:
+                found = xp.asarray(self.run_body(NumpyMath(xp), *wide))
             return found.astype(numpy_dtype(self.result_dtype(dtypes)), copy=False)
 
     def traced(self, dtypes: Sequence[DType]) -> Scalar:
@@ -115,14 +132,19 @@ class Elementwise(Op):
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
         # built only where it is asked for: x ** 2 has no use for the logarithm of x
         return tuple(
-            partial(self._pulled, F, number, g, y, xs) if is_float(x.dtype) else None
+            partial(self._pulled, F, number, g, y, xs) if has_gradient(x.dtype) else None
             for number, x in enumerate(xs)
         )
 
     def _pulled(
         self, F: Functions, number: int, g: Value, y: Value, xs: Sequence[Value]
     ) -> Cotangent:
-        cotangent = self.pull_back(GraphMath(F), number, g, y, xs)
+        if is_complex(xs[number].dtype) and self.result != "real":
+            # derivatives are written without conjugation, and these functions are holomorphic
+            cotangent = self.pull_back(GraphMath(F), number, F.conj(g), y, xs)
+            cotangent = F.conj(cotangent) if isinstance(cotangent, Value) else cotangent
+        else:
+            cotangent = self.pull_back(GraphMath(F), number, g, y, xs)
         return fit(F, cotangent, xs[number]) if isinstance(cotangent, Value) else cotangent
 
     def pull_back(
@@ -161,6 +183,8 @@ def accepts(kind: str, dtype: DType) -> bool:
     """Tell whether a kind of operation takes a dtype."""
     if kind == "any":
         return True
+    if is_complex(dtype):
+        return False
     if kind == "bool" or dtype == "bool":
         return dtype == "bool" and kind in ("bool", "bits")
     if kind == "float":
@@ -233,6 +257,8 @@ def scalar_op(
     integers: str = "convert",
     commutes: bool = False,
     view: bool = False,
+    complex: bool | str = False,
+    of_complex: Callable[..., Value] | None = None,
 ) -> Callable[..., Value]:
     """Define an elementwise operation in one line and give the function that builds it.
 
@@ -241,7 +267,9 @@ def scalar_op(
     range for each operand; `latex` a template such as `r"\\tanh {0}"`. `integers="keep"` gives an
     integer operand back as it is, where the operation does nothing to whole numbers; `commutes`
     says that two operands may be exchanged (of two zeros max and min may then give the other),
-    `view` that the operand comes back as it is.
+    `view` that the operand comes back as it is. `complex` says that operands may be complex, or
+    names NumPy's function for them; the derivative must hold for them too, unless the result is
+    "real". `of_complex` builds what comes instead of the operation for complex operands.
     """
     names = list(signature(body).parameters)[1:]
     derivatives = d if isinstance(d, tuple) else (d,) * len(names)
@@ -256,6 +284,8 @@ def scalar_op(
         "domain": ranges,
         "commutes": commutes,
         "view": view,
+        "takes_complex": bool(complex),
+        "numpys": complex if isinstance(complex, str) else "",
         "__doc__": doc,
         "__module__": body.__module__,
     }
@@ -270,6 +300,8 @@ def scalar_op(
         if takes == "bool":
             return make(the_op, *(cast_to(as_value(operand), "bool") for operand in operands))
         values = common(name, *operands)
+        if of_complex is not None and is_complex(values[0].dtype):
+            return of_complex(*values)
         if integers == "keep" and is_integer(values[0].dtype):
             return values[0]
         return make(the_op, *(common(name, *values, floating=True) if takes == "float" else values))
@@ -281,6 +313,8 @@ def scalar_op(
     build.__signature__ = Signature(parameters, return_annotation=Value)  # type: ignore[attr-defined]
     gradient = tuple(slot for slot, derivative in enumerate(derivatives) if derivative is not None)
     made.samples = tuple(samples) or standard_samples(build, takes, ranges, gradient)
+    if complex:
+        made.samples = (*made.samples, complex_sample(build, ranges, gradient))
     made.bad = (*standard_bad(build, takes, len(names)), *bad)
     return function_of(build)
 
@@ -311,6 +345,14 @@ def standard_samples(
         spread: list[tuple[int | str, ...]] = [("B", 1), (4,), (2, 1, 1)]
         made.append(of("broadcast", _SAMPLE_DTYPES[takes][0], spread[:count]))
     return tuple(made)
+
+
+def complex_sample(
+    build: Callable[..., Any], ranges: Sequence[Range], gradient: tuple[int, ...]
+) -> Sample:
+    """Make the sample of operations that take complex numbers."""
+    args = [Arg(("B", 3), "complex64", *area) for area in ranges]
+    return sample(build, *args, label="complex", gradient=gradient)
 
 
 def standard_bad(build: Callable[..., Any], takes: str, count: int) -> tuple[Bad, ...]:

@@ -20,10 +20,12 @@ from symgraph.graph.dtypes import (
     DType,
     default_float,
     dtype_name,
-    is_float,
+    has_gradient,
+    is_complex,
     is_integer,
     numpy_dtype,
     promote,
+    real_dtype,
     weak_dtype,
 )
 from symgraph.graph.node import Value, make, operand_lines
@@ -45,6 +47,7 @@ class Input(Op):
     shape: tuple[Size, ...]
     serial: int
     leaf = True
+    takes_complex = True
 
     def infer(self, *types: Any) -> Type:
         return TensorType(self.dtype, self.shape)
@@ -56,6 +59,7 @@ class Constant(Op):
 
     array: Any
     leaf = True
+    takes_complex = True
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -97,6 +101,7 @@ class SharedLeaf(Op):
     serial: int
     name = "shared"
     leaf = True
+    takes_complex = True
 
     def infer(self, *types: Any) -> Type:
         return TensorType(self.dtype, self.shape)
@@ -125,6 +130,7 @@ class Item(Op):
 
     index: int
     view = True
+    takes_complex = True
 
     def infer(self, whole: TupleType) -> Type:
         return whole.types[self.index]
@@ -140,6 +146,7 @@ class Attach(Op):
     targets: tuple[Value, ...]
     variadic = True
     view = True
+    takes_complex = True
 
     def infer(self, value: TensorType, *new: TensorType) -> Type:
         return value
@@ -324,7 +331,7 @@ def _numbers(name: str, value: Any, dtype: Any) -> np.ndarray[Any, Any]:
 def short_text(array: np.ndarray[Any, Any]) -> str:
     """Give a constant in a few characters."""
     if array.size == 1:
-        return f"{array.item():.6g}" if is_float(dtype_name(array.dtype)) else str(array.item())
+        return f"{array.item():.6g}" if has_gradient(dtype_name(array.dtype)) else str(array.item())
     if array.size <= 4:
         return str(array.tolist())
     return f"{dtype_name(array.dtype)}{list(array.shape)}"
@@ -335,9 +342,11 @@ def as_value(value: Any, meets: DType | None = None) -> Value:
     if isinstance(value, Value):
         value.tensor  # noqa: B018 - a tuple-valued node is refused here
         return value
-    if isinstance(value, bool | int | float) and not isinstance(value, np.generic):
+    if isinstance(value, _NUMBERS) and not isinstance(value, np.generic):
         return constant(value, weak_dtype(value, meets))
     if isinstance(value, Dim):
+        if meets is not None and is_complex(meets):
+            return apply("cast", make(SizeOf(value, real_dtype(meets))), meets)
         return make(SizeOf(value, meets if meets and meets != "bool" else "int64"))
     if isinstance(value, np.ndarray | np.generic | list | tuple):
         return constant(value)
@@ -350,17 +359,17 @@ def as_value(value: Any, meets: DType | None = None) -> Value:
 def is_weak(value: Any) -> bool:
     """Tell whether an operand takes its dtype from the others."""
     return isinstance(value, Dim) or (
-        isinstance(value, bool | int | float) and not isinstance(value, np.generic)
+        isinstance(value, _NUMBERS) and not isinstance(value, np.generic)
     )
 
 
-_KINDS = {bool: 0, int: 1, float: 2}
+_NUMBERS = bool | int | float | complex
 
 
 def common(name: str, *values: Any, floating: bool = False) -> tuple[Value, ...]:
     """Make operands of one dtype: promoted by the table, weak numbers adapted, casts inserted.
 
-    With `floating`, integers and bools become `config.float_dtype`.
+    With `floating`, integers and bools become `config.float_dtype`; complex numbers stay.
     Raises `DTypeError` naming the operation where no dtype holds all.
     """
     strong = [as_value(value) for value in values if not is_weak(value)]
@@ -377,7 +386,7 @@ def common(name: str, *values: Any, floating: bool = False) -> tuple[Value, ...]
         ) from None
     if meets is None:
         raise ArgumentTypeError(f"{name}: needs at least one operand.")
-    if floating and not is_float(meets):
+    if floating and not has_gradient(meets):
         meets = default_float()
     return tuple(cast_to(as_value(value, meets), meets) for value in values)
 

@@ -7,6 +7,7 @@ twice. `==` builds an `equal` node: library code compares with `is`. Leaves carr
 from __future__ import annotations
 
 import inspect
+import itertools
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +19,7 @@ from weakref import WeakValueDictionary, ref
 from symgraph.dims import Guard, Size, collect_guards
 from symgraph.errors import DimError, DTypeError, GraphError, ShapeError, SymgraphError
 from symgraph.graph.dsl import TensorMethods
+from symgraph.graph.dtypes import is_complex
 from symgraph.graph.op import Op
 from symgraph.graph.origin import Origins, assigned_name, describe, here, union
 from symgraph.graph.registry import hooks
@@ -62,13 +64,17 @@ class Node:
 class Value(TensorMethods):
     """A node of the graph: an operation, its operands, and the type of its result."""
 
-    __slots__ = ("__weakref__", "_node", "guards", "inputs", "op", "origins", "type")
+    __slots__ = (
+        "__weakref__", "_node", "guards", "inputs", "op", "origins", "picked", "serial", "type",
+    )  # fmt: skip
 
     op: Op
     inputs: tuple[Value, ...]
     type: Type
     guards: tuple[Guard, ...]  # what must be checked when sizes are known
     origins: Origins  # outside identity
+    serial: int  # in the order in which values were made
+    picked: tuple[Value | None, Any] | None  # the value and the key that gave it; outside identity
     _node: ref[Node] | None
 
     def __init__(
@@ -80,6 +86,8 @@ class Value(TensorMethods):
         put(self, "type", type)
         put(self, "guards", guards)
         put(self, "origins", here())
+        put(self, "serial", next(_serials))
+        put(self, "picked", None)
         put(self, "_node", None)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -166,6 +174,18 @@ def add_origins(value: Value, origins: Origins, *, first: bool = False) -> None:
         object.__setattr__(value, "origins", union(*both))
 
 
+_serials = itertools.count()
+
+
+def remember(value: Value, whole: Value, key: Any) -> None:
+    """Note that a value is `whole[key]`, for what changes elements of the whole.
+
+    Of several keys that give one node the last one counts. A key that selects everything gives the
+    value itself: then None stands for it, as a value must not keep itself alive.
+    """
+    object.__setattr__(value, "picked", (None if value is whole else whole, key))
+
+
 _table: WeakValueDictionary[tuple[Any, ...], Value] = WeakValueDictionary()
 _lock = threading.Lock()
 
@@ -193,11 +213,29 @@ def make(op: Op, *inputs: Value) -> Value:
     with collect_guards() as guards:
         try:
             type = op.infer(*(operand.type for operand in inputs))
+            if not op.takes_complex:
+                _refuse_complex(type, inputs)
         except (DimError, ShapeError, DTypeError) as problem:
             raise explained(problem, op, inputs) from None
     made = Value(op, inputs, type, tuple(_named(guard, op, inputs) for guard in guards))
     with _lock:
         return _table.setdefault(key, made)
+
+
+def _refuse_complex(type: Type, inputs: Sequence[Value]) -> None:
+    """Raise `DTypeError` where an operation that has no complex numbers meets one."""
+    for one in (*(operand.type for operand in inputs), type):
+        for part in one.types if isinstance(one, TupleType) else (one,):
+            if is_complex(part.dtype):
+                raise DTypeError(
+                    f"takes no complex numbers, and a value is {part.dtype}.",
+                    fix="take real(x), imag(x) or abs(x) first",
+                )
+
+
+def now() -> int:
+    """Give the serial that the next value gets at least: what is older is smaller."""
+    return next(_serials)
 
 
 def alive() -> int:

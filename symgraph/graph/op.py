@@ -65,6 +65,7 @@ class Op:
     view: ClassVar[bool] = False  # the result is the first operand's memory: nothing is moved
     leaf: ClassVar[bool] = False  # takes none and is not a function of its attributes alone
     host: ClassVar[bool] = False  # no loops say what it does: `ref` computes it on every backend
+    takes_complex: ClassVar[bool] = False  # operands and results may be complex
 
     # -- what a subclass gives ------------------------------------------------------------------
 

@@ -14,15 +14,22 @@ from typing import Any
 import numpy as np
 
 from symgraph.errors import ShapeError, SymgraphError
-from symgraph.graph.dtypes import is_float, numpy_dtype
+from symgraph.graph.dtypes import (
+    complex_dtype,
+    has_gradient,
+    is_complex,
+    is_float,
+    numpy_dtype,
+)
 
 
 @dataclass(frozen=True)
 class Arg:
     """One operand of a sample: its shape, dtype and the values drawn for it.
 
-    Floats are drawn uniformly from [low, high), integers from low..high-1, bools evenly;
-    `values` gives them literally; `distinct` draws a permutation, so that no two are equal.
+    Floats are drawn uniformly from [low, high), as are both parts of complex numbers, integers from
+    low..high-1, bools evenly; `values` gives them literally; `distinct` draws a permutation, so
+    that no two are equal.
     """
 
     shape: tuple[int | str, ...]
@@ -32,12 +39,18 @@ class Arg:
     values: tuple[Any, ...] | None = None
     distinct: bool = False
 
+    def other(self, dtype: str | None) -> str:
+        """Give its dtype where floats are `dtype`; a complex number has parts of it, or float32."""
+        if dtype is None or not has_gradient(self.dtype):
+            return self.dtype
+        return complex_dtype(dtype) if is_complex(self.dtype) else dtype
+
     def draw(
         self, rng: np.random.Generator, sizes: Mapping[str, int], dtype: str | None = None
     ) -> np.ndarray[Any, Any]:
         """Draw an array; `dtype` replaces a float dtype (for checks in float64)."""
         shape = tuple(sizes[size] if isinstance(size, str) else size for size in self.shape)
-        kind = dtype if dtype is not None and is_float(self.dtype) else self.dtype
+        kind = self.other(dtype)
         target = numpy_dtype(kind)
         if self.values is not None:
             return np.resize(np.array(self.values, target), shape)
@@ -51,6 +64,9 @@ class Arg:
                 .reshape(shape)
                 .astype(target)
             )
+        if is_complex(kind):
+            real, imaginary = (rng.uniform(self.low, self.high, shape) for _ in range(2))
+            return np.asarray(real + 1j * imaginary).astype(target)
         if is_float(kind):
             return np.asarray(rng.uniform(self.low, self.high, shape)).astype(target)
         low = max(int(self.low), int(np.iinfo(target).min))

@@ -87,20 +87,28 @@ def _one(factor: Size) -> bool:
 def linear(value: Scalar) -> Linear:
     """Give the affine form of an int64 scalar."""
     known: dict[Scalar, Linear] = {}
-    for node in scalar_order([value]):
-        if node.dtype == "int64":
-            known[node] = _form(node, [known.get(argument) for argument in node.args])
+    stack = [(value, False)]
+    while stack:
+        node, entered = stack.pop()
+        if node in known:
+            continue
+        # what stands below another operation is that one's business, however much it is
+        inside = node.args if node.op in AFFINE else ()
+        if entered or not inside:
+            known[node] = _form(node, [known[argument] for argument in inside])
+        else:
+            stack.append((node, True))
+            stack.extend((argument, False) for argument in reversed(inside))
     return known[value]
 
 
-def _form(node: Scalar, args: list[Linear | None]) -> Linear:
+def _form(node: Scalar, forms: list[Linear]) -> Linear:
     if node.op == "const":
         return Linear({}, int(node.attr))
     if node.op == "size":
         return Linear({}, node.attr)
     if node.op not in AFFINE:
         return Linear({node: 1})
-    forms = [one for one in args if one is not None]
     if node.op == "neg":
         return forms[0].times(-1)
     first, second = forms

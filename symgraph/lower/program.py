@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from symgraph.dims import Dim, Size, collect_guards, evaluate, product
+from symgraph.errors import BackendError
 from symgraph.graph.body import nested
-from symgraph.graph.dtypes import is_float, itemsize
+from symgraph.graph.dtypes import has_gradient, is_complex, itemsize
 from symgraph.graph.graph import Graph
 from symgraph.graph.index import Axis, Compute, axes, load, m, position
 from symgraph.graph.leaves import Attach, Constant, Input, Item, Shared, SizeOf
 from symgraph.graph.node import Value
+from symgraph.graph.onhost import on_host
 from symgraph.graph.registry import F
 from symgraph.graph.scalar import Scalar, const, scalar_order
 from symgraph.graph.types import TupleType
@@ -150,7 +152,7 @@ class _Builder:
         self.program.updates = dict(zip(graph.updates, made[count:]))
         checks = [node.op.legal(F, *node.inputs) for node in graph.values]
         if finite:
-            checks += [F.all(F.isfinite(one)) for one in graph.roots if is_float(one.dtype)]
+            checks += [F.all(F.isfinite(one)) for one in graph.roots if has_gradient(one.dtype)]
         wanted = list(dict.fromkeys(one for one in checks if one is not None))
         self.walk(wanted)
         self.program.checks = [self.border(self.known[one][0], one) for one in wanted]
@@ -180,6 +182,12 @@ class _Builder:
             if may_refuse(node):
                 self.program.risky.extend(targets)
             return targets
+        if on_host(node):
+            raise BackendError(
+                f"{node.op.name}: no loops express it, and this backend cannot ask NumPy.",
+                details=[node.describe()],
+                fix='compile with backend="cpu"',
+            )
         return self.expanded(node)
 
     def later(self, node: Value) -> tuple[Buffer, ...]:
@@ -188,6 +196,9 @@ class _Builder:
         after = frozenset(one for other in others for one in self.known[other])
         targets = self.fresh(node)
         for source, target in zip(self.known[value], targets, strict=True):
+            if is_complex(target.dtype):
+                self.copied(source, target, value, after)
+                continue
             out = axes(target.shape)
             read = self.inlined(bound(load(0, target.dtype, *out), [source]))
             self.define(target, out, read, after)
@@ -216,7 +227,7 @@ class _Builder:
             self.program.shared[node] = held
         elif isinstance(node.op, Constant):
             array = node.op.array
-            if array.size == 1:
+            if array.size == 1 and not is_complex(node.dtype):
                 self.literals[held] = const(array.item(), node.dtype)
             self.program.constants[held] = array
         elif isinstance(node.op, SizeOf):
@@ -257,9 +268,19 @@ class _Builder:
             return held
         made = buffer(held.name, held.dtype, held.shape)
         self.program.origin[made] = value
+        if is_complex(made.dtype):
+            self.copied(held, made, value)
+            return made
         out = axes(value.shape)
         self.define(made, out, self.inlined(bound(load(0, value.dtype, *out), [held])))
         return made
+
+    def copied(
+        self, source: Buffer, target: Buffer, value: Value, after: frozenset[Buffer] = frozenset()
+    ) -> None:
+        """Let a library copy what no kernel can: complex numbers."""
+        call = LibraryCall(F.barrier(value), (operand(source),), (target,), after)
+        self.program.items.append(call)
 
     def define(
         self,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from symgraph.graph.dtypes import is_float
 from symgraph.graph.index import Axis
 from symgraph.graph.scalar import Scalar, scalar_order
+from symgraph.graph.types import same_size
 from symgraph.lower.linear import substitute
 from symgraph.lower.nest import Nest, free_axes
 
@@ -47,7 +48,9 @@ def staged(
         (over,) = node.attr.axes
         for place, along in enumerate(loops):
             later = free[node].isdisjoint(loops[place:])
-            if not later or not isinstance(over.extent, int) or over.extent != along.extent:
+            if not isinstance(over.extent, int) or not same_size(over.extent, along.extent):
+                continue
+            if not later:
                 continue
             twins = _along(along, over, node.args, free)
             for made in _outermost(node.args, twins, known):

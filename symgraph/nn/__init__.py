@@ -5,17 +5,52 @@ May import `debug`, `function`, `ops` and everything above them.
 """
 
 from symgraph.nn import init
-from symgraph.nn.activation import Activation, Dropout
+from symgraph.nn.activation import Activation, Dropout, PReLU
+from symgraph.nn.attention import MultiHeadAttention, TransformerBlock
 from symgraph.nn.conv import Conv2d
 from symgraph.nn.dense import Dense, Flatten
+from symgraph.nn.embedding import Embedding
 from symgraph.nn.module import Module, Sequential
-from symgraph.nn.norm import BatchNorm, LayerNorm, LocalResponseNorm
-from symgraph.nn.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
-from symgraph.ops.losses import cross_entropy
+from symgraph.nn.norm import (
+    BatchNorm,
+    GroupNorm,
+    InstanceNorm,
+    LayerNorm,
+    LocalResponseNorm,
+    RMSNorm,
+)
+from symgraph.nn.pool import (
+    AdaptiveAvgPool2d,
+    AdaptiveMaxPool2d,
+    AvgPool2d,
+    GlobalAvgPool2d,
+    MaxPool2d,
+    Upsample,
+)
+from symgraph.ops.attention import scaled_dot_product_attention
+from symgraph.ops.losses import binary_cross_entropy_with_logits, cross_entropy
+from symgraph.ops.losses_distance import cosine_similarity, triplet_margin_loss
+from symgraph.ops.losses_elementwise import (
+    binary_cross_entropy,
+    gaussian_nll_loss,
+    hinge_loss,
+    huber_loss,
+    kl_div,
+    l1_loss,
+    mse_loss,
+    poisson_nll_loss,
+    smooth_l1_loss,
+    squared_hinge_loss,
+)
 
 LRN = LocalResponseNorm
 __all__ = [
-    "LRN", "Activation", "AvgPool2d", "BatchNorm", "Conv2d", "Dense", "Dropout", "Flatten",
-    "GlobalAvgPool2d", "LayerNorm", "LocalResponseNorm", "MaxPool2d", "Module", "Sequential",
-    "cross_entropy", "init",
+    "LRN", "Activation", "AdaptiveAvgPool2d", "AdaptiveMaxPool2d", "AvgPool2d", "BatchNorm",
+    "Conv2d", "Dense", "Dropout", "Embedding", "Flatten", "GlobalAvgPool2d", "GroupNorm",
+    "InstanceNorm", "LayerNorm", "LocalResponseNorm", "MaxPool2d", "Module",
+    "MultiHeadAttention", "PReLU", "RMSNorm", "Sequential", "TransformerBlock", "Upsample",
+    "binary_cross_entropy", "binary_cross_entropy_with_logits", "cosine_similarity",
+    "cross_entropy", "gaussian_nll_loss", "hinge_loss", "huber_loss", "init", "kl_div", "l1_loss",
+    "mse_loss", "poisson_nll_loss", "scaled_dot_product_attention", "smooth_l1_loss",
+    "squared_hinge_loss", "triplet_margin_loss",
 ]  # fmt: skip

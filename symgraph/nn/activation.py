@@ -8,6 +8,7 @@ from typing import Any
 from symgraph.errors import ArgumentError, ArgumentTypeError
 from symgraph.graph.node import Value
 from symgraph.graph.registry import F
+from symgraph.nn import init
 from symgraph.nn.module import Module
 
 
@@ -44,3 +45,16 @@ class Dropout(Module):
     def forward(self, x: Any, *, train: bool = False) -> Value:
         """Any shape -> the same shape."""
         return F.dropout(x, self.rate, train=train, inverted=self.inverted)
+
+
+class PReLU(Module):
+    """x where it is positive, slope * x elsewhere, with trained slopes: one, or one a channel."""
+
+    def __init__(self, channels: int = 1, *, slope: float = 0.25) -> None:
+        if channels < 1:
+            raise ArgumentError(f"PReLU: channels must be >= 1, got {channels}.")
+        self.slope = self.parameter("slope", (channels,), init.constant(slope))
+
+    def forward(self, x: Any, *, train: bool = False) -> Value:
+        """x: (B, C, ...) -> the same shape."""
+        return F.prelu(x, self.slope)

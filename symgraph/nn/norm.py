@@ -86,3 +86,60 @@ class LayerNorm(Module):
     def forward(self, x: Any, *, train: bool = False) -> Value:
         """x: (..., features) -> the same shape."""
         return F.layer_norm(x, self.scale, self.shift, axis=-1, epsilon=self.epsilon)
+
+
+class RMSNorm(Module):
+    """y = scale x / sqrt(mean(x^2) + epsilon) over the last axis."""
+
+    def __init__(self, features: int, *, epsilon: float = 1e-6) -> None:
+        self.epsilon = epsilon
+        self.scale = self.parameter("scale", (features,), init.constant(1.0))
+
+    def input_shape(self) -> Shape:
+        """(B, features)."""
+        return dim("B"), self.scale.shape[0]
+
+    def forward(self, x: Any, *, train: bool = False) -> Value:
+        """x: (..., features) -> the same shape."""
+        return F.rms_norm(x, self.scale, axis=-1, epsilon=self.epsilon)
+
+
+class GroupNorm(Module):
+    """y = scale (x - mean) / sqrt(var + epsilon) + shift over groups of channels (axis 1)."""
+
+    def __init__(self, groups: int, channels: int, *, epsilon: float = 1e-5) -> None:
+        if groups < 1 or channels % groups:
+            raise ArgumentError(
+                f"GroupNorm: groups must divide the channels, got {groups} and {channels}."
+            )
+        self.groups, self.epsilon = groups, epsilon
+        self.scale = self.parameter("scale", (channels,), init.constant(1.0))
+        self.shift = self.parameter("shift", (channels,), init.constant(0.0))
+
+    def input_shape(self) -> Shape:
+        """(B, C)."""
+        return dim("B"), self.scale.shape[0]
+
+    def forward(self, x: Any, *, train: bool = False) -> Value:
+        """x: (B, C, ...) -> the same shape."""
+        return F.group_norm(x, self.groups, self.scale, self.shift, epsilon=self.epsilon)
+
+
+class InstanceNorm(Module):
+    """y = (x - mean) / sqrt(var + epsilon) for each channel of each example.
+
+    With `affine` it is scaled and shifted by trained numbers for each channel.
+    """
+
+    def __init__(self, channels: int, *, affine: bool = False, epsilon: float = 1e-5) -> None:
+        self.channels, self.epsilon = channels, epsilon
+        self.scale = self.parameter("scale", (channels,), init.constant(1.0)) if affine else None
+        self.shift = self.parameter("shift", (channels,), init.constant(0.0)) if affine else None
+
+    def input_shape(self) -> Shape:
+        """(B, C, L)."""
+        return dim("B"), self.channels, dim("L")
+
+    def forward(self, x: Any, *, train: bool = False) -> Value:
+        """x: (B, C, ...) -> the same shape."""
+        return F.instance_norm(x, self.scale, self.shift, epsilon=self.epsilon)

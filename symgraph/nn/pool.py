@@ -56,3 +56,40 @@ class GlobalAvgPool2d(Module):
     def forward(self, x: Any, *, train: bool = False) -> Value:
         """x: (B, C, H, W) -> (B, C)."""
         return F.mean(x, axis=(2, 3))
+
+
+class AdaptiveAvgPool2d(Module):
+    """The means of as many windows as give maps of a size; None keeps an axis."""
+
+    def __init__(self, size: int | tuple[int | None, int | None]) -> None:
+        self.size = size
+
+    def forward(self, x: Any, *, train: bool = False) -> Value:
+        """x: (B, C, H, W) -> (B, C, *size)."""
+        return F.adaptive_avg_pool2d(x, self.size)
+
+
+class AdaptiveMaxPool2d(Module):
+    """The largest values in as many windows as give maps of a size; None keeps an axis."""
+
+    def __init__(self, size: int | tuple[int | None, int | None]) -> None:
+        self.size = size
+
+    def forward(self, x: Any, *, train: bool = False) -> Value:
+        """x: (B, C, H, W) -> (B, C, *size)."""
+        return F.adaptive_max_pool2d(x, self.size)
+
+
+class Upsample(Module):
+    """Maps resized to `size` or by `scale_factor`; see `sg.interpolate`."""
+
+    def __init__(
+        self, size: Any = None, scale_factor: Any = None, mode: str = "nearest",
+        *, align_corners: bool = False,
+    ) -> None:  # fmt: skip
+        self.size, self.scale_factor = size, scale_factor
+        self.mode, self.align_corners = mode, align_corners
+
+    def forward(self, x: Any, *, train: bool = False) -> Value:
+        """x: (B, C, ...) -> (B, C, ...)."""
+        return F.interpolate(x, self.size, self.scale_factor, self.mode, self.align_corners)

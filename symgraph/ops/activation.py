@@ -10,12 +10,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from symgraph.errors import ArgumentError
 from symgraph.graph.elementwise import Elementwise, GraphMath, masked, scalar_op
 from symgraph.graph.leaves import common
 from symgraph.graph.node import Value, make
 from symgraph.graph.op import Cotangent, op
 from symgraph.graph.registry import F, function_of
-from symgraph.graph.samples import arg, sample
+from symgraph.graph.samples import arg, bad, sample
 
 _SILU_END = 1000.0  # sigmoid(-1000) is 0
 _GELU_END = 100.0  # the normal distribution beyond 100 deviations is 0
@@ -124,6 +125,10 @@ class Gelu(Elementwise):
     samples = (
         sample(lambda x: F.gelu(x), arg(("B", 4))),
         sample(lambda x: F.gelu(x, approximate=True), arg(("B", 4)), label="approximate"),
+        sample(lambda x: F.gelu(x, approximate="tanh"), arg((17,)), label="word"),
+    )
+    bad = (
+        bad(lambda x: F.gelu(x, "erf"), arg((3,)), error=ArgumentError, match='"tanh" or "none"'),
     )
 
     def run_body(self, m: Any, *operands: Any) -> Any:
@@ -145,10 +150,17 @@ class Gelu(Elementwise):
 
 
 @function_of
-def gelu(x: Any, approximate: bool = False) -> Value:
+def gelu(x: Any, approximate: bool | str = False) -> Value:
     """Give x * P(X <= x) for a standard normal X.
 
-    With `approximate` by 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
+    With `approximate`, True or "tanh", by 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
+    Raises `ArgumentError` for another word than "tanh" or "none".
     Source: Hendrycks and Gimpel, "Gaussian error linear units" (2016), section 2.
     """
-    return make(Gelu(bool(approximate)), *common("gelu", x, floating=True))
+    if isinstance(approximate, str) and approximate not in ("tanh", "none"):
+        raise ArgumentError(
+            f'gelu: approximate must be "tanh" or "none", got "{approximate}".',
+            fix='approximate="tanh"',
+        )
+    by_tanh = approximate != "none" and bool(approximate)
+    return make(Gelu(by_tanh), *common("gelu", x, floating=True))

@@ -11,7 +11,7 @@ import numpy as np
 from symgraph.dims import Size, require_equal
 from symgraph.errors import ArgumentError, DTypeError, IndexRangeError, ShapeError
 from symgraph.graph.arguments import normal_axis, plain_size
-from symgraph.graph.dtypes import dtype_name, is_float, is_integer, numpy_dtype
+from symgraph.graph.dtypes import dtype_name, has_gradient, is_float, is_integer, numpy_dtype
 from symgraph.graph.index import SUM, Compute, axes, inside, load, m, position, reduce
 from symgraph.graph.index import axis as loop
 from symgraph.graph.leaves import as_value
@@ -27,6 +27,8 @@ from symgraph.graph.types import Shape, TensorType, Type
 @op
 class TakeAlongAxis(Op):
     """y[..., j, ...] = x[..., indices[..., j, ...], ...]: all other positions stay."""
+
+    takes_complex = True
 
     axis: int
 
@@ -44,7 +46,7 @@ class TakeAlongAxis(Op):
 
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
         x, indices = xs
-        if not is_float(x.dtype):
+        if not has_gradient(x.dtype):
             return None, None
         return make(ScatterAddAlongAxis(self.axis, x.shape[self.axis]), g, indices), None
 
@@ -108,6 +110,8 @@ class ScatterAddAlongAxis(Op):
     The transpose of `TakeAlongAxis`; `size` is that of `axis` in the result.
     """
 
+    takes_complex = True
+
     axis: int
     size: Size
 
@@ -137,7 +141,7 @@ class ScatterAddAlongAxis(Op):
 
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
         updates, indices = xs
-        if not is_float(updates.dtype):
+        if not has_gradient(updates.dtype):
             return None, None
         return make(TakeAlongAxis(self.axis), g, indices), None
 

@@ -14,7 +14,15 @@ from typing import Any
 import numpy as np
 
 from symgraph.errors import DTypeError, ShapeError
-from symgraph.graph.dtypes import DType, dtype_name, is_float, is_integer, numpy_dtype
+from symgraph.graph.dtypes import (
+    DType,
+    dtype_name,
+    has_gradient,
+    is_complex,
+    is_float,
+    is_integer,
+    numpy_dtype,
+)
 from symgraph.graph.elementwise import (
     Elementwise,
     GraphMath,
@@ -62,17 +70,23 @@ def _tie(wins: str) -> tuple[Pull, Pull]:
     return Pull(first), Pull(lambda m, g, x, y, out: first(m, g, y, x, out))
 
 
+def _direction(x: Value) -> Value:
+    """Give x / |x| of complex numbers, and 0 at 0."""
+    zero = F.equal(x, 0)
+    return F.where(zero, 0, x / F.where(zero, 1, F.abs(x)))
+
+
 # fmt: off
 add = scalar_op("add", lambda m, x, y: x + y, d=(1, 1), takes="number",
-    latex="{0} + {1}", commutes=True, doc="Add: x + y.")
+    latex="{0} + {1}", commutes=True, complex=True, doc="Add: x + y.")
 subtract = scalar_op("subtract", lambda m, x, y: x - y, d=(1, -1), takes="number",
-    latex="{0} - {1}", doc="Subtract: x - y; unsigned integers wrap around.")
+    latex="{0} - {1}", complex=True, doc="Subtract: x - y; unsigned integers wrap around.")
 multiply = scalar_op("multiply", lambda m, x, y: x * y, takes="number",
     d=(lambda m, x, y, out: y, lambda m, x, y, out: x),
-    latex=r"{0} \cdot {1}", commutes=True, doc="Multiply: x * y.")
+    latex=r"{0} \cdot {1}", commutes=True, complex=True, doc="Multiply: x * y.")
 divide = scalar_op("divide", lambda m, x, y: x / y, domain=((-3.0, 3.0), (0.5, 3.0)),
     d=(Pull(lambda m, g, x, y, out: g / y), lambda m, x, y, out: -out / y),
-    latex=r"\frac{{{0}}}{{{1}}}", doc="Divide: x / y; integers become floats first.")
+    latex=r"\frac{{{0}}}{{{1}}}", complex=True, doc="Divide: x / y; integers become floats first.")
 floor_divide = scalar_op("floor_divide", _floor_divide, d=(0, 0), takes="number",
     domain=((2.1, 7.9), (1.05, 2.0)), latex=r"\lfloor {0} / {1} \rfloor",
     doc="Divide and round down; for integers x // 0 is 0.")
@@ -81,20 +95,20 @@ remainder = scalar_op("remainder", _remainder, takes="number",
     latex=r"{0} \bmod {1}",
     doc="Give x - y * floor(x / y), with the sign of y; for integers x % 0 is 0.")
 negative = scalar_op("negative", lambda m, x: -x, d=-1, takes="number",
-    latex="-{0}", doc="Negate: -x; unsigned integers wrap around.")
+    latex="-{0}", complex=True, doc="Negate: -x; unsigned integers wrap around.")
 abs = scalar_op("abs", lambda m, x: m.abs(x), d=lambda m, x, y: m.sign(x), takes="number",
-    latex=r"\left|{0}\right|", doc="Give |x|; the gradient at 0 is 0.")
-sign = scalar_op("sign", lambda m, x: m.sign(x), d=0, takes="number",
+    latex=r"\left|{0}\right|", result="real", complex=True, doc="Give |x|; the gradient at 0 is 0.")
+sign = scalar_op("sign", lambda m, x: m.sign(x), d=0, takes="number", of_complex=_direction,
     latex=r"\operatorname{{sign}} {0}", doc="Give -1, 0 or 1 by the sign.")
 square = scalar_op("square", lambda m, x: x * x, d=lambda m, x, y: 2 * x, takes="number",
-    latex="{0}^2", doc="Square: x * x.")
+    latex="{0}^2", complex=True, doc="Square: x * x.")
 sqrt = scalar_op("sqrt", lambda m, x: m.sqrt(x), d=lambda m, x, y: 0.5 / y, domain=(0.2, 3.0),
-    latex=r"\sqrt{{{0}}}", doc="Take the square root; NaN below 0.")
+    latex=r"\sqrt{{{0}}}", complex=True, doc="Take the square root; NaN below 0.")
 rsqrt = scalar_op("rsqrt", lambda m, x: 1 / m.sqrt(x), domain=(0.2, 3.0),
     d=lambda m, x, y: -0.5 * y * y * y,
-    latex=r"\frac{{1}}{{\sqrt{{{0}}}}}", doc="Give 1 / sqrt(x).")
+    latex=r"\frac{{1}}{{\sqrt{{{0}}}}}", complex=True, doc="Give 1 / sqrt(x).")
 reciprocal = scalar_op("reciprocal", lambda m, x: 1 / x, d=lambda m, x, y: -y * y,
-    domain=(0.4, 3.0), latex=r"\frac{{1}}{{{0}}}", doc="Give 1 / x.")
+    domain=(0.4, 3.0), latex=r"\frac{{1}}{{{0}}}", complex=True, doc="Give 1 / x.")
 maximum = scalar_op("maximum", lambda m, x, y: m.max(x, y), d=_tie("gt"), takes="number",
     latex=r"\max({0}, {1})",
     commutes=True, doc="Give the larger; a NaN wins, and equals get half of the gradient each.")
@@ -108,15 +122,18 @@ ceil = scalar_op("ceil", lambda m, x: m.ceil(x), d=0, integers="keep", domain=(1
 trunc = scalar_op("trunc", lambda m, x: m.trunc(x), d=0, integers="keep", domain=(1.1, 1.9),
     latex=r"\operatorname{{trunc}} {0}", doc="Round towards zero; integers stay.")
 round = scalar_op("round", lambda m, x: m.rint(x), d=0, integers="keep", domain=(1.6, 2.4),
-    latex=r"\operatorname{{round}} {0}", doc="Round to the nearest whole, halves to the even one.")
+    latex=r"\operatorname{{round}} {0}", complex=True,
+    doc="Round to the nearest whole, halves to the even one.")
 stop_gradient = scalar_op("stop_gradient", lambda m, x: x, takes="any",
-    latex="{0}", view=True, doc="Give x as it is, and let no gradient through.")
+    latex="{0}", view=True, complex=True, doc="Give x as it is, and let no gradient through.")
 # fmt: on
 
 
 @op
 class Pow(Elementwise):
     """x to the power y."""
+
+    takes_complex = True
 
     takes = "number"
     latex = "{0}^{{{1}}}"
@@ -133,6 +150,8 @@ class Pow(Elementwise):
         ),
         sample(lambda x: F.pow(x, -1.5), arg(("B",), low=0.4), label="constant -1.5"),
         sample(lambda y: F.pow(2, y), arg(("B",)), label="constant base"),
+        sample(lambda x, y: F.pow(x, y), arg(("B",), "complex64", low=0.3),
+               arg(("B",), "complex64"), label="complex"),
     )  # fmt: skip
     bad = (
         bad(lambda x, y: F.pow(x, y), arg((2, 3)), arg((4,)), match="cannot broadcast .*3 != 4"),
@@ -164,6 +183,9 @@ class Pow(Elementwise):
 def scalar_constant(value: Value) -> float | None:
     """Give the number of a literal with one element, else None."""
     if isinstance(value.op, Constant) and value.op.array.size == 1:
+        if is_complex(value.dtype):
+            number = complex(value.op.array.reshape(())[()])
+            return number.real if not number.imag else None
         return float(value.op.array.reshape(())[()])
     return None
 
@@ -183,6 +205,8 @@ def pow(x: Any, y: Any) -> Value:
 class Where(Elementwise):
     """x where the condition holds, y elsewhere."""
 
+    takes_complex = True
+
     latex = r"\begin{{cases}} {1} & {0} \\ {2} & \text{{otherwise}} \end{{cases}}"
     domain = ((0.0, 1.0), (-3.0, 3.0), (-3.0, 3.0))
     samples = (
@@ -193,6 +217,8 @@ class Where(Elementwise):
         sample(lambda c, x: F.where(c, x, 0), arg((4,), "bool"), arg(("B", 4), "int32"),
                label="int"),
         sample(lambda c, x: F.where(c, x, -1.0), arg((), "bool"), arg(("B",)), label="number"),
+        sample(lambda c, x: F.where(c, x, 1j), arg(("B",), "bool"), arg(("B",), "complex64"),
+               label="complex"),
     )  # fmt: skip
     bad = (
         bad(lambda c, x: F.where(c, x, x), arg((3,)), arg((3,)), error=DTypeError,
@@ -233,6 +259,8 @@ def where(condition: Any, x: Any, y: Any) -> Value:
 class Cast(Elementwise):
     """The same numbers in another dtype."""
 
+    takes_complex = True
+
     dtype: DType
     takes = "any"
     samples = (
@@ -244,11 +272,22 @@ class Cast(Elementwise):
         sample(lambda x: F.cast(x, "uint8"), arg(("B", 4), "int64", low=0), label="between ints"),
         sample(lambda x: F.cast(x, "bool"), arg((3,), values=(0.0, -0.5, 2.0)), label="to bool"),
         sample(lambda x: F.cast(x, "float32"), arg(("B",), "bool"), label="from bool"),
+        sample(lambda x: F.cast(x, "complex128"), arg(("B",)), label="to complex"),
+        sample(lambda x: F.cast(x, "complex128"), arg((2,), "complex64"), label="complex"),
     )
     bad = (
-        bad(lambda x: F.cast(x, "complex64"), arg((3,)), error=DTypeError,
-            match="complex64 is not supported"),
+        bad(lambda x: F.cast(x, "complex256"), arg((3,)), error=DTypeError,
+            match="complex256 is not supported"),
+        bad(lambda x: F.cast(x, "float64"), arg((3,), "complex64"), error=DTypeError,
+            match="cast: no complex64 becomes float64"),
     )  # fmt: skip
+
+    def check_dtypes(self, types: Sequence[TensorType]) -> None:
+        if is_complex(types[0].dtype) and not is_complex(self.dtype):
+            raise DTypeError(
+                f"no {types[0].dtype} becomes {self.dtype}: which part is meant?",
+                fix="take real(x), imag(x) or abs(x)",
+            )
 
     def result_dtype(self, dtypes: Any) -> DType:
         return self.dtype
@@ -259,14 +298,17 @@ class Cast(Elementwise):
     def pull_back(
         self, m: GraphMath, number: int, g: Value, y: Value, xs: Sequence[Value]
     ) -> Cotangent:
-        return cast(g, xs[0].dtype) if is_float(self.dtype) else None
+        if not has_gradient(self.dtype):
+            return None
+        return cast(g if is_complex(xs[0].dtype) else F.real(g), xs[0].dtype)
 
 
 @function_of
 def cast(x: Any, dtype: Any) -> Value:
     """Convert to another dtype.
 
-    Floats lose their fraction towards zero on the way to integers; NaN, infinities and what does
+    Real numbers become complex ones, but not the other way: that is a `DTypeError`. Floats lose
+    their fraction towards zero on the way to integers; NaN, infinities and what does
     not fit give a number that depends on the machine. Everything but 0 becomes True.
     """
     value = as_value(x)
@@ -298,7 +340,7 @@ class Clip(Elementwise):
     samples = (
         sample(lambda x: F.clip(x, -1, 1.5), arg(("B", 4), low=-3.0, high=3.0), label="numbers"),
         sample(lambda x: F.clip(x, low=0), arg(("B", 4)), label="low"),
-        sample(lambda x: F.clip(x, high=0.5), arg(("B", 4)), label="high"),
+        sample(lambda x: F.clip(x, max=0.5), arg(("B", 4)), label="high"),
         sample(lambda x: F.clip(x, -1, 1), arg(("B",), "int32", low=-5, high=5), label="int"),
         sample(lambda x: F.clip(x, high=1), arg(("B",), "uint8", high=5), label="uint8"),
         sample(lambda x, low, high: F.clip(x, low, high), arg(("B", 4), low=-3.0, high=3.0),
@@ -317,11 +359,13 @@ class Clip(Elementwise):
 
 
 @function_of
-def clip(x: Any, low: Any = None, high: Any = None) -> Value:
+def clip(x: Any, low: Any = None, high: Any = None, *, min: Any = None, max: Any = None) -> Value:
     """Limit to [low, high]: min(max(x, low), high); None leaves a side open.
 
-    The gradient of x is 1 inside and on the bounds; outside it goes to the bound.
+    The array API calls the bounds `min` and `max`. The gradient of x is 1 inside and on the bounds;
+    outside it goes to the bound.
     """
+    low, high = (low if min is None else min), (high if max is None else max)
     given = [each for each in (low, high) if each is not None]
     met = common("clip", x, *given)
     if not given:

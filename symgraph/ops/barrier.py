@@ -31,6 +31,8 @@ class Barrier(Op):
     to take the edges of the graph for its order.
     """
 
+    takes_complex = True
+
     copy: int = 0
     variadic = True
     view = True

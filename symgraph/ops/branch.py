@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
-from symgraph.dims import Size, require_equal
+from symgraph.dims import Size, maximum, require_equal
 from symgraph.errors import DTypeError, ShapeError
 from symgraph.graph.body import Body, closed, like
 from symgraph.graph.dtypes import is_float
@@ -56,10 +56,7 @@ class Branch(Op):
         return tuple(self.branches[which].run(xp, arrays[1:]))
 
     def flops(self, of: Callable[[Value], Size], *types: TensorType) -> Size:
-        """The most that a branch may cost, where that can be told; else of the first."""
-        costs = [body.flops(of) for body in self.branches]
-        numbers = [cost for cost in costs if isinstance(cost, int)]
-        return max(numbers) if len(numbers) == len(costs) else costs[0]
+        return maximum(*(body.flops(of) for body in self.branches))
 
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
         which, *others = xs
@@ -72,7 +69,7 @@ class Branch(Op):
             seeds = [like(body.outputs[n].tensor) for n in seeded]
             sources = [body.inputs[place] for place in wrt]
             outputs = [body.outputs[n] for n in seeded]
-            pulled = F.vjp(outputs, sources, seeds, missing="zero")
+            pulled: Any = F.vjp(outputs, sources, seeds, missing="zero")
             branches.append(Body((*seeds, *body.inputs), tuple(pulled)))
         found = items(make(Branch(tuple(branches)), which, *(g[n] for n in seeded), *others))
         result: list[Cotangent] = [ZERO if is_float(x.dtype) else None for x in others]
@@ -100,7 +97,7 @@ def branch(which: Value, branches: Sequence[Body], operands: Sequence[Value]) ->
 
 
 def _one_of(count: int) -> Any:
-    def build(which: Value, x: Value, w: Value) -> tuple[Value, ...]:
+    def build(which: Value, x: Value, w: Value) -> Any:
         bodies = []
         for number in range(count):
             a, b = like(x.tensor), like(w.tensor)

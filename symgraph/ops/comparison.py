@@ -9,10 +9,11 @@ from symgraph.graph.elementwise import scalar_op
 
 # fmt: off
 equal = scalar_op("equal", lambda m, x, y: m.eq(x, y), d=(None, None), result="bool",
-    takes="any", latex="{0} = {1}", commutes=True, doc="Whether x == y; a NaN equals nothing.")
+    takes="any", latex="{0} = {1}", commutes=True, complex=True,
+    doc="Whether x == y; a NaN equals nothing.")
 not_equal = scalar_op("not_equal", lambda m, x, y: m.ne(x, y), d=(None, None), result="bool",
     takes="any", latex=r"{0} \ne {1}", commutes=True,
-    doc="Whether x != y; a NaN differs from everything.")
+    complex=True, doc="Whether x != y; a NaN differs from everything.")
 less = scalar_op("less", lambda m, x, y: m.lt(x, y), d=(None, None), result="bool",
     takes="any", latex="{0} < {1}", doc="Whether x < y.")
 less_equal = scalar_op("less_equal", lambda m, x, y: m.le(x, y), d=(None, None), result="bool",
@@ -23,11 +24,12 @@ greater_equal = scalar_op("greater_equal", lambda m, x, y: m.ge(x, y), result="b
     takes="any", latex=r"{0} \ge {1}", doc="Whether x >= y.")
 
 isnan = scalar_op("isnan", lambda m, x: m.isnan(x), result="bool",
-    latex=r"\operatorname{{isnan}} {0}", doc="Whether x is NaN.")
+    latex=r"\operatorname{{isnan}} {0}", complex=True, doc="Whether x is NaN.")
 isinf = scalar_op("isinf", lambda m, x: m.isinf(x), result="bool",
-    latex=r"\operatorname{{isinf}} {0}", doc="Whether x is infinite, of either sign.")
+    latex=r"\operatorname{{isinf}} {0}", complex=True, doc="Whether x is infinite, of either sign.")
 isfinite = scalar_op("isfinite", lambda m, x: m.not_(m.or_(m.isnan(x), m.isinf(x))), result="bool",
-    latex=r"\operatorname{{isfinite}} {0}", doc="Whether x is neither NaN nor infinite.")
+    latex=r"\operatorname{{isfinite}} {0}", complex=True,
+    doc="Whether x is neither NaN nor infinite.")
 
 logical_and = scalar_op("logical_and", lambda m, x, y: m.and_(x, y), takes="bool",
     latex=r"{0} \land {1}", commutes=True,

@@ -22,10 +22,10 @@ from symgraph.errors import (
     ShapeError,
 )
 from symgraph.graph.arguments import normal_axis, shape_argument
-from symgraph.graph.dtypes import dtype_name, is_float, is_integer, numpy_dtype
+from symgraph.graph.dtypes import dtype_name, has_gradient, is_float, is_integer, numpy_dtype
 from symgraph.graph.index import SUM, Axis, Compute, axes, inside, load, m, position, reduce
 from symgraph.graph.leaves import Constant, as_value
-from symgraph.graph.legal import indices_exist
+from symgraph.graph.legal import indices_exist, places_that_exist
 from symgraph.graph.node import Value, explained, make
 from symgraph.graph.op import Array, Cotangent, Op, op
 from symgraph.graph.registry import F, Functions, function_of
@@ -42,6 +42,8 @@ class Take(Op):
     result in place of these axes.
     """
 
+    takes_complex = True
+
     axis: int
     variadic = True
 
@@ -54,7 +56,7 @@ class Take(Op):
 
     def ref(self, xp: ModuleType, *arrays: Array) -> Array:
         x, *indices = arrays
-        found = _checked(xp, self.name, indices, x.shape, self.axis)
+        found = places_that_exist(xp, self.name, indices, x.shape, self.axis)
         return xp.asarray(x[(*(slice(None),) * self.axis, *found)])
 
     def legal(self, F: Functions, *xs: Value) -> Value | None:
@@ -63,7 +65,7 @@ class Take(Op):
 
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
         x, *indices = xs
-        if not is_float(x.dtype):
+        if not has_gradient(x.dtype):
             return (None,) * len(xs)
         return (make(ScatterAdd(x.shape, self.axis), g, *indices), *(None for _ in indices))
 
@@ -77,6 +79,7 @@ class Take(Op):
 
     samples = (
         sample(lambda x, i: F.take(x, i), arg(("B", 3)), arg((4,), "int32", low=-3, high=3)),
+        sample(lambda x: F.take(x, [1, 0, 1]), arg(("B", 3), "complex64")),
         sample(
             lambda x, i: F.take(x, i, axis=1),
             arg((2, "C", 3)),
@@ -110,6 +113,8 @@ class Take(Op):
 class ScatterAdd(Op):
     """Zeros of a shape to which updates are added at the places named: the transpose of `Take`."""
 
+    takes_complex = True
+
     shape: Shape
     axis: int
     variadic = True
@@ -130,7 +135,7 @@ class ScatterAdd(Op):
     def ref(self, xp: ModuleType, *arrays: Array) -> Array:
         updates, *indices = arrays
         shape: Any = self.shape
-        found = _checked(xp, self.name, indices, shape, self.axis)
+        found = places_that_exist(xp, self.name, indices, shape, self.axis)
         wide = numpy_dtype(compute_dtype(dtype_name(updates.dtype)))
         total = xp.zeros(shape, wide)
         xp.add.at(total, (*(slice(None),) * self.axis, *found), updates.astype(wide, copy=False))
@@ -141,7 +146,7 @@ class ScatterAdd(Op):
 
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
         updates, *indices = xs
-        if not is_float(updates.dtype):
+        if not has_gradient(updates.dtype):
             return (None,) * len(xs)
         return (make(Take(self.axis), g, *indices), *(None for _ in indices))
 
@@ -217,26 +222,6 @@ def _check_indices(indices: Sequence[TensorType], first: int) -> None:
             raise ShapeError(f"{{x{first}}} and {{x{number}}} must have one shape.")
         for size, other in zip(indices[0].shape, each.shape):
             require_equal(size, other, f"{{x{first}}} and {{x{number}}} must have one shape")
-
-
-def _checked(
-    xp: ModuleType, name: str, indices: Sequence[Array], shape: Sequence[int], axis: int
-) -> list[Array]:
-    """Give indices counted from the front, or raise `IndexRangeError` about the first wrong one."""
-    found = []
-    for d, index in enumerate(indices, start=axis):
-        size = shape[d]
-        wrong = (index < -size) | (index >= size)
-        if bool(xp.any(wrong)):
-            place = tuple(int(i) for i in xp.argwhere(wrong)[0])
-            raise IndexRangeError(
-                f"{name}: index {int(index[place])} at position {place} is out of range for "
-                f"axis {d} of size {size}.",
-                fix=f"indices must be {-size} to {size - 1}" if size else "the axis is empty",
-            )
-        plain = index.astype(np.int64)
-        found.append(xp.where(plain < 0, plain + size, plain))
-    return found
 
 
 def _positions(
@@ -321,7 +306,7 @@ def _take(name: str, x: Value, indices: Sequence[Value], axis: int) -> Value:
 def _check_constant(name: str, indices: Value, size: Size, axis: int) -> None:
     """Find a constant index that is out of range while the graph is built."""
     if isinstance(indices.op, Constant) and is_integer(indices.dtype) and isinstance(size, int):
-        _checked(np, name, [indices.op.array], {axis: size}, axis)  # type: ignore[arg-type]
+        places_that_exist(np, name, [indices.op.array], {axis: size}, axis)
 
 
 @function_of

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from symgraph.dims import Dim, Size, collect_guards, less, less_equal, slice_length
+from symgraph.dims import Dim, Size, collect_guards, equal, less, less_equal, slice_length
 from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError, IndexRangeError
 from symgraph.graph.arguments import normal_axis
 from symgraph.graph.dtypes import default_float, dtype_name, is_integer
-from symgraph.graph.leaves import as_value, cast_to
-from symgraph.graph.node import Value
+from symgraph.graph.leaves import Constant, as_value, cast_to
+from symgraph.graph.node import Value, remember
 from symgraph.graph.registry import F, composite
 from symgraph.graph.samples import arg, bad, sample
 
@@ -56,6 +56,9 @@ class Basic:
             label="apart",
         ),
         sample(lambda x: x[[2, 0], ::2, -1], arg((3, "B", 2)), label="mixed"),
+        sample(
+            lambda x: x[:, np.array([True, False, True])], arg(("B", 3, 2)), label="fixed mask"
+        ),
     ],
     bad=[
         bad(lambda x: x[3], arg((3, 2)), error=IndexRangeError, match="index: 3 is out of range"),
@@ -67,6 +70,9 @@ class Basic:
         bad(lambda x: x["a"], arg((3, 2)), error=ArgumentTypeError, match="index: str"),
         bad(lambda x: x[::0], arg((3, 2)), error=ArgumentError, match="index: the step .* 0"),
         bad(lambda x: x[1.0:], arg((3, 2)), error=ArgumentTypeError, match="index: a bound"),
+        bad(
+            lambda x: x[[True, False]], arg((3, 2)), error=IndexRangeError, match="index: a mask"
+        ),
         bad(lambda x: x[x > 0], arg((3, 2)), error=DTypeError, match="index: .* integers"),
         bad(lambda x: x[x[0, 0] :], arg((3, 2), "int32"), error=ArgumentTypeError, match="a bound"),
     ],
@@ -85,10 +91,24 @@ def index(x: Any, key: Any) -> Value:
     ('float32[B - 1]', 'float32[(B + 1)//2, 3]')
     """
     value = as_value(x)
+    basic, layout = planned(value, key)
+    found = _gathered(basic.apply(value), layout)
+    remember(found, value, key)
+    return found
+
+
+Layout = Sequence[Value | str]
+
+
+def planned(value: Value, key: Any) -> tuple[Basic, Layout]:
+    """Give what the integers and slices of a key cut out, and what each axis of that then is.
+
+    An axis is "kept" or "new", or selected from by an integer value.
+    """
     parts = _completed(key, value)
     wide = any(isinstance(part, Value) and part.ndim for part in parts)
     basic = Basic([], [], [], [], [])
-    layout: list[Value | str] = []  # what each axis before the gathering is
+    layout: list[Value | str] = []
     for part in parts:
         d = len(basic.starts)
         if part is None:
@@ -107,24 +127,36 @@ def index(x: Any, key: Any) -> Value:
         else:
             basic.dropped.append(d)
             basic.add(_inside(part, d, value), 1)
-    return _gathered(basic.apply(value), layout)
+    return basic, layout
 
 
-def _gathered(value: Value, layout: Sequence[Value | str]) -> Value:
-    """Insert the new axes, then select along those that have a value as index."""
-    if "new" in [part for part in layout if isinstance(part, str)]:
-        rest = iter(value.shape)
-        sizes = [1 if _is_new(part) else next(rest) for part in layout]
-        value = F.reshape(value, tuple(sizes))
-    places = [d for d, part in enumerate(layout) if isinstance(part, Value)]
-    if not places:
+def with_new_axes(value: Value, layout: Layout) -> Value:
+    """Insert the new axes."""
+    if not any(_is_new(part) for part in layout):
         return value
+    rest = iter(value.shape)
+    return F.reshape(value, [1 if _is_new(part) else next(rest) for part in layout])
+
+
+def selection(layout: Layout) -> tuple[list[Value], int, tuple[int, ...] | None]:
+    """Give the index values, the first axis they select from, and how axes are permuted before.
+
+    Indices that stand apart select from the front, as in NumPy.
+    """
+    places = [d for d, part in enumerate(layout) if isinstance(part, Value)]
     indices = [part for part in layout if isinstance(part, Value)]
-    if places[-1] - places[0] == len(places) - 1:
-        return F.gather(value, indices, axis=places[0])
-    rest_axes = [d for d in range(value.ndim) if d not in places]
-    moved = F.permute_dims(value, (*places, *rest_axes))
-    return F.gather(moved, indices, axis=0)
+    if not places or places[-1] - places[0] == len(places) - 1:
+        return indices, places[0] if places else 0, None
+    return indices, 0, (*places, *(d for d in range(len(layout)) if d not in places))
+
+
+def _gathered(value: Value, layout: Layout) -> Value:
+    """Insert the new axes, then select along those that have a value as index."""
+    whole = with_new_axes(value, layout)
+    indices, axis, order = selection(layout)
+    if not indices:
+        return whole
+    return F.gather(whole if order is None else F.permute_dims(whole, order), indices, axis=axis)
 
 
 def _is_new(part: Value | str) -> bool:
@@ -133,8 +165,7 @@ def _is_new(part: Value | str) -> bool:
 
 def _completed(key: Any, x: Value) -> list[Any]:
     """Give a key with one part for each axis: arrays as values, `...` written out."""
-    given = list(key) if isinstance(key, tuple) else [key]
-    parts = [_part(part) for part in given]
+    parts = _parts(list(key) if isinstance(key, tuple) else [key], x)
     used = len([part for part in parts if part is not None and part is not Ellipsis])
     if used > x.ndim:
         raise IndexRangeError(
@@ -147,6 +178,48 @@ def _completed(key: Any, x: Value) -> list[Any]:
         raise ArgumentError("index: only one ... can stand in a key.", fix="use : for each axis")
     place = dots[0] if dots else len(parts)
     return [*parts[:place], *[slice(None)] * (x.ndim - used), *parts[place + len(dots) :]]
+
+
+def _parts(given: list[Any], x: Value) -> list[Any]:
+    """Give the parts of a key; a mask that is known stands for the positions where it holds."""
+    masks = [_fixed_mask(part) for part in given]
+    counts = [
+        0 if part is None or part is Ellipsis else 1 if mask is None else mask.ndim
+        for part, mask in zip(given, masks)
+    ]
+    parts: list[Any] = []
+    behind = False
+    for number, (part, mask) in enumerate(zip(given, masks)):
+        behind = behind or part is Ellipsis
+        if mask is None:
+            parts.append(_part(part))
+            continue
+        _check_mask(mask, x.ndim - sum(counts[number:]) if behind else sum(counts[:number]), x)
+        parts += [as_value(np.asarray(places, np.int64)) for places in np.nonzero(mask)]
+    return parts
+
+
+def _fixed_mask(part: Any) -> np.ndarray[Any, Any] | None:
+    """Give a mask with axes whose values are known while the graph is built."""
+    if isinstance(part, Value) and isinstance(part.op, Constant):
+        part = part.op.array
+    if isinstance(part, list) and part and not any(isinstance(one, Value) for one in part):
+        part = np.asarray(part)
+    fixed = isinstance(part, np.ndarray) and part.dtype == np.bool_ and part.ndim > 0
+    return part if fixed else None
+
+
+def _check_mask(mask: np.ndarray[Any, Any], axis: int, x: Value) -> None:
+    """Raise `IndexRangeError` where a mask has another size than its axes."""
+    for d, size in enumerate(mask.shape, start=axis):
+        own = x.shape[d] if 0 <= d < x.ndim else size  # too many indices are found later
+        if equal(own, size) is False:
+            raise IndexRangeError(
+                f"index: a mask of {mask.shape} does not fit axis {d} of `{x.label}`, whose size "
+                f"is {own}.",
+                details=[x.describe()],
+                fix="a mask has the sizes of the axes it stands for",
+            )
 
 
 def _part(part: Any) -> Any:

@@ -31,6 +31,8 @@ from symgraph.graph.types import TensorType, TupleType, Type
 class Concat(Op):
     """The operands one after the other along an axis."""
 
+    takes_complex = True
+
     axis: int
     variadic = True
 
@@ -89,8 +91,10 @@ class Concat(Op):
         ),
         sample(lambda x, y: F.concat([x, y], axis=1), arg((2, 0, 3)), arg((2, 17, 3))),
         sample(lambda x: F.concat([x, x], axis=0), arg((1, 33))),
+        sample(lambda x, y: F.concat([x, y], axis=None), arg(("B", 2)), arg(())),
         sample(lambda x, y: F.concat([x, y]), arg((2,), "int32"), arg((3,)), gradient=(1,)),
         sample(lambda x, y: F.concat([x, y]), arg((2,), "bool"), arg((3,), "bool")),
+        sample(lambda x, y: F.concat([x, y]), arg((2,), "complex64"), arg(("B",), "complex64")),
     )
     bad = (
         bad(lambda x, y: F.concat([x, y]), arg((2, 3)), arg((2, 4)), match="axis 1 .* 3 != 4"),
@@ -104,6 +108,8 @@ class Concat(Op):
 @op
 class Split(Op):
     """Consecutive pieces along an axis; their sizes add up to the whole."""
+
+    takes_complex = True
 
     axis: int
     sizes: tuple[Size, ...]
@@ -162,10 +168,11 @@ class Split(Op):
 
 
 @function_of
-def concat(values: Sequence[Any], axis: int = 0) -> Value:
+def concat(values: Sequence[Any], axis: int | None = 0) -> Value:
     """Join values along an axis; dtypes meet as in arithmetic, all other sizes must be equal.
 
-    Raises `ShapeError` for other sizes that differ, `ArgumentError` for none or a wrong axis.
+    Without an axis (None) the values are flattened first. Raises `ShapeError` for other sizes that
+    differ, `ArgumentError` for no values or a wrong axis.
 
     >>> import symgraph as sg
     >>> x, y = sg.tensor("x", (sg.dim("B"), 3)), sg.tensor("y", (sg.dim("C"), 3))
@@ -173,6 +180,8 @@ def concat(values: Sequence[Any], axis: int = 0) -> Value:
     'float32[B + C, 3]'
     """
     several = common("concat", *_several("concat", values))
+    if axis is None:
+        several, axis = tuple(F.reshape(value, (-1,)) for value in several), 0
     place = normal_axis("concat", axis, several[0].ndim)
     return several[0] if len(several) == 1 else make(Concat(place), *several)
 

@@ -12,7 +12,7 @@ import numpy as np
 from symgraph.dims import Size, broadcast_shapes, collect_guards, equal, product, require_equal
 from symgraph.errors import ArgumentError, DimError, DTypeError, ShapeError
 from symgraph.graph.arguments import distinct_axes, normal_axis, plain_int
-from symgraph.graph.dtypes import is_float
+from symgraph.graph.dtypes import has_gradient, is_float
 from symgraph.graph.elementwise import fit
 from symgraph.graph.index import SUM, Axis, Compute, axes, axis, m, reduce
 from symgraph.graph.leaves import cast_to, common
@@ -28,6 +28,8 @@ from symgraph.graph.types import TensorType, same_size
 @op
 class Matmul(Op):
     """y[..., i, j] = sum over k of x[..., i, k] y[..., k, j], with NumPy's rules for vectors."""
+
+    takes_complex = True
 
     samples: ClassVar[tuple[Sample, ...]] = (
         sample(lambda x, y: F.matmul(x, y), arg(("B", 4)), arg((4, 3))),
@@ -46,6 +48,8 @@ class Matmul(Op):
         sample(lambda x, y: F.matmul(x, y), arg((2, "K")), arg(("K", 3)), sizes={"K": 0}),
         sample(lambda x, y: F.matmul(x, y), arg((2, "B", 0)), arg((0, 2))),
         sample(lambda x, y: F.matmul(x, y), arg((2, 3), "int32"), arg((3, 2), "int8")),
+        sample(lambda x, y: F.matmul(x, y), arg(("B", 3), "complex64"), arg((3, 2), "complex64")),
+        sample(lambda x, y: F.matmul(x, y), arg((2, 2, 3), "complex64"), arg((3,))),
     )
     bad: ClassVar[tuple[Bad, ...]] = (
         bad(lambda x, y: F.matmul(x, y), arg((2, 4)), arg((3, 2)),
@@ -101,8 +105,9 @@ class Matmul(Op):
 
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
         first, second = xs
-        if not is_float(first.dtype):
+        if not has_gradient(first.dtype):
             return (None, None)
+        first, second = F.conj(first), F.conj(second)
         if first.ndim == 1:
             g = F.expand_dims(g, g.ndim if second.ndim == 1 else g.ndim - 1)
         if second.ndim == 1:
@@ -142,6 +147,8 @@ class MatmulBias(Matmul):
 
     For half precisions, where a product is rounded before a bias is added; b may be float32 there.
     """
+
+    takes_complex = False
 
     samples = (
         sample(lambda x, y, b: make(MatmulBias(), x, y, b), arg(("B", 4)), arg((4, 3)), arg((3,))),
@@ -356,11 +363,19 @@ def dot(x: Any, y: Any) -> Value:
         sample(lambda x, y: F.vecdot(x, y), arg(("B", 3)), arg(("B", 3))),
         sample(lambda x, y: F.vecdot(x, y, axis=0), arg((3, "B")), arg((3, 1)), label="first"),
         sample(lambda x, y: F.vecdot(x, y), arg(("B",)), arg(("B",)), sizes={"B": 0}),
+        sample(
+            lambda x, y: F.vecdot(x, y),
+            arg(("B", 3), "complex64"),
+            arg(("B", 3), "complex64"),
+            label="complex",
+        ),
     ],
     bad=[bad(lambda x, y: F.vecdot(x, y), arg((2, 3)), arg((2, 4)), match="vecdot: .*broadcast")],
 )
 def vecdot(x: Any, y: Any, *, axis: int = -1) -> Value:
     """Give the dot products of vectors along an axis; other axes are broadcast.
+
+    Of complex vectors the first is conjugated.
 
     Raises `ShapeError` when the shapes cannot be broadcast, `ArgumentError` for a missing axis.
 
@@ -368,7 +383,7 @@ def vecdot(x: Any, y: Any, *, axis: int = -1) -> Value:
     [21.0, 43.0]
     """
     first, second = common("vecdot", x, y)
-    both = _named("vecdot", F.multiply, first, second)
+    both = _named("vecdot", F.multiply, F.conj(first), second)
     return F.sum(both, axis=normal_axis("vecdot", axis, both.ndim))
 
 

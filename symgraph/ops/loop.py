@@ -1,7 +1,7 @@
 """The loop: a body that is run again and again, with states that go from step to step.
 
-`scan`, `while_loop`, `map` and `reduce` are made of it (`control_flow.py`). Its gradient is a loop the other
-way round, over what the first one keeps of each step.
+`scan`, `while_loop`, `map` and `reduce` are made of it (`scan.py`, `control_flow.py`). Its gradient
+is a loop the other way round, over what the first one keeps of each step.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import networkx as nx
 
 from symgraph.dims import Dim, Size, evaluate, free, product, require_equal
 from symgraph.errors import DTypeError, GradError, ShapeError
-from symgraph.graph.body import Body, closed, like
+from symgraph.graph.body import Body, closed, like, nested
 from symgraph.graph.dtypes import is_float, itemsize, numpy_dtype
 from symgraph.graph.leaves import items
 from symgraph.graph.node import Value, make
@@ -45,6 +45,7 @@ class Loop(Op):
     length: Size | None
     reverse: bool = False
     conditional: bool = False
+    again: bool = False  # a gradient of what is around it computes it again and keeps nothing of it
     variadic = True
 
     def infer(self, *types: TensorType) -> TupleType:
@@ -77,7 +78,8 @@ class Loop(Op):
 
     def ref(self, xp: ModuleType, *arrays: Array) -> tuple[Array, ...]:
         body, first, last = self.body, self.sequences, self.sequences + self.states
-        rows, state, others = arrays[:first], list(arrays[first:last]), arrays[last:]
+        rows, others = arrays[:first], arrays[last:]
+        state = [xp.array(one) for one in arrays[first:last]]  # a result of its own without steps
         kept = [
             xp.zeros((int(self.length or 0), *_shape(one, body.sizes)), numpy_dtype(one.dtype))
             for one in body.outputs[self.states :]
@@ -186,15 +188,15 @@ class _Reverse:
 
 def _with_body(loop: Loop, body: Body) -> Loop:
     return Loop(
-        body, loop.sequences, loop.states, loop.length, loop.reverse, loop.conditional
+        body, loop.sequences, loop.states, loop.length, loop.reverse, loop.conditional, loop.again
     )
 
 
 def worth_keeping(loop: Loop, backward: Sequence[Value]) -> list[Value]:
     """Choose which values of each step are kept for the way back: those of a minimum cut.
 
-    What is cheap is computed again from what is kept; rows of sequences, and what is the same in all
-    steps, are there anyway.
+    What is cheap is computed again from what is kept; rows of sequences, and what is the same in
+    all steps, are there anyway.
     """
     body = loop.body
     forward = set(body.values) | set(body.inputs)
@@ -216,8 +218,8 @@ def worth_keeping(loop: Loop, backward: Sequence[Value]) -> list[Value]:
         cut.add_edge((node, "made"), (node, "kept"), bytes=_bytes(value.tensor))
         if value in states or _dear(value):
             cut.add_edge("start", (node, "made"))
-        for operand in value.inputs:
-            if operand in moving and not isinstance(operand.type, TupleType):
+        for operand in _made_of(value):
+            if operand in moving:
                 cut.add_edge((operand.node, "kept"), (node, "made"))
         if value in uses:
             cut.add_edge((node, "kept"), "end")
@@ -231,10 +233,19 @@ def worth_keeping(loop: Loop, backward: Sequence[Value]) -> list[Value]:
     ]
 
 
+def _made_of(value: Value) -> Sequence[Value]:
+    """Give what has to be there for a value: behind an item, the operands of the whole."""
+    found = [one.inputs if isinstance(one.type, TupleType) else (one,) for one in value.inputs]
+    return [one for several in found for one in several]
+
+
 def _dear(value: Value) -> bool:
     """Tell whether a value is kept rather than computed again."""
-    from_tuple = any(isinstance(one.type, TupleType) for one in value.inputs)
-    return from_tuple or value.op.host or value.op.name in DEAR
+    makers = [one.op for one in value.inputs if isinstance(one.type, TupleType)] or [value.op]
+    return any(
+        op.host or op.name in DEAR or (nested(op) and not getattr(op, "again", False))
+        for op in makers
+    )
 
 
 DEAR = frozenset(
@@ -274,12 +285,13 @@ def loop(
     *,
     reverse: bool = False,
     conditional: bool = False,
+    again: bool = False,
 ) -> tuple[Value, ...]:
     """Run a body with states from step to step: (last states, then what was kept of each step).
 
     See `Loop`; `scan` and `while_loop` are the functions for users.
     """
-    made = Loop(body, len(sequences), len(states), length, reverse, conditional)
+    made = Loop(body, len(sequences), len(states), length, reverse, conditional, again)
     return items(make(made, *sequences, *states, *others))
 
 
@@ -301,9 +313,7 @@ def _until(x: Value, h: Value) -> Value:
     state = like(h.tensor)
     new = state * row
     body, others, _ = closed("loop", [row, going, state], [F.sum(F.abs(new)) < 3.0, new, new])
-    _, last, rows = F.loop(
-        body, [x], [F.constant(True), h], others, x.shape[0], conditional=True
-    )
+    _, last, rows = F.loop(body, [x], [F.constant(True), h], others, x.shape[0], conditional=True)
     return F.sum(rows, axis=0) + last
 
 

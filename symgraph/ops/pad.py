@@ -9,7 +9,7 @@ from typing import Any
 from symgraph.dims import Dim, Size, require_less_equal
 from symgraph.errors import ArgumentError, ArgumentTypeError
 from symgraph.graph.arguments import distinct_axes, plain_size
-from symgraph.graph.dtypes import is_float, numpy_dtype, weak_dtype
+from symgraph.graph.dtypes import has_gradient, is_float, numpy_dtype, weak_dtype
 from symgraph.graph.index import Compute, axes, inside, load
 from symgraph.graph.leaves import as_value
 from symgraph.graph.node import Value, make
@@ -24,6 +24,8 @@ Widths = tuple[tuple[Size, Size], ...]
 @op
 class Pad(Op):
     """The operand with `value` around it: `widths` has (before, after) for each axis."""
+
+    takes_complex = True
 
     widths: Widths
     value: float
@@ -48,7 +50,7 @@ class Pad(Op):
         return tuple(slice(w[0], w[0] + size) for size, w in zip(shape, self.widths))
 
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
-        if not is_float(xs[0].dtype):
+        if not has_gradient(xs[0].dtype):
             return (None,)
         return (F.slice_at(g, [before for before, _ in self.widths], xs[0].shape),)
 
@@ -66,6 +68,7 @@ class Pad(Op):
 
     samples = (
         sample(lambda x: F.pad(x, 1), arg(("B", 3))),
+        sample(lambda x: F.pad(x, 1), arg(("B", 3), "complex64")),
         sample(lambda x: F.pad(x, ((0, 0), (1, 2))), arg(("B", 3))),
         sample(lambda x: F.pad(x, (2, x.shape[0]), value=-1.5), arg(("B",))),
         sample(lambda x: F.pad(x, ((1, 0), 2), value=1e3), arg((2, 0))),

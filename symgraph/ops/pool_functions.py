@@ -131,6 +131,21 @@ def avg_pool3d(
     return _avg_pool(name, 3, x, kernel, stride, padding, ceil_mode, count_include_pad)
 
 
+_AXES = {1: "length", 2: "height, width", 3: "depth, height, width"}
+
+
+@composite(
+    samples=[sample(lambda x: F.global_avg_pool1d(x), arg(("B", 2, "W")))],
+    bad=[bad(lambda x: F.global_avg_pool1d(x), arg((2, 3, 4, 5)), match="must have 3 axes")],
+)
+def global_avg_pool1d(x: Any, *, keepdims: bool = False) -> Value:
+    """Average whole signals: (batch, channels, length) to (batch, channels).
+
+    Keywords and errors are those of `global_avg_pool2d`.
+    """
+    return F.mean(_spatial("global_avg_pool1d", 1, x), axis=2, keepdims=keepdims)
+
+
 @composite(
     samples=[sample(lambda x: F.global_avg_pool2d(x), arg(("B", 2, "H", "W")))],
     bad=[bad(lambda x: F.global_avg_pool2d(x), arg((2, 3, 4)), match="must have 4 axes")],
@@ -144,7 +159,25 @@ def global_avg_pool2d(x: Any, *, keepdims: bool = False) -> Value:
     >>> global_avg_pool2d([[[[1.0, 2.0], [4.0, 3.0]]]]).eval().tolist()
     [[2.5]]
     """
-    return F.mean(_images("global_avg_pool2d", x), axis=(2, 3), keepdims=keepdims)
+    return F.mean(_spatial("global_avg_pool2d", 2, x), axis=(2, 3), keepdims=keepdims)
+
+
+@composite(
+    samples=[sample(lambda x: F.global_avg_pool3d(x, keepdims=True), arg(("B", 2, 1, "H", "W")))],
+    bad=[bad(lambda x: F.global_avg_pool3d(x), arg((2, 3, 4)), match="must have 5 axes")],
+)
+def global_avg_pool3d(x: Any, *, keepdims: bool = False) -> Value:
+    """Average whole volumes: (batch, channels, depth, height, width) to (batch, channels)."""
+    return F.mean(_spatial("global_avg_pool3d", 3, x), axis=(2, 3, 4), keepdims=keepdims)
+
+
+@composite(
+    samples=[sample(lambda x: F.global_max_pool1d(x), arg(("B", 2, "W"), distinct=True))],
+    bad=[bad(lambda x: F.global_max_pool1d(x), arg((2, 3)), match="must have 3 axes")],
+)
+def global_max_pool1d(x: Any, *, keepdims: bool = False) -> Value:
+    """Give the largest element of whole signals; as `global_avg_pool1d` otherwise."""
+    return F.max(_spatial("global_max_pool1d", 1, x), axis=2, keepdims=keepdims)
 
 
 @composite(
@@ -153,15 +186,26 @@ def global_avg_pool2d(x: Any, *, keepdims: bool = False) -> Value:
 )
 def global_max_pool2d(x: Any, *, keepdims: bool = False) -> Value:
     """Give the largest element of whole images; as `global_avg_pool2d` otherwise."""
-    return F.max(_images("global_max_pool2d", x), axis=(2, 3), keepdims=keepdims)
+    return F.max(_spatial("global_max_pool2d", 2, x), axis=(2, 3), keepdims=keepdims)
 
 
-def _images(name: str, x: Any) -> Value:
+@composite(
+    samples=[
+        sample(lambda x: F.global_max_pool3d(x), arg(("B", 2, 2, "H", "W"), distinct=True)),
+    ],
+    bad=[bad(lambda x: F.global_max_pool3d(x), arg((2, 3, 4)), match="must have 5 axes")],
+)
+def global_max_pool3d(x: Any, *, keepdims: bool = False) -> Value:
+    """Give the largest element of whole volumes; as `global_avg_pool3d` otherwise."""
+    return F.max(_spatial("global_max_pool3d", 3, x), axis=(2, 3, 4), keepdims=keepdims)
+
+
+def _spatial(name: str, rank: int, x: Any) -> Value:
     (value,) = common(name, x)
-    if value.ndim != 4:
+    if value.ndim != rank + 2:
         raise ShapeError(
-            f"{name}: `{value.label}` must have 4 axes, it has {value.ndim}.",
+            f"{name}: `{value.label}` must have {rank + 2} axes, it has {value.ndim}.",
             details=operand_lines([value]),
-            fix="axes are (batch, channels, height, width)",
+            fix=f"axes are (batch, channels, {_AXES[rank]})",
         )
     return value

@@ -9,7 +9,7 @@ import numpy as np
 
 from symgraph.errors import ArgumentError, DTypeError
 from symgraph.graph.arguments import normal_axis
-from symgraph.graph.dtypes import is_float
+from symgraph.graph.dtypes import has_gradient
 from symgraph.graph.index import PROD, Compute, axes, load, m, reduce
 from symgraph.graph.index import axis as loop
 from symgraph.graph.leaves import as_value
@@ -25,10 +25,12 @@ from symgraph.graph.types import TensorType, Type
 class ProdOthers(Op):
     """At each position the product of all elements along `axis` but this one."""
 
+    takes_complex = True
+
     axis: int
 
     def infer(self, x: TensorType) -> Type:
-        if not is_float(x.dtype):
+        if not has_gradient(x.dtype):
             raise DTypeError(f"takes floats, not {x.dtype}.", fix="cast first")
         return x
 
@@ -55,7 +57,7 @@ class ProdOthers(Op):
         rows = F.where(diagonal, 1.0, F.broadcast_to(F.expand_dims(x, -2), square))
         all_but_two = F.prod_others(rows, axis=-1)
         weight = F.expand_dims(F.moveaxis(g, self.axis, -1), -1)
-        pulled = F.sum(F.where(diagonal, 0.0, weight * all_but_two), axis=-2)
+        pulled = F.sum(F.where(diagonal, 0.0, weight * F.conj(all_but_two)), axis=-2)
         return (F.moveaxis(pulled, -1, self.axis),)
 
     def expand(self, F: Functions, *xs: Value) -> Compute:

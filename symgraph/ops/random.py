@@ -16,9 +16,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -29,6 +27,7 @@ from symgraph.config import config
 from symgraph.dims import Size, product
 from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError, PassError, ShapeError
 from symgraph.graph.arguments import plain_int, shape_argument
+from symgraph.graph.draws import drawn
 from symgraph.graph.dtypes import DType, default_float, dtype_name, is_float, numpy_dtype
 from symgraph.graph.index import Compute, axes, load, m, position
 from symgraph.graph.leaves import Shared, as_value, shared
@@ -200,26 +199,6 @@ class RandomBernoulli(Random):
         return bernoulli_body(m, self.threshold, *words)
 
 
-_watching: ContextVar[tuple[list[Value], ...]] = ContextVar("_watching", default=())
-
-
-@contextmanager
-def watched() -> Iterator[list[Value]]:
-    """Give a list that takes every random value drawn inside, also in blocks of this kind."""
-    drawn: list[Value] = []
-    token = _watching.set((*_watching.get(), drawn))
-    try:
-        yield drawn
-    finally:
-        _watching.reset(token)
-
-
-def note(value: Value) -> None:
-    """Tell whoever watches of a random value that was drawn."""
-    for drawn in _watching.get():
-        drawn.append(value)
-
-
 def _coin(shape: tuple[Size, ...], p: float, node: int, by_row: bool) -> RandomBernoulli:
     return RandomBernoulli(shape, "bool", node, by_row, int(p * 2**32 + 0.5))
 
@@ -293,8 +272,7 @@ class Stream:
 
     def draw(self, operation: Callable[[int], Op]) -> Value:
         """Make the next random value of this stream; each call of a function advances the step."""
-        value = make(operation(self.take_number()), self.variable)
-        note(value)
+        value = drawn(make(operation(self.take_number()), self.variable))
         advanced = self.variable + F.constant(np.array([0, 1, 0], np.uint64))
         return F.with_updates(value, {self.variable: advanced})
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from symgraph.dims import require_less_equal
 from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
 from symgraph.graph.arguments import normal_axes
-from symgraph.graph.dtypes import DType, dtype_name, is_float, numpy_dtype
+from symgraph.graph.dtypes import DType, dtype_name, has_gradient, is_float, numpy_dtype
 from symgraph.graph.index import (
     ALL,
     ANY,
@@ -32,7 +32,7 @@ from symgraph.graph.index import (
 from symgraph.graph.index import (
     axis as loop,
 )
-from symgraph.graph.leaves import as_value
+from symgraph.graph.leaves import as_value, cast_to
 from symgraph.graph.node import Value, make
 from symgraph.graph.op import Array, Cotangent, Op, op
 from symgraph.graph.registry import F, Functions, function_of
@@ -104,7 +104,7 @@ def kept(shape: Shape, axis: Sequence[int]) -> Shape:
 
 def wide_dtype(dtype: DType) -> DType:
     """Give the dtype of a sum or product: 64 bits for integers and bools, floats as they are."""
-    if is_float(dtype):
+    if has_gradient(dtype):
         return dtype
     return "uint64" if dtype.startswith("uint") else "int64"
 
@@ -112,6 +112,8 @@ def wide_dtype(dtype: DType) -> DType:
 @dataclass(frozen=True, eq=False, repr=False)
 class Total(Reduction):
     """What sum and product share: they accumulate in a wide dtype."""
+
+    takes_complex = True
 
     def result_dtype(self, dtype: DType) -> DType:
         return wide_dtype(dtype)
@@ -133,7 +135,7 @@ class Sum(Total):
 
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
         (x,) = xs
-        if not is_float(x.dtype):
+        if not has_gradient(x.dtype):
             return (None,)
         return (F.broadcast_to(self.spread(F, g, x), x.shape),)
 
@@ -152,6 +154,8 @@ class Sum(Total):
         sample(lambda x: F.sum(x), arg((3, 50), "int8", low=-128, high=128)),
         sample(lambda x: F.sum(x), arg((3, 50), "uint8", low=0, high=256)),
         sample(lambda x: F.sum(x, axis=0), arg(("B", 2), "int32", low=-9, high=9)),
+        sample(lambda x: F.sum(x, axis=0, dtype="int8"), arg((90, 2), "int32", low=0, high=9)),
+        sample(lambda x: F.sum(x, axis=0), arg(("B", 2), "complex64"), label="complex"),
     )
     bad = (
         bad(lambda x: F.sum(x, axis=2), arg((2, 3)), error=ArgumentError, match="axis 2 does not"),
@@ -169,7 +173,7 @@ class Prod(Total):
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
         # The derivative by one factor is the product of the others: right where factors are zero.
         (x,) = xs
-        if not is_float(x.dtype):
+        if not has_gradient(x.dtype):
             return (None,)
         if not self.axis:
             return (g,)
@@ -179,7 +183,7 @@ class Prod(Total):
         rows = F.reshape(moved, (*moved.shape[: len(front)], -1)) if len(self.axis) > 1 else moved
         others = F.reshape(F.prod_others(rows, axis=-1), moved.shape)
         back = tuple(order.index(d) for d in range(x.ndim))
-        return (self.spread(F, g, x) * F.permute_dims(others, back),)
+        return (self.spread(F, g, x) * F.conj(F.permute_dims(others, back)),)
 
     samples = (
         sample(lambda x: F.prod(x), arg((2, 3))),
@@ -192,6 +196,7 @@ class Prod(Total):
         sample(lambda x: F.prod(x, axis=1), arg((2, 5), "bfloat16")),
         sample(lambda x: F.prod(x, axis=0), arg((3, 4), "int8", low=-9, high=9)),
         sample(lambda x: F.prod(x, axis=0), arg((3, 4), "bool")),
+        sample(lambda x: F.prod(x, axis=0), arg((3, 2), "complex64"), label="complex"),
     )
     bad = (bad(lambda x: F.prod(x, axis=-3), arg((2, 3)), error=ArgumentError, match="axis -3"),)
 
@@ -274,6 +279,8 @@ class Min(Extreme):
 class Logical(Reduction):
     """Whether some or all elements along axes are not zero."""
 
+    takes_complex = True
+
     def result_dtype(self, dtype: DType) -> DType:
         return "bool"
 
@@ -300,6 +307,7 @@ def _logical_samples(name: str) -> tuple[Any, ...]:
         sample(call(axis=0), arg((2, 3), "bfloat16", values=(0.0, 1.0))),
         sample(call(axis=1), arg((2, 0), "bool")),
         sample(call(axis=()), arg((3,), "int8", low=0, high=2)),
+        sample(call(), arg((2,), "complex64"), gradient=()),
     )
 
 
@@ -324,26 +332,27 @@ class AllTrue(Logical):
 
 
 @function_of
-def sum(x: Any, axis: Axis = None, *, keepdims: bool = False) -> Value:
+def sum(x: Any, axis: Axis = None, *, dtype: Any = None, keepdims: bool = False) -> Value:
     """Sum over axes (all of them by default): y = sum over j of x[..., j, ...].
 
     Integers and bools are summed as int64 or uint64, floats keep their dtype (half precisions
-    accumulate in float32). An empty axis gives 0. Raises `ArgumentError` for a wrong axis.
+    accumulate in float32); with `dtype` the elements are converted to it first. An empty axis gives
+    0. Raises `ArgumentError` for a wrong axis.
 
     >>> import symgraph as sg
     >>> str(sg.F.sum(sg.tensor("x", (sg.dim("B"), 3)), axis=1).type)
     'float32[B]'
     """
-    return _reduce(Sum, "sum", x, axis, keepdims)
+    return _reduce(Sum, "sum", x, axis, keepdims, dtype)
 
 
 @function_of
-def prod(x: Any, axis: Axis = None, *, keepdims: bool = False) -> Value:
+def prod(x: Any, axis: Axis = None, *, dtype: Any = None, keepdims: bool = False) -> Value:
     """Multiply over axes (all of them by default); dtypes as for `sum`, an empty axis gives 1.
 
     The gradient is right where factors are zero. Raises `ArgumentError` for a wrong axis.
     """
-    return _reduce(Prod, "prod", x, axis, keepdims)
+    return _reduce(Prod, "prod", x, axis, keepdims, dtype)
 
 
 @function_of
@@ -377,6 +386,12 @@ def all(x: Any, axis: Axis = None, *, keepdims: bool = False) -> Value:
     return _reduce(AllTrue, "all", x, axis, keepdims)
 
 
-def _reduce(cls: type[Reduction], name: str, x: Any, axis: Axis, keepdims: bool) -> Value:
+def _reduce(
+    cls: type[Reduction], name: str, x: Any, axis: Axis, keepdims: bool, dtype: Any = None
+) -> Value:
     value = as_value(x)
-    return make(cls(normal_axes(name, axis, value.ndim), bool(keepdims)), value)
+    operation = cls(normal_axes(name, axis, value.ndim), bool(keepdims))
+    if dtype is None:
+        return make(operation, value)
+    # a narrow integer is added in 64 bits; what is kept of that is the same
+    return cast_to(make(operation, cast_to(value, dtype_name(dtype))), dtype_name(dtype))

@@ -40,6 +40,8 @@ class Reshape(Op):
     `open_axis` is the axis that was given as -1 where that asks something of the sizes.
     """
 
+    takes_complex = True
+
     shape: Shape
     open_axis: int | None = None
     view = True
@@ -61,6 +63,7 @@ class Reshape(Op):
 
     samples = (
         sample(lambda x: F.reshape(x, (-1,)), arg(("B", 3))),
+        sample(lambda x: F.reshape(x, (-1,)), arg(("B", 3), "complex64")),
         sample(lambda x: F.reshape(x, (x.shape[0], 6, -1)), arg(("B", 2, 3, "C"))),
         sample(lambda x: F.reshape(x, (-1, 2)), arg(("B", 4))),
         sample(lambda x: F.reshape(x, (3, -1)), arg(("B", 2)), sizes={"B": 6}),
@@ -139,6 +142,8 @@ def _is_one(size: Size) -> bool:
 class PermuteDims(Op):
     """Axis `d` of the result is axis `axes[d]` of the operand."""
 
+    takes_complex = True
+
     axes: tuple[int, ...]
     view = True
 
@@ -158,6 +163,7 @@ class PermuteDims(Op):
 
     samples = (
         sample(lambda x: F.permute_dims(x), arg(("B", 3))),
+        sample(lambda x: F.permute_dims(x), arg(("B", 3), "complex64")),
         sample(lambda x: F.permute_dims(x, (1, 0)), arg((17, 33))),
         sample(lambda x: F.permute_dims(x, (0, 2, 3, 1)), arg(("B", 3, "H", 2))),
         sample(lambda x: F.permute_dims(x, (2, 0, -2)), arg((1, 0, "B"))),
@@ -173,6 +179,8 @@ class PermuteDims(Op):
 @op
 class BroadcastTo(Op):
     """The operand repeated, without copies, along new axes and axes of size 1."""
+
+    takes_complex = True
 
     shape: Shape
     view = True
@@ -201,6 +209,7 @@ class BroadcastTo(Op):
 
     samples = (
         sample(lambda x: F.broadcast_to(x, (4, 3)), arg((3,))),
+        sample(lambda x: F.broadcast_to(x, (4, 3)), arg((3,), "complex64")),
         sample(lambda x, y: F.broadcast_to(x, y.shape), arg((1, 3)), arg(("B", 3)), gradient=(0,)),
         sample(lambda x: F.broadcast_to(x, (2, x.shape[0], 5)), arg(("B", 1))),
         sample(lambda x: F.broadcast_to(x, (2, 3)), arg(())),

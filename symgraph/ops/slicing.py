@@ -9,7 +9,7 @@ from typing import Any
 from symgraph.dims import Size, less, less_equal, require_less_equal
 from symgraph.errors import ArgumentError, ArgumentTypeError, ShapeError
 from symgraph.graph.arguments import plain_int, plain_size, shape_argument
-from symgraph.graph.dtypes import is_float
+from symgraph.graph.dtypes import has_gradient
 from symgraph.graph.index import Axis, Compute, axes, inside, load, m, position
 from symgraph.graph.leaves import as_value
 from symgraph.graph.node import Value, make
@@ -27,6 +27,8 @@ class Slice(Op):
     Axes in `dropped` have length 1 and vanish: they were indexed by an integer, which must be
     inside. Sizes in `counted` were bounds, taken as counted from the front: they must be >= 0.
     """
+
+    takes_complex = True
 
     starts: tuple[Size, ...]
     lengths: tuple[Size, ...]
@@ -58,7 +60,7 @@ class Slice(Op):
         return arrays[0][*window(self.starts, self.lengths, self.steps, self.dropped), ...]
 
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
-        if not is_float(xs[0].dtype):
+        if not has_gradient(xs[0].dtype):
             return (None,)
         return (make(SlicePut(xs[0].shape, self.starts, self.steps, self.dropped), g),)
 
@@ -85,6 +87,7 @@ class Slice(Op):
         sample(lambda x: x[:, ::-1], arg((2, 0))),
         sample(lambda x: x[x.shape[0] - 1 :], arg(("B", 2))),
         sample(lambda x: x[1], arg((3,), "bool")),
+        sample(lambda x: x[1:, ::-1], arg(("B", 3), "complex64")),
         sample(lambda x: F.slice_at(x, (1, 0), (2, x.shape[1])), arg((3, "B"))),
         sample(lambda x: F.slice_at(x, (4,), (2,), (-3,)), arg((6,))),
     )
@@ -110,6 +113,8 @@ class Slice(Op):
 class SlicePut(Op):
     """Zeros of a shape with the operand at the positions of a slice: the transpose of `Slice`."""
 
+    takes_complex = True
+
     shape: Shape
     starts: tuple[Size, ...]
     steps: tuple[int, ...]
@@ -122,7 +127,11 @@ class SlicePut(Op):
         lengths = self.lengths(x.shape)
         for d, (start, length, size) in enumerate(zip(self.starts, lengths, self.shape)):
             last = start + (length - 1) * self.steps[d]
-            if less(0, length) and (_outside(start, size) or _outside(last, size)):
+            if d in self.dropped:
+                why = f"the index into axis {d} of the result must be inside"
+                require_less_equal(0, start, why)
+                require_less_equal(start + 1, size, why)
+            elif less(0, length) and (_outside(start, size) or _outside(last, size)):
                 raise ShapeError(
                     f"axis {d} of the result has size {size}: positions {start} to {last} "
                     "of {x} must be inside."
@@ -141,7 +150,7 @@ class SlicePut(Op):
         return result
 
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
-        if not is_float(xs[0].dtype):
+        if not has_gradient(xs[0].dtype):
             return (None,)
         lengths = self.lengths(xs[0].shape)
         return (make(Slice(self.starts, lengths, self.steps, self.dropped, ()), g),)
@@ -252,23 +261,30 @@ def slice_at(
 
 @function_of
 def slice_put(
-    x: Any, shape: Sequence[Size], starts: Sequence[Size], steps: Sequence[int] | None = None
+    x: Any,
+    shape: Sequence[Size],
+    starts: Sequence[Size],
+    steps: Sequence[int] | None = None,
+    *,
+    dropped: Sequence[int] = (),
 ) -> Value:
     """Place `x` into zeros of a shape: y[start + i * step, ...] = x[i, ...].
 
-    The transpose of `slice_at`. Raises `ShapeError` when a position is outside for all sizes,
-    `ArgumentError` unless there is one number for each axis.
+    The transpose of `slice_at`; axes in `dropped` are those that `x` lacks. Raises `ShapeError`
+    when a position is outside for all sizes, `ArgumentError` unless there is one number for each
+    axis.
     """
     value = as_value(x)
     target = shape_argument("slice_put", shape)
-    if not len(target) == len(starts) == value.ndim:
+    if not len(target) == len(starts) == value.ndim + len(dropped):
         raise ArgumentError(
             f"slice_put: shape and starts need as many sizes as `{value.label}` has axes "
             f"({value.ndim}), got {len(target)} and {len(starts)}.",
             fix="reshape first",
         )
     first = tuple(plain_size("slice_put", "a start", start) for start in starts)
-    return make(SlicePut(target, first, _steps("slice_put", steps, value.ndim), ()), value)
+    strides = _steps("slice_put", steps, len(target))
+    return make(SlicePut(target, first, strides, tuple(dropped)), value)
 
 
 def _steps(name: str, steps: Sequence[int] | None, ndim: int) -> tuple[int, ...]:

@@ -21,6 +21,8 @@ from symgraph.graph.types import Shape, TensorType, Type
 class SpecifyShape(Op):
     """The operand itself, its shape known to be `shape`."""
 
+    takes_complex = True
+
     shape: Shape
     view = True
 

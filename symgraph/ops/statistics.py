@@ -8,7 +8,7 @@ from typing import Any
 from symgraph.dims import Size, maximum, product
 from symgraph.errors import ArgumentError, ArgumentTypeError
 from symgraph.graph.arguments import normal_axes
-from symgraph.graph.dtypes import DType, default_float, is_float
+from symgraph.graph.dtypes import DType, default_float, has_gradient, is_complex, real_dtype
 from symgraph.graph.leaves import as_value, cast_to
 from symgraph.graph.node import Value
 from symgraph.graph.registry import F, composite
@@ -28,6 +28,7 @@ Axis = int | Sequence[int] | None
         sample(lambda x: F.mean(x), arg((3, 4), "int32", low=-9, high=9), label="integers"),
         sample(lambda x: F.mean(x), arg((5,), "bool"), label="bools"),
         sample(lambda x: F.mean(x), arg((80, 9), "float16", low=900, high=990), label="half"),
+        sample(lambda x: F.mean(x, axis=0), arg(("B", 2), "complex64"), label="complex"),
     ],
     bad=[bad(lambda x: F.mean(x, axis=2), arg((2, 3)), error=ArgumentError, match="mean: axis 2")],
 )
@@ -44,7 +45,7 @@ def mean(x: Any, axis: Axis = None, *, keepdims: bool = False) -> Value:
     value, dtype = _floating(x)
     over = normal_axes("mean", axis, value.ndim)
     total = F.sum(value, axis=over, keepdims=keepdims)
-    return cast_to(total / F.size_of(_count(value, over), value.dtype), dtype)
+    return cast_to(total / F.size_of(_count(value, over), real_dtype(value.dtype)), dtype)
 
 
 @composite(
@@ -56,6 +57,7 @@ def mean(x: Any, axis: Axis = None, *, keepdims: bool = False) -> Value:
         sample(lambda x: F.var(x), arg((50,), low=9999, high=10001), label="large"),
         sample(lambda x: F.var(x), arg((9,), "int32", low=-9, high=9), label="integers"),
         sample(lambda x: F.var(x, axis=0), arg((70, 2), "float16", low=0, high=9), label="half"),
+        sample(lambda x: F.var(x, axis=1), arg((2, 4), "complex64"), label="complex"),
     ],
     bad=[
         bad(lambda x: F.var(x, axis=2), arg((2, 3)), error=ArgumentError, match="var: axis 2"),
@@ -64,7 +66,7 @@ def mean(x: Any, axis: Axis = None, *, keepdims: bool = False) -> Value:
     ],
 )
 def var(x: Any, axis: Axis = None, *, correction: float = 0, keepdims: bool = False) -> Value:
-    """Compute the variance over axes: sum((x - mean)^2) / (count - correction), in two passes.
+    """Compute the variance over axes: sum(|x - mean|^2) / (count - correction), in two passes.
 
     `correction=1` gives the unbiased estimate. Where the count is not above the correction the
     result is NaN or infinite. dtypes as for `mean`. Raises `ArgumentError` for a wrong axis or a
@@ -73,9 +75,9 @@ def var(x: Any, axis: Axis = None, *, correction: float = 0, keepdims: bool = Fa
     value, dtype = _floating(x)
     over = normal_axes("var", axis, value.ndim)
     away = value - F.mean(value, axis=over, keepdims=True)
-    squares = F.sum(away * away, axis=over, keepdims=keepdims)
-    count = _corrected("var", _count(value, over), correction, value.dtype)
-    return cast_to(squares / count, dtype)
+    squares = F.sum(_squared(away), axis=over, keepdims=keepdims)
+    count = _corrected("var", _count(value, over), correction, real_dtype(value.dtype))
+    return cast_to(squares / count, real_dtype(dtype))
 
 
 @composite(
@@ -84,6 +86,7 @@ def var(x: Any, axis: Axis = None, *, correction: float = 0, keepdims: bool = Fa
         sample(lambda x: F.std(x, axis=0, correction=1), arg(("B", 3)), label="corrected"),
         sample(lambda x: F.std(x, axis=1, keepdims=True), arg((3, 17)), label="kept"),
         sample(lambda x: F.std(x), arg((40, 9), "float16", low=0, high=900), label="half"),
+        sample(lambda x: F.std(x), arg((4,), "complex64"), label="complex"),
     ],
     bad=[bad(lambda x: F.std(x, axis=2), arg((2, 3)), error=ArgumentError, match="axis 2")],
 )
@@ -95,7 +98,7 @@ def std(x: Any, axis: Axis = None, *, correction: float = 0, keepdims: bool = Fa
     value, dtype = _floating(x)
     over = normal_axes("std", axis, value.ndim)
     variance = F.var(value, axis=over, correction=correction, keepdims=keepdims)
-    return cast_to(F.sqrt(variance), dtype)
+    return cast_to(F.sqrt(variance), real_dtype(dtype))
 
 
 @composite(
@@ -124,8 +127,15 @@ def count_nonzero(x: Any, axis: Axis = None, *, keepdims: bool = False) -> Value
 def _floating(x: Any) -> tuple[Value, DType]:
     """Give a value in the dtype in which it is averaged, and the dtype of the result."""
     value = as_value(x)
-    dtype = value.dtype if is_float(value.dtype) else default_float()
+    dtype = value.dtype if has_gradient(value.dtype) else default_float()
     return cast_to(value, compute_dtype(dtype)), dtype
+
+
+def _squared(value: Value) -> Value:
+    """Give |x|^2."""
+    if not is_complex(value.dtype):
+        return value * value
+    return F.square(F.real(value)) + F.square(F.imag(value))
 
 
 def _count(value: Value, axis: tuple[int, ...]) -> Size:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from symgraph.graph.dtypes import is_complex
 from symgraph.graph.elementwise import scalar_op
 
 _LN2 = math.log(2.0)
@@ -42,6 +43,8 @@ def _asinh(m: Any, x: Any) -> Any:
 
 def _asinh_derivative(m: Any, x: Any, y: Any) -> Any:
     """Give 1 / sqrt(1 + x * x) without squaring anything above 1."""
+    if is_complex(x.dtype):
+        return m.rsqrt(1 + x * x)
     a = m.abs(x)
     inverse = 1 / m.maximum(a, 1)
     return inverse * m.rsqrt(m.square(m.minimum(a, 1)) + m.square(inverse))
@@ -60,54 +63,57 @@ def _atanh(m: Any, x: Any) -> Any:
 
 # fmt: off
 exp = scalar_op("exp", lambda m, x: m.exp(x), d=lambda m, x, y: y,
-    latex="e^{{{0}}}", doc="Give e to the power x.")
+    latex="e^{{{0}}}", complex=True, doc="Give e to the power x.")
 expm1 = scalar_op("expm1", lambda m, x: m.expm1(x), d=lambda m, x, y: y + 1,
-    latex="e^{{{0}}} - 1", doc="Give exp(x) - 1, exact for small x.")
+    latex="e^{{{0}}} - 1", complex=True, doc="Give exp(x) - 1, exact for small x.")
 exp2 = scalar_op("exp2", lambda m, x: m.pow(m.like(2.0, x), x), d=lambda m, x, y: _LN2 * y,
-    latex="2^{{{0}}}", doc="Give 2 to the power x.")
+    latex="2^{{{0}}}", complex=True, doc="Give 2 to the power x.")
 log = scalar_op("log", lambda m, x: m.log(x), d=lambda m, x, y: 1 / x, domain=(0.2, 3.0),
-    latex=r"\ln {0}", doc="Take the natural logarithm; -inf at 0, NaN below.")
+    latex=r"\ln {0}", complex=True, doc="Take the natural logarithm; -inf at 0, NaN below.")
 log1p = scalar_op("log1p", lambda m, x: m.log1p(x), d=lambda m, x, y: 1 / (1 + x),
-    domain=(-0.8, 3.0), latex=r"\ln(1 + {0})", doc="Give log(1 + x), exact for small x.")
+    domain=(-0.8, 3.0), latex=r"\ln(1 + {0})", complex=True,
+    doc="Give log(1 + x), exact for small x.")
 log2 = scalar_op("log2", lambda m, x: m.log(x) / _LN2, d=lambda m, x, y: 1 / (_LN2 * x),
-    domain=(0.2, 3.0), latex=r"\log_2 {0}", doc="Take the logarithm of base 2.")
+    domain=(0.2, 3.0), latex=r"\log_2 {0}", complex=True, doc="Take the logarithm of base 2.")
 log10 = scalar_op("log10", lambda m, x: m.log(x) / _LN10, d=lambda m, x, y: 1 / (_LN10 * x),
-    domain=(0.2, 3.0), latex=r"\log_{{10}} {0}", doc="Take the logarithm of base 10.")
+    domain=(0.2, 3.0), latex=r"\log_{{10}} {0}", complex=True, doc="Take the logarithm of base 10.")
 logaddexp = scalar_op("logaddexp", _logaddexp, latex=r"\ln(e^{{{0}}} + e^{{{1}}})",
     d=(lambda m, x, y, out: _share(m, x, y), lambda m, x, y, out: _share(m, y, x)),
     doc="Give log(exp(x) + exp(y)) without overflow.")
 
 sin = scalar_op("sin", lambda m, x: m.sin(x), d=lambda m, x, y: m.cos(x),
-    latex=r"\sin {0}", doc="Take the sine (radians).")
+    latex=r"\sin {0}", complex=True, doc="Take the sine (radians).")
 cos = scalar_op("cos", lambda m, x: m.cos(x), d=lambda m, x, y: -m.sin(x),
-    latex=r"\cos {0}", doc="Take the cosine (radians).")
+    latex=r"\cos {0}", complex=True, doc="Take the cosine (radians).")
 tan = scalar_op("tan", lambda m, x: m.tan(x), d=lambda m, x, y: 1 + y * y, domain=(-1.2, 1.2),
-    latex=r"\tan {0}", doc="Take the tangent (radians).")
+    latex=r"\tan {0}", complex=True, doc="Take the tangent (radians).")
 asin = scalar_op("asin", lambda m, x: m.asin(x), d=lambda m, x, y: m.rsqrt((1 - x) * (1 + x)),
-    domain=(-0.9, 0.9), latex=r"\arcsin {0}", doc="Invert the sine; NaN outside [-1, 1].")
+    domain=(-0.9, 0.9), latex=r"\arcsin {0}", complex=True,
+    doc="Invert the sine; NaN outside [-1, 1].")
 acos = scalar_op("acos", lambda m, x: m.acos(x), d=lambda m, x, y: -m.rsqrt((1 - x) * (1 + x)),
-    domain=(-0.9, 0.9), latex=r"\arccos {0}", doc="Invert the cosine; NaN outside [-1, 1].")
+    domain=(-0.9, 0.9), latex=r"\arccos {0}", complex=True,
+    doc="Invert the cosine; NaN outside [-1, 1].")
 atan = scalar_op("atan", lambda m, x: m.atan(x), d=lambda m, x, y: 1 / (1 + x * x),
-    latex=r"\arctan {0}", doc="Invert the tangent, to (-pi/2, pi/2).")
+    latex=r"\arctan {0}", complex=True, doc="Invert the tangent, to (-pi/2, pi/2).")
 atan2 = scalar_op("atan2", lambda m, y, x: m.atan2(y, x), domain=((0.3, 3.0), (-3.0, 3.0)),
     d=(lambda m, y, x, out: x / (x * x + y * y), lambda m, y, x, out: -y / (x * x + y * y)),
     latex=r"\operatorname{{atan2}}({0}, {1})",
     doc="Give the angle of the point (x, y), y first; the gradient at the origin is NaN.")
 
 sinh = scalar_op("sinh", lambda m, x: m.sinh(x), d=lambda m, x, y: m.cosh(x),
-    latex=r"\sinh {0}", doc="Take the hyperbolic sine.")
+    latex=r"\sinh {0}", complex=True, doc="Take the hyperbolic sine.")
 cosh = scalar_op("cosh", lambda m, x: m.cosh(x), d=lambda m, x, y: m.sinh(x),
-    latex=r"\cosh {0}", doc="Take the hyperbolic cosine.")
+    latex=r"\cosh {0}", complex=True, doc="Take the hyperbolic cosine.")
 tanh = scalar_op("tanh", lambda m, x: m.tanh(x), d=lambda m, x, y: 1 - y * y,
-    latex=r"\tanh {0}", doc="Take the hyperbolic tangent.")
+    latex=r"\tanh {0}", complex=True, doc="Take the hyperbolic tangent.")
 asinh = scalar_op("asinh", _asinh, d=_asinh_derivative,
-    latex=r"\operatorname{{arsinh}} {0}", doc="Invert the hyperbolic sine.")
+    latex=r"\operatorname{{arsinh}} {0}", complex="arcsinh", doc="Invert the hyperbolic sine.")
 acosh = scalar_op("acosh", _acosh, d=lambda m, x, y: m.rsqrt(x - 1) * m.rsqrt(x + 1),
     domain=(1.2, 4.0), latex=r"\operatorname{{arcosh}} {0}",
-    doc="Invert the hyperbolic cosine; NaN below 1.")
+    complex="arccosh", doc="Invert the hyperbolic cosine; NaN below 1.")
 atanh = scalar_op("atanh", _atanh, d=lambda m, x, y: 1 / ((1 - x) * (1 + x)),
     domain=(-0.9, 0.9), latex=r"\operatorname{{artanh}} {0}",
-    doc="Invert the hyperbolic tangent; NaN outside [-1, 1].")
+    complex="arctanh", doc="Invert the hyperbolic tangent; NaN outside [-1, 1].")
 
 erf = scalar_op("erf", lambda m, x: m.erf(x), latex=r"\operatorname{{erf}} {0}",
     d=lambda m, x, y: _TWO_OVER_SQRT_PI * m.exp(-x * x),

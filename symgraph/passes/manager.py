@@ -15,8 +15,11 @@ import networkx as nx
 
 from symgraph.config import config
 from symgraph.errors import ArgumentError, ArgumentTypeError, PassError, SymgraphError
+from symgraph.graph.body import Body, nested, with_bodies
 from symgraph.graph.graph import Graph
-from symgraph.graph.node import Value
+from symgraph.graph.leaves import Item, item
+from symgraph.graph.node import Value, make
+from symgraph.graph.types import TupleType
 from symgraph.passes.rules import Rule
 from symgraph.passes.sweeper import Sweeper, allowed
 
@@ -191,6 +194,27 @@ def pipeline(extra: Iterable[Pass | Rule] = ()) -> list[Pass]:
 
 def run_passes(graph: Graph, passes: Iterable[Pass] | None = None) -> Graph:
     """Run passes on a graph: those of a `pipeline`, by default the registered ones."""
-    for one in pipeline() if passes is None else passes:
+    planned = list(pipeline() if passes is None else passes)
+    for one in planned:
         graph = one(graph)
-    return graph
+    return _inside(graph, planned)
+
+
+def _inside(graph: Graph, passes: Sequence[Pass]) -> Graph:
+    """Run passes on the graphs inside operations, which then are others."""
+    new: dict[Body, Body] = {}
+    for body in dict.fromkeys(body for node in graph.values for body in nested(node.op)):
+        outputs = run_passes(Graph(body.inputs, body.outputs), passes).outputs
+        if any(one is not other for one, other in zip(outputs, body.outputs)):
+            new[body] = Body(body.inputs, outputs)
+    found: dict[Value, Value] = {}
+    for node in graph.values:
+        whole = node.inputs[0] if isinstance(node.op, Item) else node
+        if new.keys().isdisjoint(nested(whole.op)):
+            continue
+        made = make(with_bodies(whole.op, new), *whole.inputs)
+        if isinstance(node.op, Item):
+            found[node] = item(made, node.op.index)
+        elif not isinstance(node.type, TupleType):
+            found[node] = made
+    return _verified(graph.rewrite(found, "bodies")) if found else graph

@@ -22,6 +22,7 @@ from symgraph.errors import ArgumentError, ArgumentTypeError, PassError, Symgrap
 from symgraph.graph.dtypes import is_float
 from symgraph.graph.leaves import tensor
 from symgraph.graph.node import Value, add_origins
+from symgraph.graph.onhost import of_complex
 from symgraph.graph.origin import inherit
 from symgraph.graph.registry import OPS, F, Functions
 from symgraph.graph.samples import Arg
@@ -90,6 +91,8 @@ class Rule:
         return found
 
     def _takes(self, value: Value) -> bool:
+        if of_complex(value):  # rules are about real numbers
+            return False
         if self.dtypes == "any":
             return True
         kinds = [part.dtype for part in value.inputs if not isinstance(part.type, TupleType)]

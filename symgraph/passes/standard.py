@@ -1,8 +1,10 @@
 """The passes that every function runs: importing this module registers them."""
 
+from symgraph.passes.branches import branches
 from symgraph.passes.canonical import canonical
 from symgraph.passes.clean import dead_code
 from symgraph.passes.inline import inline
+from symgraph.passes.loops import loops
 from symgraph.passes.stabilise import stabilise
 
-__all__ = ["canonical", "dead_code", "inline", "stabilise"]
+__all__ = ["branches", "canonical", "dead_code", "inline", "loops", "stabilise"]

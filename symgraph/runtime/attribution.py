@@ -16,6 +16,7 @@ from symgraph.graph.dtypes import is_float
 from symgraph.graph.index import Compute
 from symgraph.graph.leaves import Attach, Item, SizeOf
 from symgraph.graph.node import Value
+from symgraph.graph.op import Op
 from symgraph.graph.registry import F
 from symgraph.graph.types import TensorType
 from symgraph.lower.nest import Buffer
@@ -188,6 +189,8 @@ def expansion(value: Value) -> tuple[Value, ...] | None:
     """Give the values that an operation stands for; None for a leaf or an index expression."""
     op = value.op
     if op.leaf or isinstance(op, SizeOf | Item | Attach):
+        return None
+    if type(op).expand is Op.expand:  # a graph of its own, or no loops at all
         return None
     with config(origins=False), collect_guards():  # what is made here is nobody's line
         found = op.expand(F, *value.inputs)

@@ -6,9 +6,7 @@ places buffers and fills in arguments.
 
 from __future__ import annotations
 
-import ctypes
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -28,11 +26,12 @@ from symgraph.graph.dtypes import itemsize, numpy_dtype
 from symgraph.graph.graph import Graph
 from symgraph.graph.leaves import Shared
 from symgraph.graph.node import Value
+from symgraph.graph.onhost import on_host
 from symgraph.graph.op import Array
 from symgraph.lower.carry import carry
 from symgraph.lower.llvm.kernel import print_kernel
 from symgraph.lower.llvm.module import module
-from symgraph.lower.memory import ALIGN, Interval, plan_memory
+from symgraph.lower.memory import Interval, plan_memory
 from symgraph.lower.nest import Buffer
 from symgraph.lower.plan import KERNEL as NAME
 from symgraph.lower.plan import CallStep, KernelStep, Plan, Target, make_plan
@@ -41,6 +40,7 @@ from symgraph.runtime import inner
 from symgraph.runtime.arena import HUGE, Arena, aligned, room, trim, unfilled
 from symgraph.runtime.cache import default_cache, key
 from symgraph.runtime.explain import explained
+from symgraph.runtime.ports import Port, Words, address_of, is_moved
 
 GRAIN = 1 << 16  # scalar operations that are worth a thread
 SMALL_STEP = 250e-6  # seconds; a shorter step runs on the calling thread alone
@@ -73,7 +73,7 @@ class NativeExecutor:
     def run(self, feeds: Mapping[Value, Array], env: Mapping[Dim, int]) -> list[Array]:
         """Compute the outputs, fresh arrays, and write the updates."""
         self.last = bound = self.bound(env)
-        return self.again(bound, [np.ascontiguousarray(feeds[one]) for one in self.graph.inputs])
+        return self.again(bound, [np.asarray(feeds[one], order="C") for one in self.graph.inputs])
 
     def again(self, bound: BoundPlan, arrays: Sequence[Array]) -> list[Array]:
         """Run a bound plan on C-contiguous arrays of its sizes, in the order of the inputs."""
@@ -101,7 +101,16 @@ class NativeExecutor:
             names = [f"{NAME}{number}" for number in range(len(plan.kernels))]
             self._library = Library(_object_code(module(plan.kernels, names)), names)
             self.plan = plan
+            for step in plan.steps:
+                for body in nested(step.call.value.op) if isinstance(step, CallStep) else ():
+                    self._inside(body).compile(env)
         return self.plan
+
+    def _inside(self, body: Body) -> NativeExecutor:
+        """Give what compiles a graph inside an operation."""
+        if body not in self._inner:
+            self._inner[body] = NativeExecutor(Graph(body.inputs, body.outputs), self.narrow)
+        return self._inner[body]
 
     def _bind(self, env: Mapping[Dim, int], threads: int) -> BoundPlan:
         plan = self.compile(env)
@@ -112,10 +121,7 @@ class NativeExecutor:
 
     def _body(self, body: Body, env: Mapping[Dim, int], threads: int, place: Any) -> BoundPlan:
         """Give the plan of a graph inside an operation, for memory that somebody else holds."""
-        made = self._inner.get(body)
-        if made is None:
-            made = NativeExecutor(Graph(body.inputs, body.outputs), self.narrow)
-            self._inner[body] = made
+        made = self._inside(body)
         plan = made.compile(env)
         assert made._library is not None  # made with the plan
         return BoundPlan(plan, made._library, env, place, {}, threads, "", made._body, True)
@@ -188,7 +194,7 @@ class BoundPlan:
         self._asked: dict[CallStep, Prepared] = {}  # once: settings may be others later
         calls = {step: self._prepared(step) for step in plan.steps if isinstance(step, CallStep)}
         self._plan_memory(calls)
-        words = _Words()
+        words = Words()
         records: list[list[int]] = []
         self.calls: list[tuple[Call, dict[str, tuple[Buffer | int | Array, int]]]] = []
         self.pointed: dict[Buffer, list[int]] = {}
@@ -242,7 +248,7 @@ class BoundPlan:
                     op, arrays, results,
                     lambda one, place: self.body(bodies[one], self.env, self.threads, place),
                 )  # fmt: skip
-            elif op.host:
+            elif on_host(call.value):
                 self._asked[step] = host.prepare(op, arrays, results)
             else:
                 self._asked[step] = prepare(op, arrays, results[0], fixed, self.threads)
@@ -456,70 +462,3 @@ class BoundPlan:
         if not failed:
             self.seen = now
         return int(failed)
-
-
-class Port:
-    """The places where the address of one buffer stands: words, records, calls of the library."""
-
-    __slots__ = ("address", "calls", "records", "rows", "slots", "sources", "words")
-
-    def __init__(self, words: Array, slots: Iterable[int], records: Array) -> None:
-        self.words, self.records = memoryview(words), records
-        self.slots = [int(slot) for slot in slots]
-        self.rows: list[int] = []  # records whose first word it is
-        self.sources: list[int] = []  # records whose second word it is
-        self.calls: list[tuple[Call, str, int]] = []
-        self.address = -1
-
-    def point(self, address: int) -> None:
-        """Write an address everywhere, unless it stands there already."""
-        if address == self.address:
-            return
-        self.address = address
-        for slot in self.slots:
-            self.words[slot] = address
-        for row in self.rows:
-            self.records[row, 1] = address
-        for row in self.sources:
-            self.records[row, 2] = address
-        for call, role, start in self.calls:
-            call.rebind(role, address + start)
-
-
-def _struct_address(array: Array) -> int:
-    """Give where the data of an array is, from NumPy's own structure: five times faster."""
-    found: int | None = _Pointer.from_address(id(array) + _DATA).value
-    return found or 0
-
-
-def _address(array: Array) -> int:
-    return int(array.ctypes.data)
-
-
-# `data` follows the header of the object in PyArrayObject_fields, part of NumPy's stable C API.
-_Pointer, _DATA = ctypes.c_void_p, object.__basicsize__
-_probe = np.zeros(1)
-_known = sys.implementation.name == "cpython" and _struct_address(_probe) == _address(_probe)
-address_of = _struct_address if _known else _address
-
-
-def is_moved(array: Array) -> bool:
-    """Tell whether a variable must be moved before a call: its vectors cross lines."""
-    return address_of(array) % ALIGN != 0
-
-
-class _Words:
-    """The arguments of all kernels in one list, and where each buffer's address stands in it."""
-
-    def __init__(self) -> None:
-        self.values: list[int] = []
-        self.slots: dict[Buffer, list[int]] = {}
-
-    def add(self, buffers: Iterable[Buffer], numbers: Iterable[int]) -> int:
-        """Add the arguments of one kernel; give where they start."""
-        start = len(self.values)
-        for one in buffers:
-            self.slots.setdefault(one, []).append(len(self.values))
-            self.values.append(0)
-        self.values.extend(numbers)
-        return start

@@ -19,13 +19,13 @@ from symgraph.errors import (
     ShapeError,
     SymgraphError,
 )
+from symgraph.graph.draws import drawn
 from symgraph.graph.dtypes import is_float
 from symgraph.graph.node import make
 from symgraph.graph.op import Op, op
 from symgraph.graph.registry import F
 from symgraph.graph.types import TensorType
 from symgraph.graph.walk import topological
-from symgraph.ops.random import note
 
 X = np.arange(6.0).reshape(2, 3)
 
@@ -174,7 +174,7 @@ def test_a_random_operation_that_nobody_knows_gets_a_state_for_each_lane() -> No
 
     def draw(p: Any) -> Any:
         made = make(StateNumber(), state, p)
-        note(made)
+        drawn(made)
         return made
 
     y = sg.vmap(draw)(sg.constant(np.ones(5)))

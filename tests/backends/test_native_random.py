@@ -13,7 +13,7 @@ from tests.test_random_graphs import _check_function, _check_gradients
 pytestmark = pytest.mark.skipif(bool(unavailable()), reason=unavailable() or "there is a compiler")
 
 QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
-QUICK, WHOLE = 60, 1000
+QUICK, WHOLE = 30, 1000
 
 
 def _values(count: int) -> None:

@@ -18,7 +18,7 @@ from symgraph.backends.cpu.compiler import unavailable
 from symgraph.config import config
 from symgraph.dims import Dim
 from symgraph.errors import ShapeError
-from symgraph.graph.dtypes import is_float
+from symgraph.graph.dtypes import has_gradient
 from symgraph.graph.graph import Graph
 from symgraph.graph.interpret import interpret
 from symgraph.graph.leaves import tensor
@@ -31,6 +31,7 @@ from symgraph.runtime.native import NativeExecutor
 from tests.ops.registry_cases import (
     CASES,
     FLOATS,
+    KERNEL_NAMES,
     NAMES,
     REFUSED_DTYPES,
     STRUCTURE,
@@ -113,7 +114,7 @@ def cases_of(names: Sequence[str], dtype: str) -> list[tuple[Case, str | None]]:
         for case in CASES
         if case.name in names
         and (case.name, dtype) not in REFUSED_DTYPES
-        and (case.float_operands or dtype == "float32")
+        and (dtype in case.dtypes if case.float_operands else dtype == "float32")
     ]
 
 
@@ -178,7 +179,7 @@ def check_gradients(names: Sequence[str], dtype: str) -> None:
 def pulled_back(case: Case, dtype: str | None) -> Sheet | None:
     """Pull random cotangents of a sample's float results back to the operands they depend on."""
     built = build(case, dtype)
-    outputs = [output for output in built.outputs if is_float(output.dtype)]
+    outputs = [output for output in built.outputs if has_gradient(output.dtype)]
     needed = set(topological(outputs))
     wrt = [built.inputs[slot] for slot in case.checked if built.inputs[slot] in needed]
     if not wrt:
@@ -278,6 +279,7 @@ def _refuse(text: str) -> bytes:
 # -- derivatives -----------------------------------------------------------------------------------
 
 DIFFERENTIABLE = [name for name in NAMES if any(c.name == name and c.checked for c in CASES)]
+KERNEL_DIFFERENTIABLE = [name for name in DIFFERENTIABLE if name in KERNEL_NAMES]
 
 
 @pytest.mark.parametrize("names", groups(DIFFERENTIABLE))

@@ -26,7 +26,7 @@ from symgraph.lower.linear import linear
 from symgraph.lower.plan import KernelStep, Plan
 from symgraph.lower.reach import ARITHMETIC, LIMIT, Indices, Range, Reach
 from tests.backends.test_native_registry import (
-    DIFFERENTIABLE,
+    KERNEL_DIFFERENTIABLE,
     Sheet,
     cases_of,
     differences,
@@ -35,7 +35,7 @@ from tests.backends.test_native_registry import (
     together,
 )
 from tests.lower.cuda_host import COMPILER, MOST_BLOCKS, Env, Host, planned, run
-from tests.ops.registry_cases import NAMES, build
+from tests.ops.registry_cases import KERNEL_NAMES, build
 
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="g++ is not installed")
 HEADER = Path(__file__).with_name("cuda_watched.h")
@@ -91,13 +91,13 @@ def sliced(names: Sequence[str], count: int) -> list[Any]:
 
 
 @needs_compiler
-@pytest.mark.parametrize("names", sliced(list(NAMES), 4))
+@pytest.mark.parametrize("names", sliced(list(KERNEL_NAMES), 4))
 def test_no_index_goes_further_than_computed(names: Sequence[str], tmp_path: Path) -> None:
     require([sampled(case, kind) for case, kind in cases_of(names, "float32")], tmp_path)
 
 
 @needs_compiler
-@pytest.mark.parametrize("names", sliced(DIFFERENTIABLE, 2))
+@pytest.mark.parametrize("names", sliced(KERNEL_DIFFERENTIABLE, 2))
 def test_no_index_of_derivatives_does(names: Sequence[str], tmp_path: Path) -> None:
     cases = [pair for pair in cases_of(names, "float32") if pair[0].checked]
     sheets = [pulled_back(case, kind) for case, kind in cases]
@@ -124,8 +124,9 @@ def test_an_end_that_is_forgotten_is_found(tmp_path: Path) -> None:
     assert replace(step.reach, counts=()).furthest(env) < seen <= limit
 
 
+@pytest.mark.full
 @needs_compiler
-@pytest.mark.parametrize("names", sliced(list(NAMES), 2))
+@pytest.mark.parametrize("names", sliced(list(KERNEL_NAMES), 2))
 def test_both_widths_give_the_same_bits(names: Sequence[str], tmp_path: Path) -> None:
     sheets = [sampled(case, kind) for case, kind in cases_of(names, "float32")]
     joined = [whole for whole, _ in together(sheets)]

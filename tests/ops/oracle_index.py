@@ -133,6 +133,7 @@ ORACLES: dict[str, Callable[..., Any]] = {
     "index:picked": lambda x, i: x[np.arange(len(x)), i],
     "index:apart": lambda x, i: x[i, :, np.array([[0], [2]])],
     "index:mixed": lambda x: x[[2, 0], ::2, -1],
+    "index:fixed mask": lambda x: x[:, [0, 2]],
     "one_hot:last": hot(4),
     "one_hot:first": hot(3, 0),
     "one_hot:wide": lambda i: hot(300)(i).astype(bool),

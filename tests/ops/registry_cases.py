@@ -18,7 +18,7 @@ import numpy as np
 
 import symgraph.ops
 from symgraph.dims import Dim, dim, evaluate
-from symgraph.graph.dtypes import is_float, numpy_dtype
+from symgraph.graph.dtypes import has_gradient, is_complex, is_float, numpy_dtype
 from symgraph.graph.interpret import interpret
 from symgraph.graph.leaves import tensor
 from symgraph.graph.node import Value
@@ -27,7 +27,7 @@ from symgraph.graph.registry import COMPOSITES, OPS
 from symgraph.graph.samples import Bad, Sample
 from symgraph.graph.types import TensorType, TupleType
 from symgraph.graph.walk import topological
-from tests.tolerances import is_floating
+from tests.tolerances import class_of, is_floating
 
 Array = Any
 FLOATS = ("float32", "float64", "float16", "bfloat16")
@@ -54,6 +54,8 @@ NO_DIFFERENCES: Mapping[str, str] = {
     "clip_gradient": "its gradient is not its derivative; tests/autodiff/test_custom.py",
     "scale_gradient": "its gradient is not its derivative; tests/autodiff/test_custom.py",
     "reverse_gradient": "its gradient is not its derivative; tests/autodiff/test_custom.py",
+    "gammainc": "by its first operand it has none; tests/ops/test_special.py",
+    "gammaincc": "by its first operand it has none; tests/ops/test_special.py",
     "random_uniform": "random numbers do not depend on a float operand",
     "random_normal": "random numbers do not depend on a float operand",
     "random_bernoulli": "random numbers do not depend on a float operand",
@@ -77,6 +79,8 @@ ABOUT_ARGUMENTS: Mapping[str, str] = {
     "zeros": "takes sizes, no tensors",
     "ones": "takes sizes, no tensors",
     "full": "takes sizes and a number",
+    "empty": "takes sizes, no tensors",
+    "linspace": "takes numbers and a size",
 }
 
 
@@ -135,8 +139,21 @@ class Case:
 
     @property
     def float_operands(self) -> tuple[int, ...]:
-        """The operands that are floats."""
-        return tuple(i for i, each in enumerate(self.sample.args) if is_float(each.dtype))
+        """The operands that are floats, real or complex."""
+        return tuple(i for i, each in enumerate(self.sample.args) if has_gradient(each.dtype))
+
+    @property
+    def dtypes(self) -> tuple[str, ...]:
+        """The dtypes that its floats may take; complex numbers have no halves."""
+        real = any(is_float(each.dtype) for each in self.sample.args)
+        return FLOATS if real else ("float32", "float64")
+
+    @property
+    def kind(self) -> str:
+        """How near it must come: exact operations on the parts of complex numbers are not exact."""
+        kind = class_of(self.name)
+        complexes = any(is_complex(each.dtype) for each in self.sample.args)
+        return "elementwise" if kind == "exact" and complexes else kind
 
     @property
     def checked(self) -> tuple[int, ...]:
@@ -168,6 +185,8 @@ NAMES: Mapping[str, tuple[tuple[Sample, ...], tuple[Bad, ...]]] = {
     },
     **{name: parts for name, parts in COMPOSITES.items() if name not in OPS},
 }
+# what kernels compute; the rest is a graph of its own, or its `ref`
+KERNEL_NAMES = tuple(name for name in NAMES if name not in NO_EXPANSION)
 CASES = [
     case for name, (samples, _) in NAMES.items() for case in _cases(name, samples, name not in OPS)
 ]
@@ -281,8 +300,7 @@ def declare(args: Sequence[Any], sizes: Mapping[str, Any], dtype: str | None = N
     made = []
     for number, each in enumerate(args):
         shape = [sizes[size] if isinstance(size, str) else size for size in each.shape]
-        kind = dtype if dtype is not None and is_float(each.dtype) else each.dtype
-        made.append(tensor(f"x{number}", shape, kind))
+        made.append(tensor(f"x{number}", shape, each.other(dtype)))
     return made
 
 
@@ -292,9 +310,11 @@ def as_list(found: Any) -> list[Value]:
 
 
 def widened(arrays: Sequence[Any]) -> list[Any]:
-    """Give floats as float64, for oracles."""
+    """Give floats as float64 and complex numbers as complex128, for oracles."""
     return [
-        array.astype(np.float64) if is_floating(array.dtype) else np.asarray(array)
+        array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
+        if is_floating(array.dtype)
+        else np.asarray(array)
         for array in arrays
     ]
 
@@ -318,4 +338,7 @@ def random_like(rng: np.random.Generator, type: TensorType, env: Mapping[Dim, in
     """Draw a float array of a type, away from 0."""
     shape = shape_of(type, env)
     signs = rng.choice([-1.0, 1.0], shape)
-    return np.asarray(signs * rng.uniform(0.5, 1.0, shape)).astype(numpy_dtype(type.dtype))
+    found = np.asarray(signs * rng.uniform(0.5, 1.0, shape))
+    if is_complex(type.dtype):
+        found = found * np.exp(1j * rng.uniform(-1.0, 1.0, shape))
+    return np.asarray(found).astype(numpy_dtype(type.dtype))

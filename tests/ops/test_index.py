@@ -277,3 +277,38 @@ def test_crops_have_the_bits_of_the_loader(backend: str) -> None:
     for outside in (draws[0] + 6, draws[0] - 6):
         with pytest.raises(IndexRangeError):
             f(images, outside, *draws[1:], mean)
+
+
+def test_a_fixed_index_into_an_axis_of_unknown_size_is_checked_when_the_size_is_known() -> None:
+    x = sg.tensor("x", (B,))
+    f = sg.function([x], x[[5]] * 2)
+    assert f(np.arange(8, dtype=np.float32)) == 10
+    with pytest.raises(IndexRangeError, match=r"index 5 .* size 3"):
+        f(np.arange(3, dtype=np.float32))
+
+
+@given(keys(), st.booleans(), st.sampled_from(["set", "add", "multiply"]))
+def test_changing_at_any_key_means_what_it_means_in_numpy(
+    case: Any, symbolic: bool, mode: str
+) -> None:
+    shape, key = case
+    x = numbered(shape)
+    new = np.arange(2.0, 2.0 + x[key].size).reshape(x[key].shape)
+    expected = x.copy()
+    if mode == "set":
+        expected[key] = new
+    else:
+        getattr(np, mode).at(expected, key, new)
+    found = run(lambda value: getattr(value.at[key], mode)(new), x, symbolic=symbolic)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_subtensor_is_told_by_the_key_it_was_made_with() -> None:
+    w = sg.tensor("w", (4, 2))
+    inner = w[1:]
+    array = np.zeros((4, 2), np.float32)
+    assert sg.set_subtensor(inner[0], 1).shape == (3, 2)
+    assert sg.set_subtensor(w[1:], 1).shape == (4, 2)
+    np.testing.assert_array_equal(
+        sg.eval(sg.set_subtensor(w[1:, 1], 1), {w: array}), [[0, 0], [0, 1], [0, 1], [0, 1]]
+    )

@@ -71,7 +71,10 @@ FAULTS: dict[str, tuple[str, int, int, int, str]] = {
 }  # fmt: skip
 
 
-SELDOM = ("killed before a rename", "killed while logging", "out of memory, the first")
+SELDOM = (
+    "killed before a rename", "killed while logging", "out of memory, the first", "leaves early",
+    "killed before a step", "crashed in a step", "killed in validation",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -109,7 +112,7 @@ def test_a_death_is_named_within_a_second(tiny_data: Path, tmp_path: Path) -> No
     ("target", "number", "code"),
     [
         ("launcher", INTERRUPT, 130),
-        ("launcher", TERMINATE, 143),
+        pytest.param("launcher", TERMINATE, 143, marks=pytest.mark.full),
         pytest.param("worker 0", INTERRUPT, 130, marks=pytest.mark.full),
         ("worker 1", TERMINATE, 143),
     ],
@@ -129,6 +132,7 @@ def test_a_signal_stops_all_at_one_step(
     ] == saved
 
 
+@pytest.mark.full
 def test_two_signals_stop_at_once(tiny_data: Path, tmp_path: Path) -> None:
     run = start(tmp_path, "--data", tiny_data, "--workers", 2, "--epochs", 2000)
     _wait_for_steps(run, tmp_path)
@@ -142,7 +146,7 @@ def test_two_signals_stop_at_once(tiny_data: Path, tmp_path: Path) -> None:
     assert run.wait() == 130, run.said()
 
 
-@pytest.mark.parametrize("stopped", [False, True])
+@pytest.mark.parametrize("stopped", [False, pytest.param(True, marks=pytest.mark.full)])
 def test_a_killed_launcher_leaves_nobody(tiny_data: Path, tmp_path: Path, stopped: bool) -> None:
     run = start(tmp_path, "--data", tiny_data, "--workers", 2, "--epochs", 2000)
     _wait_for_steps(run, tmp_path)
@@ -211,7 +215,7 @@ def test_a_loader_is_killed(tiny_data: Path, tmp_path: Path, elastic: bool) -> N
     assert until(lambda: not any(map(is_alive, first)), 1.0)
 
 
-@pytest.mark.parametrize("stopped", [False, True])
+@pytest.mark.parametrize("stopped", [pytest.param(False, marks=pytest.mark.full), True])
 def test_a_killed_launcher_leaves_no_loader(tiny_data: Path, tmp_path: Path, stopped: bool) -> None:
     words = ["--data", tiny_data, "--workers", 2, "--epochs", 2000]
     run = start(tmp_path, *words, loading="process")
@@ -237,6 +241,7 @@ def test_elastic_goes_on_from_the_last_checkpoint(
     assert metrics(tmp_path / "run") == metrics(undisturbed)
 
 
+@pytest.mark.full
 def test_elastic_with_fewer(tiny_data: Path, tmp_path: Path) -> None:
     plan = {"event": "step", "count": 2, "rank": 1, "number": int(KILL)}
     run = start(tmp_path, "--data", tiny_data, "--workers", 2, "--elastic", plan=plan)

@@ -113,13 +113,17 @@ def test_no_ulps_means_that_only_the_sign_of_a_zero_may_differ(case: Case, dtype
         assert not wrong.any(), told(case, site, feeds, wrong, old=old, new=new)
 
 
-@pytest.mark.parametrize("first", ALL)
+# rules leave complex numbers alone
+NOT_COMPLEX = tuple(dtype for dtype in ALL if not dtype.startswith("complex"))
+
+
+@pytest.mark.parametrize("first", NOT_COMPLEX)
 def test_two_casts_are_one_for_every_number(first: str) -> None:
     """Every number of an 8- or 16-bit dtype, and edges of the others, through every two casts."""
     x = sg.tensor("x", (1,), first)
     array = _every(first)
-    for second in ALL:
-        for third in ALL:
+    for second in NOT_COMPLEX:
+        for third in NOT_COMPLEX:
             old = sg.cast(sg.cast(x, second), third)
             new = cast_of_cast(old) if old.op.name == "cast" else None
             if new is None:

@@ -52,6 +52,7 @@ def test_compiled() -> None:
     assert held[0]() is None, "the arena is gone"
 
 
+@pytest.mark.full
 @pytest.mark.skipif(COMPILER is None, reason="g++ is not installed")
 def test_on_a_device(host: HostDevice, monkeypatch: pytest.MonkeyPatch) -> None:
     same_after("cuda")

@@ -17,6 +17,7 @@ from symgraph.dims import Dim
 from symgraph.errors import BackendError
 from symgraph.graph.body import nested
 from symgraph.graph.node import Value
+from symgraph.graph.onhost import on_host
 from symgraph.graph.op import Op
 from symgraph.lower.program import Operand
 
@@ -73,14 +74,14 @@ def takes(value: Value, env: Mapping[Dim, int]) -> bool:
 
     What has no loops is not generated: NumPy computes it, and a body is a plan of its own.
     """
-    if value.op.host or nested(value.op):
+    if on_host(value) or nested(value.op):
         return True
     return any(library.takes(value, env) for library in _libraries(value))
 
 
 def reads(value: Value, view: Operand) -> bool:
     """Tell whether an operation that a library takes reads a view where it lies, at all sizes."""
-    library = next(_libraries(value), None)
+    library = None if on_host(value) else next(_libraries(value), None)
     return library is not None and library.reads(value.op.name, view.shape, view.strides)
 
 

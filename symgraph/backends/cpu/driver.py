@@ -6,8 +6,8 @@ Fixed records depend only on variables that the step does not write; they are le
 changes those.
 
 Steps inside a step are records, too: `loop` runs a list again and again, `branch` one of several.
-There a WALK copies and then moves both its addresses on, by its last two words; a SET writes a word,
-such as the address where a walk begins.
+There a WALK copies and then moves both its addresses on, by its last two words; a SET writes a
+word, such as the address where a walk begins, and an ADD moves one on.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from symgraph.backends.cpu.compiler import Library, compile_text
 from symgraph.backends.cpu.onednn import library
 from symgraph.errors import BackendError
 
-KERNEL, CALL, COPY, CLEAR, CHECK, WALK, SET = 0, 1, 2, 3, 4, 5, 6
+KERNEL, CALL, COPY, CLEAR, CHECK, WALK, SET, ADD = 0, 1, 2, 3, 4, 5, 6, 7
 WORDS = 6  # kind, function, arguments, tasks (or bytes), threads, whether it is fixed
 
 _TEXT = """
@@ -83,7 +83,8 @@ work:
                                     i64 3, label %clear
                                     i64 4, label %check
                                     i64 5, label %walk
-                                    i64 6, label %set ]
+                                    i64 6, label %set
+                                    i64 7, label %add ]
 kernel:
   %several = icmp sgt i64 %threads, 1
   br i1 %several, label %parallel, label %serial
@@ -126,6 +127,12 @@ walk:
   br label %done
 set:
   store ptr %arguments, ptr %function
+  br label %done
+add:
+  %before = load ptr, ptr %function
+  %delta = ptrtoint ptr %arguments to i64
+  %behind = getelementptr i8, ptr %before, i64 %delta
+  store ptr %behind, ptr %function
   br label %done
 done:
   %next = add i64 %i, 1

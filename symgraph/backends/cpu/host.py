@@ -90,8 +90,9 @@ def view(address: int, one: Array) -> Any:
     if one.empty or not address:
         return np.zeros(one.dims, dtype)
     last = sum((n - 1) * s for n, s in zip(one.dims, one.strides))
-    memory = (ctypes.c_char * ((last + 1) * dtype.itemsize)).from_address(address)
-    return np.ndarray(one.dims, dtype, memory, 0, tuple(s * dtype.itemsize for s in one.strides))
+    memory: Any = (ctypes.c_char * ((last + 1) * dtype.itemsize)).from_address(address)
+    steps = tuple(stride * dtype.itemsize for stride in one.strides)
+    return np.ndarray(one.dims, dtype, memory, 0, steps)
 
 
 def _called(number: int, nothing: int, unused: int, addresses: int) -> int:

@@ -1,0 +1,22 @@
+"""Linear algebra under the names of the array API: `sg.linalg.solve(a, b)`.
+
+Everything works on stacks: the last two axes are matrices. A matrix that has no result (singular,
+not positive definite) gives NaN, as no exception can be raised in the middle of a step; the others
+of its stack are not touched.
+"""
+
+from symgraph.ops.eigen import eigh, eigvalsh, svd, svdvals
+from symgraph.ops.factor import cholesky, lu, lu_factor, qr
+from symgraph.ops.inverse import det, inv, pinv, slogdet
+from symgraph.ops.linalg import matmul, matrix_transpose, outer, tensordot, vecdot
+from symgraph.ops.matrix_functions import expm, matrix_power
+from symgraph.ops.norms import condition_number as cond
+from symgraph.ops.norms import matrix_norm, matrix_rank, vector_norm
+from symgraph.ops.solve import cho_solve, lstsq, lu_solve, solve, triangular_solve
+
+__all__ = [
+    "cho_solve", "cholesky", "cond", "det", "eigh", "eigvalsh", "expm", "inv", "lstsq", "lu",
+    "lu_factor", "lu_solve", "matmul", "matrix_norm", "matrix_power", "matrix_rank",
+    "matrix_transpose", "outer", "pinv", "qr", "slogdet", "solve", "svd", "svdvals", "tensordot",
+    "triangular_solve", "vecdot", "vector_norm",
+]  # fmt: skip
