@@ -10,7 +10,7 @@ from symgraph.autodiff.forward import Tangent, jvp_rule, push
 from symgraph.autodiff.rules import batch_rule, front, fronts
 from symgraph.dims import Size
 from symgraph.graph.body import Body, like
-from symgraph.graph.dtypes import is_float
+from symgraph.graph.dtypes import has_gradient
 from symgraph.graph.leaves import items
 from symgraph.graph.node import Value, make
 from symgraph.graph.op import ZERO
@@ -31,7 +31,7 @@ def _moving(loop: Loop, flags: Sequence[bool], floats: bool = False) -> list[boo
     for _ in range(loop.states + 1):
         live = depends_on(body.outputs, [x for x, on in zip(body.inputs, found) if on])
         for number in range(loop.states):
-            usable = not floats or is_float(body.outputs[number].dtype)
+            usable = not floats or has_gradient(body.outputs[number].dtype)
             found[first + number] |= usable and body.outputs[number] in live
     return found
 
@@ -134,7 +134,9 @@ def loop_tangents(F: Functions, op: Any, parts: Sequence[Tangent], y: Any, xs: V
         sequences=first + sum(place < first for place in places),
     )  # fmt: skip
     found = items(make(made, *operands))
-    results: list[Tangent] = [ZERO if is_float(output.dtype) else None for output in body.outputs]
+    results: list[Tangent] = [
+        ZERO if has_gradient(output.dtype) else None for output in body.outputs
+    ]
     for number, value in zip(carried, found[op.states :]):
         results[number] = value
     for number, value in zip(kept, found[len(outputs) - len(kept) :]):
@@ -185,7 +187,7 @@ def branch_tangents(F: Functions, op: Any, parts: Sequence[Tangent], y: Any, xs:
     reached = [
         n for n in range(len(y)) if any(isinstance(each[n], Value) for each in pushed)
     ]  # fmt: skip
-    results: list[Tangent] = [ZERO if is_float(one.dtype) else None for one in y]
+    results: list[Tangent] = [ZERO if has_gradient(one.dtype) else None for one in y]
     if not reached:
         return tuple(results)
     bodies = [

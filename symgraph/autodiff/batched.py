@@ -33,6 +33,7 @@ class Batched(Op):
     batched: tuple[bool, ...]
     size: Size
     variadic = True
+    takes_complex = True
 
     def infer(self, *types: TensorType) -> Type:
         for number, (type, batched) in enumerate(zip(types, self.batched, strict=True)):

@@ -72,6 +72,7 @@ class Call(Op):
     inside: Inside
     rules: Any
     variadic = True
+    takes_complex = True
 
     @property
     def body(self) -> Body:

@@ -19,7 +19,7 @@ from symgraph.dims import Size, equal
 from symgraph.errors import ArgumentTypeError, GradError
 from symgraph.graph.body import Body, like
 from symgraph.graph.draws import collect_draws, drawn
-from symgraph.graph.dtypes import is_float
+from symgraph.graph.dtypes import has_gradient
 from symgraph.graph.leaves import Attach, Item, as_value, items
 from symgraph.graph.node import Value, make, operand_lines
 from symgraph.graph.op import ZERO, Cotangent
@@ -197,7 +197,7 @@ class _PullRules(Rules):
                 f"custom_vjp: `fwd` of `{self.owner.label}` must give (result, residuals)."
             )
         seeds = [
-            own if own is not None else F.zeros_like(each) if is_float(each.dtype) else None
+            own if own is not None else F.zeros_like(each) if has_gradient(each.dtype) else None
             for own, each in zip(g, y)
         ]
         pulled = bwd(given[1], shaped(self.found, seeds))
@@ -236,7 +236,7 @@ class _PullRules(Rules):
         return flat
 
     def _captured(self, x: Value) -> Cotangent:
-        if not is_float(x.dtype):
+        if not has_gradient(x.dtype):
             return None
 
         def refuse() -> Cotangent:
@@ -252,7 +252,7 @@ class _PullRules(Rules):
 
 def _checked(owner: CustomVjp, number: int, x: Value, given: Any) -> Cotangent:
     """Give a cotangent that has the type of its operand."""
-    if not is_float(x.dtype):
+    if not has_gradient(x.dtype):
         return None
     if given is None or given is ZERO:
         return ZERO
@@ -289,7 +289,7 @@ class _PushRules(Rules):
             if isinstance(part, Value):
                 raise self._refused(x)
         tangents = [
-            part if isinstance(part, Value) else F.zeros_like(x) if is_float(x.dtype) else None
+            part if isinstance(part, Value) else F.zeros_like(x) if has_gradient(x.dtype) else None
             for part, x in zip(parts[: self.count], xs)
         ]
         return tuple(self._tangents(xs, tangents, y))
@@ -312,8 +312,8 @@ class _PushRules(Rules):
             )
         found: list[Any] = []
         for number, (one, each) in enumerate(zip(flat, y)):
-            if not is_float(each.dtype) or one is None:
-                found.append(ZERO if is_float(each.dtype) else None)
+            if not has_gradient(each.dtype) or one is None:
+                found.append(ZERO if has_gradient(each.dtype) else None)
                 continue
             value = as_value(one, each.dtype)
             what = f"custom_jvp: the tangent of result {number} of `{self.owner.label}`"
@@ -323,7 +323,7 @@ class _PushRules(Rules):
 
     def pull(self, call: Call, g: Any, y: Any, xs: Sequence[Value]) -> tuple[Cotangent, ...]:
         own = Template([x.tensor for x in xs], TupleType(tuple(each.tensor for each in y)))
-        slots = [n for n in range(self.count) if is_float(xs[n].dtype)]
+        slots = [n for n in range(self.count) if has_gradient(xs[n].dtype)]
         seeds = [like(xs[n].tensor) for n in slots]
         tangents: list[Value | None] = [None] * self.count
         for slot, seed in zip(slots, seeds):
@@ -338,12 +338,12 @@ class _PushRules(Rules):
         known = own.known(xs, y, [None] * len(own.gs))
         known.update((inner, outer) for _, inner, outer in pairs)
         known.update((seed, F.zeros_like(xs[slot])) for slot, seed in zip(slots, seeds))
-        found: list[Cotangent] = [ZERO if is_float(x.dtype) else None for x in xs]
+        found: list[Cotangent] = [ZERO if has_gradient(x.dtype) else None for x in xs]
         for slot, seed in zip(slots, seeds):
             if isinstance(done.get(seed), Value):
                 found[slot] = filled([done[seed]], known)[0]
         captured = (
-            functools.partial(self._refuse, x) if is_float(x.dtype) else None
+            functools.partial(self._refuse, x) if has_gradient(x.dtype) else None
             for x in xs[self.count :]
         )
         return (*found[: self.count], *captured)
@@ -373,9 +373,11 @@ class _Again(Rules):
         after = [one for one in g if one is not None]
         own = [F.barrier(x, *after) for x in xs]
         outputs = call.body.inlined(own)
-        pairs = [(o, one) for o, one in zip(outputs, g) if one is not None and is_float(o.dtype)]
-        slots = [number for number, x in enumerate(xs) if is_float(x.dtype)]
-        found: list[Cotangent] = [ZERO if is_float(x.dtype) else None for x in xs]
+        pairs = [
+            (o, one) for o, one in zip(outputs, g) if one is not None and has_gradient(o.dtype)
+        ]
+        slots = [number for number, x in enumerate(xs) if has_gradient(x.dtype)]
+        found: list[Cotangent] = [ZERO if has_gradient(x.dtype) else None for x in xs]
         if not pairs or not slots:
             return tuple(found)
         pulled: Iterable[Value] = F.vjp(

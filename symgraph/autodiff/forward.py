@@ -7,7 +7,7 @@ transpose of a transpose is the thing itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from symgraph.autodiff.reverse import Missing, check_float, fitted, sweep, value
 from symgraph.autodiff.template import Template, filled, results_of, types_of
 from symgraph.errors import ArgumentError, GradError
 from symgraph.graph.body import like
-from symgraph.graph.dtypes import is_float
+from symgraph.graph.dtypes import has_gradient, is_complex
 from symgraph.graph.elementwise import Elementwise, GraphMath
 from symgraph.graph.leaves import Item, as_value, items
 from symgraph.graph.node import Value, make, operand_lines
@@ -138,19 +138,25 @@ def hvp(loss: Value, wrt: Any, vectors: Any, *, missing: Missing = "error") -> A
 def push(outputs: Sequence[Value], tangents: Mapping[Value, Tangent]) -> list[Tangent]:
     """Give the tangents of outputs; a value that has one may depend on others that have one."""
     live = depends_on(outputs, tangents)
+    order = topological(outputs)
+    used: dict[Value, set[int]] = {}  # of several results, those that are read
+    for node in order:
+        if isinstance(node.op, Item):
+            used.setdefault(node.inputs[0], set()).add(node.op.index)
     known: dict[Value, Any] = {}
-    for node in topological(outputs):
+    for node in order:
         if node not in live:
             continue
         with inherit(node.origins):
-            found = _node(node, [known.get(x) for x in node.inputs]) if node.inputs else None
+            parts = [known.get(x) for x in node.inputs]
+            found = _node(node, parts, used.get(node, {0})) if node.inputs else None
             if node in tangents:
                 found = added([tangents[node], found])
         known[node] = found
     return [known.get(output) for output in outputs]
 
 
-def _node(node: Value, parts: Sequence[Tangent]) -> Any:
+def _node(node: Value, parts: Sequence[Tangent], used: Collection[int]) -> Any:
     """Give the tangent of a node, a tuple of them for several results."""
     if isinstance(node.op, Item):
         whole = parts[0]
@@ -159,10 +165,10 @@ def _node(node: Value, parts: Sequence[Tangent]) -> Any:
     if all(part is None for part in parts):
         return None
     if not any(isinstance(part, Value) for part in parts):
-        return _all(node, [ZERO if is_float(y.dtype) else None for y in ys])
-    if not any(is_float(y.dtype) for y in ys):
+        return _all(node, [ZERO if has_gradient(y.dtype) else None for y in ys])
+    if not any(has_gradient(y.dtype) for y in ys):
         return _all(node, [None] * len(ys))
-    found = _pushed(node, parts, ys)
+    found = _pushed(node, parts, ys, used)
     given = found if isinstance(found, tuple) else (found,)
     fit = [
         fitted(node.op.name, y, part, "tangent") if isinstance(part, Value) else part
@@ -175,7 +181,9 @@ def _all(node: Value, parts: Sequence[Tangent]) -> Any:
     return tuple(parts) if isinstance(node.type, TupleType) else parts[0]
 
 
-def _pushed(node: Value, parts: Sequence[Tangent], ys: Sequence[Value]) -> Any:
+def _pushed(
+    node: Value, parts: Sequence[Tangent], ys: Sequence[Value], used: Collection[int]
+) -> Any:
     op, xs = node.op, node.inputs
     y: Any = tuple(ys) if isinstance(node.type, TupleType) else ys[0]
     found = op.jvp(F, parts, y, *xs)
@@ -185,7 +193,7 @@ def _pushed(node: Value, parts: Sequence[Tangent], ys: Sequence[Value]) -> Any:
         found = _linear(op, parts, xs, LINEAR[op.name])
     if found is NotImplemented and _is_plain(node):
         found = _elementwise(op, parts, y, xs)  # type: ignore[arg-type]
-    return _transposed(node, parts, ys) if found is NotImplemented else found
+    return _transposed(node, parts, ys, used) if found is NotImplemented else found
 
 
 def added(parts: Sequence[Tangent]) -> Tangent:
@@ -221,7 +229,7 @@ LINEAR: Mapping[str, tuple[int, ...]] = {
             "reshape", "permute_dims", "broadcast_to", "slice", "slice_put", "sum", "split", "cast",
             "specify_shape", "barrier", "take", "take_along_axis", "scatter_add",
             "scatter_add_along_axis", "avg_pool", "avg_pool_grad", "max_pool_grad", "max_pool_take",
-            "window_sum",
+            "window_sum", "real", "imag", "conj",
         ),
         (0,),
     ),
@@ -248,7 +256,8 @@ def _is_plain(node: Value) -> bool:
     return (
         isinstance(op, Elementwise)
         and type(op).vjp is Elementwise.vjp
-        and all(x.dtype == node.dtype for x in node.inputs if is_float(x.dtype))
+        and not is_complex(node.dtype)  # whose cotangents are conjugated
+        and all(x.dtype == node.dtype for x in node.inputs if has_gradient(x.dtype))
     )
 
 
@@ -264,9 +273,12 @@ def _elementwise(op: Elementwise, parts: Sequence[Tangent], y: Value, xs: Sequen
     return added(found)
 
 
-def _transposed(node: Value, parts: Sequence[Tangent], ys: Sequence[Value]) -> Any:
+def _transposed(
+    node: Value, parts: Sequence[Tangent], ys: Sequence[Value], used: Collection[int]
+) -> Any:
     """Transpose the operation's `vjp`, which is linear in the cotangent."""
-    own = Template([x.tensor for x in node.inputs], node.type)
+    wanted = [number in used for number in range(len(ys))]
+    own = Template([x.tensor for x in node.inputs], node.type, wanted)
     pulled = own.pull(node.op)
     connected = False
     chosen: list[tuple[Value, Value]] = []
@@ -281,7 +293,7 @@ def _transposed(node: Value, parts: Sequence[Tangent], ys: Sequence[Value]) -> A
     nothing = ZERO if connected else None
     types = types_of(node.type)
     if not chosen:
-        found: list[Tangent] = [nothing if is_float(one.dtype) else None for one in types]
+        found: list[Tangent] = [nothing if has_gradient(one.dtype) else None for one in types]
         return tuple(found) if len(found) > 1 else found[0]
     seeds = [g for g in own.gs if g is not None]
     inner = Template([part.tensor for _, part in chosen], node.type).xs

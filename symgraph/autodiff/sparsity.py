@@ -18,10 +18,11 @@ from symgraph.autodiff.template import results_of, types_of
 from symgraph.dims import collect_guards, free
 from symgraph.dims import evaluate as evaluate_size
 from symgraph.errors import ShapeError
-from symgraph.graph.dtypes import is_float
+from symgraph.graph.dtypes import has_gradient, is_float
 from symgraph.graph.index import Compute, Load, evaluate
 from symgraph.graph.leaves import Item
 from symgraph.graph.node import Value, operand_lines
+from symgraph.graph.onhost import on_host
 from symgraph.graph.op import Op
 from symgraph.graph.registry import F
 from symgraph.graph.scalar import Scalar, scalar_order
@@ -89,7 +90,7 @@ def _expanded(node: Value, known: dict[Value, tuple[Bits, ...]]) -> list[Value] 
         return None
     if node.op.name == "stop_gradient" or not any(x in known for x in node.inputs):
         return None
-    if node.op.host or type(node.op).expand is Op.expand or has_own_derivative(node.op):
+    if on_host(node) or type(node.op).expand is Op.expand or has_own_derivative(node.op):
         known[node] = _everything(node, known)
         return None
     found = node.op.expand(F, *node.inputs)
@@ -120,7 +121,7 @@ def _everything(node: Value, known: Mapping[Value, tuple[Bits, ...]]) -> tuple[B
     found = []
     for one in results_of(node):
         size: Any = one.size
-        found.append(np.tile(joined * np.uint8(is_float(one.dtype)), (size, 1)))
+        found.append(np.tile(joined * np.uint8(has_gradient(one.dtype)), (size, 1)))
     return tuple(found)
 
 

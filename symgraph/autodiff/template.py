@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from symgraph.graph.body import like
-from symgraph.graph.dtypes import is_float
+from symgraph.graph.dtypes import has_gradient
 from symgraph.graph.leaves import items
 from symgraph.graph.node import Value
 from symgraph.graph.op import Cotangent
@@ -45,7 +45,8 @@ class Template:
         self.ys = [like(one) for one in types]
         chosen = [True] * len(types) if wanted is None else wanted
         self.gs: list[Value | None] = [
-            like(one) if use and is_float(one.dtype) else None for one, use in zip(types, chosen)
+            like(one) if use and has_gradient(one.dtype) else None
+            for one, use in zip(types, chosen)
         ]
 
     def pull(self, op: Any) -> tuple[Cotangent, ...]:
