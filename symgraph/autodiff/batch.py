@@ -17,7 +17,7 @@ import numpy as np
 from symgraph.autodiff import batch_loops, batch_rules  # noqa: F401 - registers
 from symgraph.autodiff.batched import wrapped
 from symgraph.autodiff.call import Call
-from symgraph.autodiff.rules import BATCH, front
+from symgraph.autodiff.rules import BATCH, aligned, front
 from symgraph.autodiff.trees import leaves, like, spread
 from symgraph.dims import Size, equal
 from symgraph.errors import ArgumentError, ArgumentTypeError, GraphError, ShapeError
@@ -97,7 +97,7 @@ def _node(
     if found is NotImplemented and op.name in BATCH:
         found = BATCH[op.name](F, size, op, flags, xs)
     if found is NotImplemented and isinstance(op, Elementwise):
-        found = make(op, *_aligned(xs, flags))
+        found = make(op, *aligned(F, xs, flags))
     if found is NotImplemented:
         return wrapped(op, size, flags, xs)
     return tuple(found) if isinstance(found, tuple | list) else items(found)
@@ -114,15 +114,6 @@ def _own_states(node: Value, size: Size, state: Value, batched: bool) -> Value:
     lane = F.reshape(F.cast(F.arange(size, dtype="int64"), "uint64"), (size, 1))
     away = F.constant(np.array([LANE_STEP, 0, 0], np.uint64))
     return front(F, size, state, batched) + lane * away
-
-
-def _aligned(xs: Sequence[Value], flags: Sequence[bool]) -> list[Value]:
-    """Give all batched operands as many axes, so that they broadcast behind the first one."""
-    rank = max(x.ndim - flag for x, flag in zip(xs, flags))
-    return [
-        F.reshape(x, (x.shape[0], *(1,) * (rank + 1 - x.ndim), *x.shape[1:])) if flag else x
-        for x, flag in zip(xs, flags)
-    ]
 
 
 # -- for users -------------------------------------------------------------------------------------

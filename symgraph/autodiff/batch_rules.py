@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from symgraph.autodiff.rules import batch_rule, front, fronts
+from symgraph.autodiff.rules import aligned, batch_rule, front, fronts
 from symgraph.dims import Size
 from symgraph.errors import GraphError
 from symgraph.graph.leaves import items
@@ -94,6 +94,12 @@ def attach(F: Functions, size: Size, op: Any, flags: Flags, xs: Values) -> Any:
                 fix="give the new values as results, and update with their mean outside",
             )
     return make(op, front(F, size, xs[0], flags[0]), *xs[1:])
+
+
+@batch_rule("real", "imag", "conj", "complex")
+def parts(F: Functions, size: Size, op: Any, flags: Flags, xs: Values) -> Any:
+    """Take parts, or make numbers of parts, element by element."""
+    return make(op, *aligned(F, xs, flags))
 
 
 # -- axes one further ------------------------------------------------------------------------------

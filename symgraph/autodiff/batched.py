@@ -33,6 +33,7 @@ class Batched(Op):
     batched: tuple[bool, ...]
     size: Size
     variadic = True
+    takes_complex = True
 
     @property
     def takes_complex(self) -> bool:  # type: ignore[override]

@@ -138,12 +138,12 @@ def hvp(loss: Value, wrt: Any, vectors: Any, *, missing: Missing = "error") -> A
 def push(outputs: Sequence[Value], tangents: Mapping[Value, Tangent]) -> list[Tangent]:
     """Give the tangents of outputs; a value that has one may depend on others that have one."""
     live = depends_on(outputs, tangents)
-    known: dict[Value, Any] = {}
     order = topological(outputs)
-    used: dict[Value, set[int]] = {}  # of several results those that lead anywhere
+    used: dict[Value, set[int]] = {}  # of several results, those that are read
     for node in order:
         if isinstance(node.op, Item):
             used.setdefault(node.inputs[0], set()).add(node.op.index)
+    known: dict[Value, Any] = {}
     for node in order:
         if node not in live:
             continue
@@ -229,7 +229,7 @@ LINEAR: Mapping[str, tuple[int, ...]] = {
             "reshape", "permute_dims", "broadcast_to", "slice", "slice_put", "sum", "split", "cast",
             "specify_shape", "barrier", "take", "take_along_axis", "scatter_add",
             "scatter_add_along_axis", "avg_pool", "avg_pool_grad", "max_pool_grad", "max_pool_take",
-            "window_sum",
+            "window_sum", "real", "imag", "conj",
         ),
         (0,),
     ),
@@ -256,9 +256,7 @@ def _is_plain(node: Value) -> bool:
     return (
         isinstance(op, Elementwise)
         and type(op).vjp is Elementwise.vjp
-        and not any(
-            is_complex(x.dtype) for x in (node, *node.inputs)
-        )  # a vjp conjugates, a jvp does not
+        and not is_complex(node.dtype)  # whose cotangents are conjugated
         and all(x.dtype == node.dtype for x in node.inputs if has_gradient(x.dtype))
     )
 

@@ -16,8 +16,9 @@ from symgraph.autodiff.forward import jvp
 from symgraph.autodiff.reverse import Missing, check_float, values
 from symgraph.autodiff.sparsity import depends
 from symgraph.dims import Size, product
-from symgraph.errors import ArgumentError, ArgumentTypeError, ShapeError
+from symgraph.errors import ArgumentError, ArgumentTypeError, GradError, ShapeError
 from symgraph.graph.body import like
+from symgraph.graph.dtypes import is_complex
 from symgraph.graph.node import Value, operand_lines
 from symgraph.graph.registry import F, function_of
 
@@ -52,7 +53,7 @@ def jacobian(
     if mode not in ("auto", "forward", "reverse"):
         raise ArgumentError(f'jacobian: mode must be "auto", "forward" or "reverse", got {mode!r}.')
     (output,) = values("jacobian", "y", y)
-    check_float("jacobian", output)
+    _check_real(output)
     wrt = values("jacobian", "x", x)
     if sparsity is not None:
         if not isinstance(x, Value):
@@ -80,8 +81,20 @@ def hessian(loss: Value, x: Any, mode: Literal["forward", "reverse"] = "forward"
     return found[0][0] if isinstance(x, Value) else found
 
 
+def _check_real(value: Value) -> None:
+    """Raise `GradError` unless a value holds real floats."""
+    check_float("jacobian", value)
+    if is_complex(value.dtype):
+        raise GradError(
+            f"jacobian: of complex numbers there are two, by each part; `{value.label}` is "
+            f"{value.type}.",
+            details=operand_lines([value]),
+            fix="take real(x) and imag(x), or products by sg.jvp and sg.vjp",
+        )
+
+
 def _dense(y: Value, x: Value, mode: Mode, missing: Missing) -> Value:
-    check_float("jacobian", x)
+    _check_real(x)
     if mode == "auto":
         known = isinstance(x.size, int) and isinstance(y.size, int)
         mode = "forward" if known and x.size < y.size else "reverse"

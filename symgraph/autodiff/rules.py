@@ -29,6 +29,15 @@ def front(F: Functions, size: Size, x: Value, batched: bool) -> Value:
     return x if batched else F.broadcast_to(x, (size, *x.shape))
 
 
+def aligned(F: Functions, xs: Sequence[Value], flags: Sequence[bool]) -> list[Value]:
+    """Give all batched operands as many axes, so that they broadcast behind the first one."""
+    rank = max(x.ndim - flag for x, flag in zip(xs, flags))
+    return [
+        F.reshape(x, (x.shape[0], *(1,) * (rank + 1 - x.ndim), *x.shape[1:])) if flag else x
+        for x, flag in zip(xs, flags)
+    ]
+
+
 def fronts(
     F: Functions, size: Size, xs: Sequence[Value], flags: Sequence[bool]
 ) -> list[Value]:  # fmt: skip

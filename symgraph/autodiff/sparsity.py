@@ -18,10 +18,11 @@ from symgraph.autodiff.template import results_of, types_of
 from symgraph.dims import collect_guards, free
 from symgraph.dims import evaluate as evaluate_size
 from symgraph.errors import ShapeError
-from symgraph.graph.dtypes import has_gradient
+from symgraph.graph.dtypes import has_gradient, is_float
 from symgraph.graph.index import Compute, Load, evaluate
 from symgraph.graph.leaves import Item
 from symgraph.graph.node import Value, operand_lines
+from symgraph.graph.onhost import on_host
 from symgraph.graph.op import Op
 from symgraph.graph.registry import F
 from symgraph.graph.scalar import Scalar, scalar_order
@@ -89,7 +90,7 @@ def _expanded(node: Value, known: dict[Value, tuple[Bits, ...]]) -> list[Value] 
         return None
     if node.op.name == "stop_gradient" or not any(x in known for x in node.inputs):
         return None
-    if node.op.host or type(node.op).expand is Op.expand or has_own_derivative(node.op):
+    if on_host(node) or type(node.op).expand is Op.expand or has_own_derivative(node.op):
         known[node] = _everything(node, known)
         return None
     found = node.op.expand(F, *node.inputs)
@@ -132,7 +133,7 @@ def _read(
     total = np.zeros((int(np.prod(shape)), width), np.uint8)
     for node in _float_loads(compute.value):
         source = known.get(operands[node.attr.operand])
-        if source is None or not has_gradient(operands[node.attr.operand].dtype):
+        if source is None or not is_float(operands[node.attr.operand].dtype):
             continue
         places = _places(compute, node, operands)
         if places is None:
@@ -148,7 +149,7 @@ def _float_loads(root: Scalar) -> Iterator[Scalar]:
     stack = [root]
     while stack:
         node = stack.pop()
-        if node in seen or not has_gradient(node.dtype):
+        if node in seen or not is_float(node.dtype):
             continue
         seen.add(node)
         if node.op == "load":

@@ -134,5 +134,8 @@ def test_wrong_calls_say_what_must_hold() -> None:
     np.testing.assert_array_equal(
         sg.jacobian(x * 0 + 1, x, missing="zero").eval(), np.zeros((3, 3))
     )
+    z = sg.tensor("z", (3,), "complex128")
+    with pytest.raises(GradError, match="of complex numbers there are two"):
+        sg.jacobian(F.real(z), z)
     with pytest.raises(GradError, match="must be a scalar"):
         sg.hessian(x, x)
