@@ -71,6 +71,7 @@ OVERRIDES: Mapping[str, str] = {
     **dict.fromkeys(("maximum", "minimum", "clip", "where", "cast", "stop_gradient"), "exact"),
     **dict.fromkeys(("floor", "ceil", "trunc", "round"), "exact"),
     **dict.fromkeys(("take", "take_along_axis", "max", "min", "any", "all"), "exact"),
+    "modulus": "elementwise",
     "random_normal": "norm",  # against SciPy's inverse; test_random.py compares bits
     "gelu": "tail",
     "logaddexp": "reduce",  # the maximum and the logarithm may cancel

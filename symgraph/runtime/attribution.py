@@ -12,7 +12,7 @@ from functools import cached_property
 from symgraph.config import config
 from symgraph.cost.flops import node_flops
 from symgraph.dims import Dim, collect_guards, total
-from symgraph.graph.dtypes import is_float
+from symgraph.graph.dtypes import has_gradient
 from symgraph.graph.index import Compute
 from symgraph.graph.leaves import Attach, Item, SizeOf
 from symgraph.graph.node import Value
@@ -154,7 +154,7 @@ def _checks(value: Value) -> list[Value]:
     """Give the bools that compiled code looks at before it writes: of `legal` and the NaN guard."""
     with config(origins=False), collect_guards():
         legal = value.op.legal(F, *value.inputs)
-        finite = isinstance(value.type, TensorType) and is_float(value.dtype)
+        finite = isinstance(value.type, TensorType) and has_gradient(value.dtype)
         found = F.all(F.isfinite(value)) if finite else None
     return [one for one in (legal, found) if one is not None]
 

@@ -217,7 +217,6 @@ ORACLES: dict[str, Callable[..., Any]] = {
     "expm": plain(expm),
     "eig": lambda op, x: tuple(complex_results(np.linalg.eig(x))),
     "eigvals": lambda x: complex_results([np.linalg.eigvals(x)])[0],
-    "eigvals:real": lambda x: complex_results([np.linalg.eigvals(apart(x))])[0],
     "eigvals:complex": lambda x: complex_results([np.linalg.eigvals(apart(x))])[0],
     "eigh": lambda op, x: tuple(np.linalg.eigh(x)),
     "eigvalsh": plain(eigvalsh),
