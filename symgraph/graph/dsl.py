@@ -26,7 +26,7 @@ _NUMPY_NAMES = {
     "right_shift": "bitwise_right_shift", "rint": "round", "amax": "max", "amin": "min",
     "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arctan2": "atan2",
     "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh", "concatenate": "concat",
-    "transpose": "permute_dims", "ravel": "flatten",
+    "transpose": "permute_dims", "ravel": "flatten", "conjugate": "conj",
 }  # fmt: skip
 # NumPy's keywords -> ours, where they differ
 _NUMPY_KEYWORDS = {
@@ -91,6 +91,25 @@ class TensorMethods:
     def T(self) -> Value:  # noqa: N802 - NumPy's name
         """The transpose: all axes reversed."""
         return apply("permute_dims", self, None)
+
+    @property
+    def mT(self) -> Value:  # noqa: N802 - the array API's name
+        """The transpose of matrices: the last two axes swapped."""
+        return apply("matrix_transpose", self)
+
+    @property
+    def real(self) -> Value:
+        """The real part."""
+        return apply("real", self)
+
+    @property
+    def imag(self) -> Value:
+        """The imaginary part; zeros for real numbers."""
+        return apply("imag", self)
+
+    def conj(self) -> Value:
+        """Conjugate; real numbers stay as they are."""
+        return apply("conj", self)
 
     def sum(self, axis: Axis = None, *, keepdims: bool = False) -> Value:
         """Sum over axes (all of them by default)."""
