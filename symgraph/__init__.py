@@ -17,7 +17,7 @@ from symgraph.dims import Dim, Size, anonymous, dim
 from symgraph.errors import SymgraphError, UnknownNameError
 from symgraph.function import Function, eval, function
 from symgraph.graph import declare
-from symgraph.graph.declare import *  # noqa: F403 - 56 declarations: scalar, fmatrix, itensor4, ...
+from symgraph.graph.declare import *  # noqa: F403 - 72 declarations: scalar, fmatrix, itensor4, ...
 from symgraph.graph.graph import Graph
 from symgraph.graph.interpret import interpret
 from symgraph.graph.leaves import Shared, constant, shared, size_of, tensor, with_updates
