@@ -1,7 +1,8 @@
 """Theano's declarations: `vector("x")`, `imatrix("labels")`, ... inputs with sizes of their own.
 
 A prefix names the dtype (b w i l f d c z: int8 int16 int32 int64 float32 float64 complex64
-complex128), none means `config.float_dtype`. Every size is a fresh anonymous one; `row` and `col` have one size 1.
+complex128), none means `config.float_dtype`. Every size is a fresh anonymous one; `row` and `col`
+have one size 1.
 """
 
 from __future__ import annotations
