@@ -12,12 +12,12 @@ from symgraph.ops.inverse import det, inv, pinv, slogdet
 from symgraph.ops.linalg import matmul, matrix_transpose, outer, tensordot, vecdot
 from symgraph.ops.matrix_functions import expm, matrix_power
 from symgraph.ops.norms import condition_number as cond
-from symgraph.ops.norms import matrix_norm, matrix_rank, vector_norm
+from symgraph.ops.norms import matrix_norm, matrix_rank, norm, vector_norm
 from symgraph.ops.solve import cho_solve, lstsq, lu_solve, solve, triangular_solve
 
 __all__ = [
     "cho_solve", "cholesky", "cond", "det", "eig", "eigh", "eigvals", "eigvalsh", "expm", "inv",
     "lstsq", "lu", "lu_factor", "lu_solve", "matmul", "matrix_norm", "matrix_power", "matrix_rank",
-    "matrix_transpose", "outer", "pinv", "qr", "slogdet", "solve", "svd", "svdvals", "tensordot",
-    "triangular_solve", "vecdot", "vector_norm",
+    "matrix_transpose", "norm", "outer", "pinv", "qr", "slogdet", "solve", "svd", "svdvals",
+    "tensordot", "triangular_solve", "vecdot", "vector_norm",
 ]  # fmt: skip

@@ -83,6 +83,7 @@ OVERRIDES: Mapping[str, str] = {
     **dict.fromkeys(("take", "take_along_axis", "max", "min", "any", "all"), "exact"),
     **dict.fromkeys(("adaptive_max", "adaptive_argmax"), "exact"),
     "random_integers": "exact",
+    "modulus": "elementwise",
     "random_normal": "norm",  # against SciPy's inverse; test_random.py compares bits
     "gelu": "tail",
     "lerp": "reduce",  # the difference may cancel

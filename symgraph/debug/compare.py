@@ -28,6 +28,8 @@ def difference(oracle: Array, found: Array) -> float:
     first, second = np.asarray(oracle), np.asarray(found)
     if first.shape != second.shape:
         return float("inf")
+    if first.dtype.kind == "c":
+        first, second = (np.stack([one.real, one.imag]) for one in (first, second))
     if not is_float(dtype_name(first.dtype)):
         return 0.0 if np.array_equal(first, second) else float("inf")
     a, b = widen(first).astype(np.float64), widen(second).astype(np.float64)

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from symgraph.dims import Dim, latex
 from symgraph.graph.leaves import Constant, SizeOf
 from symgraph.graph.node import Value
@@ -173,6 +175,9 @@ def literal(array: Any, type: str) -> Part:
     number = array.item()
     if isinstance(number, bool):
         return Part(rf"\mathrm{{{number}}}", ATOM)
+    if isinstance(number, complex):
+        parts = [literal(np.asarray(one), type).text for one in (number.real, number.imag)]
+        return Part(rf"({parts[0]} + {parts[1]} i)", ATOM)
     text = f"{number:.6g}" if isinstance(number, float) else str(number)
     if not math.isfinite(number):
         sign = {"inf": r"\infty", "-inf": r"-\infty"}.get(text, r"\mathrm{NaN}")

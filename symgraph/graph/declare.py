@@ -1,7 +1,8 @@
 """Theano's declarations: `vector("x")`, `imatrix("labels")`, ... inputs with sizes of their own.
 
-A prefix names the dtype (b w i l f d: int8 int16 int32 int64 float32 float64), none means
-`config.float_dtype`. Every size is a fresh anonymous one; `row` and `col` have one size 1.
+A prefix names the dtype (b w i l f d c z: int8 int16 int32 int64 float32 float64 complex64
+complex128), none means `config.float_dtype`. Every size is a fresh anonymous one; `row` and `col`
+have one size 1.
 """
 
 from __future__ import annotations
@@ -94,6 +95,22 @@ dtensor4 = Declaration(4, "float64")
 dtensor5 = Declaration(5, "float64")
 drow = Declaration(2, "float64", ones=(0,))
 dcol = Declaration(2, "float64", ones=(1,))
+cscalar = Declaration(0, "complex64")
+cvector = Declaration(1, "complex64")
+cmatrix = Declaration(2, "complex64")
+ctensor3 = Declaration(3, "complex64")
+ctensor4 = Declaration(4, "complex64")
+ctensor5 = Declaration(5, "complex64")
+crow = Declaration(2, "complex64", ones=(0,))
+ccol = Declaration(2, "complex64", ones=(1,))
+zscalar = Declaration(0, "complex128")
+zvector = Declaration(1, "complex128")
+zmatrix = Declaration(2, "complex128")
+ztensor3 = Declaration(3, "complex128")
+ztensor4 = Declaration(4, "complex128")
+ztensor5 = Declaration(5, "complex128")
+zrow = Declaration(2, "complex128", ones=(0,))
+zcol = Declaration(2, "complex128", ones=(1,))
 
 __all__ = [
     "scalar", "vector", "matrix", "tensor3", "tensor4", "tensor5", "row", "col", "bscalar",
@@ -103,4 +120,7 @@ __all__ = [
     "lvector", "lmatrix", "ltensor3", "ltensor4", "ltensor5", "lrow", "lcol", "fscalar",
     "fvector", "fmatrix", "ftensor3", "ftensor4", "ftensor5", "frow", "fcol", "dscalar",
     "dvector", "dmatrix", "dtensor3", "dtensor4", "dtensor5", "drow", "dcol",
+    "cscalar", "cvector", "cmatrix", "ctensor3", "ctensor4", "ctensor5",
+    "crow", "ccol", "zscalar", "zvector", "zmatrix", "ztensor3",
+    "ztensor4", "ztensor5", "zrow", "zcol",
 ]  # fmt: skip

@@ -27,7 +27,7 @@ _NUMPY_NAMES = {
     "right_shift": "bitwise_right_shift", "rint": "round", "amax": "max", "amin": "min",
     "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arctan2": "atan2",
     "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh", "concatenate": "concat",
-    "transpose": "permute_dims", "ravel": "flatten", "cumsum": "cumulative_sum",
+    "transpose": "permute_dims", "ravel": "flatten", "conjugate": "conj", "cumsum": "cumulative_sum",
     "cumprod": "cumulative_prod", "radians": "deg2rad", "degrees": "rad2deg", "fabs": "abs",
 }  # fmt: skip
 # NumPy's keywords -> ours, where they differ
@@ -109,6 +109,20 @@ class TensorMethods:
         """
         value: Any = self
         return At(value)
+
+    @property
+    def real(self) -> Value:
+        """The real part."""
+        return apply("real", self)
+
+    @property
+    def imag(self) -> Value:
+        """The imaginary part; zeros for real numbers."""
+        return apply("imag", self)
+
+    def conj(self) -> Value:
+        """Conjugate; real numbers stay as they are."""
+        return apply("conj", self)
 
     def sum(self, axis: Axis = None, *, keepdims: bool = False) -> Value:
         """Sum over axes (all of them by default)."""

@@ -27,7 +27,6 @@ from symgraph.graph.dtypes import (
     is_float,
     is_integer,
     numpy_dtype,
-    real_dtype,
 )
 from symgraph.graph.index import Compute, axes, broadcast_load
 from symgraph.graph.index import m as trace
@@ -67,8 +66,7 @@ class Elementwise(Op):
     """One result element from one element of each operand, with NumPy's broadcasting.
 
     `takes` tells which dtypes the operands may have (a key of `KINDS`), `result` what comes out:
-    "same", "bool" or, of complex numbers, "real". Subclasses with attributes override `run_body`,
-    `pull_back`, `result_dtype`.
+    "same" or "bool". Subclasses with attributes override `run_body`, `pull_back`, `result_dtype`.
     """
 
     body: ClassVar[Body]
@@ -96,8 +94,6 @@ class Elementwise(Op):
 
     def result_dtype(self, dtypes: Sequence[DType]) -> DType:
         """Give the dtype of the result."""
-        if self.result == "real":
-            return real_dtype(dtypes[-1])
         return "bool" if self.result == "bool" else dtypes[-1]
 
     def run_body(self, m: Any, *operands: Any) -> Any:
@@ -139,7 +135,7 @@ class Elementwise(Op):
     def _pulled(
         self, F: Functions, number: int, g: Value, y: Value, xs: Sequence[Value]
     ) -> Cotangent:
-        if is_complex(xs[number].dtype) and self.result != "real":
+        if is_complex(xs[number].dtype):
             # derivatives are written without conjugation, and these functions are holomorphic
             cotangent = self.pull_back(GraphMath(F), number, F.conj(g), y, xs)
             cotangent = F.conj(cotangent) if isinstance(cotangent, Value) else cotangent
@@ -268,8 +264,8 @@ def scalar_op(
     integer operand back as it is, where the operation does nothing to whole numbers; `commutes`
     says that two operands may be exchanged (of two zeros max and min may then give the other),
     `view` that the operand comes back as it is. `complex` says that operands may be complex, or
-    names NumPy's function for them; the derivative must hold for them too, unless the result is
-    "real". `of_complex` builds what comes instead of the operation for complex operands.
+    names NumPy's function for them; the derivative must hold for them too: it is a function of x,
+    not of conj(x). `of_complex` builds what comes instead of the operation for complex operands.
     """
     names = list(signature(body).parameters)[1:]
     derivatives = d if isinstance(d, tuple) else (d,) * len(names)

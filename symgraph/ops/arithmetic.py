@@ -70,6 +70,11 @@ def _tie(wins: str) -> tuple[Pull, Pull]:
     return Pull(first), Pull(lambda m, g, x, y, out: first(m, g, y, x, out))
 
 
+def _modulus(x: Value) -> Value:
+    """Give |x| of complex numbers: an operation of its own, which no rule about abs looks at."""
+    return F.modulus(x)
+
+
 def _direction(x: Value) -> Value:
     """Give x / |x| of complex numbers, and 0 at 0."""
     zero = F.equal(x, 0)
@@ -97,7 +102,7 @@ remainder = scalar_op("remainder", _remainder, takes="number",
 negative = scalar_op("negative", lambda m, x: -x, d=-1, takes="number",
     latex="-{0}", complex=True, doc="Negate: -x; unsigned integers wrap around.")
 abs = scalar_op("abs", lambda m, x: m.abs(x), d=lambda m, x, y: m.sign(x), takes="number",
-    latex=r"\left|{0}\right|", result="real", complex=True, doc="Give |x|; the gradient at 0 is 0.")
+    latex=r"\left|{0}\right|", of_complex=_modulus, doc="Give |x|; the gradient at 0 is 0.")
 sign = scalar_op("sign", lambda m, x: m.sign(x), d=0, takes="number", of_complex=_direction,
     latex=r"\operatorname{{sign}} {0}", doc="Give -1, 0 or 1 by the sign.")
 square = scalar_op("square", lambda m, x: x * x, d=lambda m, x, y: 2 * x, takes="number",

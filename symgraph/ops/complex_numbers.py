@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from symgraph.dims import Size, broadcast_shapes
+from symgraph.dims import Size, broadcast_shapes, product
 from symgraph.errors import DTypeError
 from symgraph.graph.dtypes import (
     complex_dtype,
@@ -104,6 +104,26 @@ class Conj(_Part):
 
 
 @op
+class Modulus(_Part):
+    """The absolute value."""
+
+    samples = (
+        sample(lambda x: F.abs(x), arg(("B", 3), "complex64")),
+        sample(lambda x: F.abs(x), arg((2,), "complex64", values=(0.0, 3 + 4j)), gradient=()),
+    )
+    bad = _part_bad(lambda: Modulus())
+
+    def ref(self, xp: ModuleType, *arrays: Array) -> Array:
+        return xp.asarray(xp.abs(arrays[0]))
+
+    def flops(self, of: Callable[[Value], Size], *types: Any) -> Size:
+        return product((4, *types[0].shape))
+
+    def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
+        return (g * F.sign(xs[0]),)
+
+
+@op
 class Complex(Op):
     """x + iy."""
 
@@ -161,6 +181,12 @@ def imag(x: Any) -> Value:
     """
     value = as_value(x)
     return make(Imag(), value) if is_complex(value.dtype) else F.zeros_like(value)
+
+
+@function_of
+def modulus(x: Any) -> Value:
+    """Give |x| of complex numbers; users call `abs`."""
+    return make(Modulus(), as_value(x))
 
 
 @function_of

@@ -10,7 +10,7 @@ import numpy as np
 
 from symgraph.dims import maximum, product
 from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
-from symgraph.graph.arguments import normal_axes
+from symgraph.graph.arguments import distinct_axes, normal_axes
 from symgraph.graph.dtypes import DType, has_gradient, numpy_dtype, real_dtype
 from symgraph.graph.leaves import as_value, cast_to
 from symgraph.graph.matrices import rtol_argument, squared
@@ -138,6 +138,51 @@ def _largest(size: Value, over: tuple[int, ...], keepdims: bool) -> Value:
     if isinstance(count, int) and not count:
         return F.sum(size, axis=over, keepdims=keepdims)
     return F.max(size, axis=over, keepdims=keepdims)
+
+
+@composite(
+    samples=[
+        sample(lambda x: F.norm(x), arg(("B", 3)), label="all"),
+        sample(lambda x: F.norm(x, 3, axis=-1), arg(("B", 3), low=0.3), label="vectors"),
+        sample(
+            lambda x: F.norm(x, "nuc", axis=(0, 2), keepdims=True), arg((3, 2, 4)), label="matrices"
+        ),
+        sample(lambda x: F.norm(x, 1), arg((3, 4), distinct=True), label="matrix"),
+    ],
+    bad=[
+        bad(lambda x: F.norm(x, 2), arg((2, 2, 2)), error=ArgumentError, match="norm: axis must"),
+        bad(
+            lambda x: F.norm(x, 2, axis=(0, 1, 2)),
+            arg((2, 2, 2)),
+            error=ArgumentError,
+            match="norm: axis must",
+        ),
+    ],
+)
+def norm(x: Any, ord: Any = None, axis: Axis = None, keepdims: bool = False) -> Value:
+    """Give NumPy's `norm`: of vectors along one axis, of matrices along two.
+
+    Without `ord` the square root of the sum of squares, without an axis over all of them; with
+    `ord` and without an axis, x is one vector or one matrix. Raises `ArgumentError` for other axes,
+    else as `vector_norm` and `matrix_norm`.
+
+    >>> norm([[3.0, 0.0], [0.0, 4.0]]).eval().tolist()
+    5.0
+    """
+    value = as_value(x)
+    over = normal_axes("norm", axis, value.ndim)
+    if ord is None:
+        return F.vector_norm(value, axis=over, keepdims=keepdims)
+    if len(over) == 1:
+        return F.vector_norm(value, axis=over, keepdims=keepdims, ord=ord)
+    if len(over) != 2:
+        raise ArgumentError(
+            f"norm: axis must name one axis or two where ord is given, there are {len(over)}.",
+            fix="axis=-1 for vectors, axis=(-2, -1) for matrices",
+        )
+    rows, columns = over if axis is None else distinct_axes("norm", axis, value.ndim)
+    found = F.matrix_norm(F.moveaxis(value, (rows, columns), (-2, -1)), ord=ord)
+    return F.expand_dims(found, over) if keepdims else found
 
 
 ORDERS = ("fro", "nuc", math.inf, -math.inf, 1, -1, 2, -2)

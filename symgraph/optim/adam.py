@@ -73,7 +73,7 @@ class Adam(Optimizer):
         if decay and not self.decoupled:
             gradient = gradient + decay * parameter
         mean = first * slots["mean"] + (1 - first) * gradient
-        square = second * slots["square"] + (1 - second) * gradient * gradient
+        square = second * slots["square"] + (1 - second) * gradient * F.conj(gradient)
         count = cast_to(self.count + 1, "float64")
         mean_scale = cast_to(1 / (1 - F.pow(first, count)), parameter.dtype)
         square_scale = cast_to(1 / (1 - F.pow(second, count)), parameter.dtype)

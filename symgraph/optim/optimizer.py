@@ -134,7 +134,7 @@ class Optimizer(ABC):
             return gradients
         # One number for each gradient: float64 costs nothing here and does not overflow.
         wider = [wide(g) for g in gradients]
-        squares = [cast_to(F.sum(g * g), "float64") for g in wider]
+        squares = [cast_to(F.real(F.sum(g * F.conj(g))), "float64") for g in wider]
         total = squares[0]
         for square in squares[1:]:
             total = total + square

@@ -91,7 +91,8 @@ class Rule:
         return found
 
     def _takes(self, value: Value) -> bool:
-        if of_complex(value):  # rules are about real numbers
+        # rules are about real numbers; what they look at may begin to be real in between
+        if of_complex(value) or any(map(of_complex, value.inputs)):
             return False
         if self.dtypes == "any":
             return True

@@ -12,11 +12,12 @@ from functools import cached_property
 from symgraph.config import config
 from symgraph.cost.flops import node_flops
 from symgraph.dims import Dim, collect_guards, total
-from symgraph.graph.dtypes import is_float
+from symgraph.graph.body import nested
+from symgraph.graph.dtypes import has_gradient
 from symgraph.graph.index import Compute
 from symgraph.graph.leaves import Attach, Item, SizeOf
 from symgraph.graph.node import Value
-from symgraph.graph.op import Op
+from symgraph.graph.onhost import on_host
 from symgraph.graph.registry import F
 from symgraph.graph.types import TensorType
 from symgraph.lower.nest import Buffer
@@ -155,7 +156,7 @@ def _checks(value: Value) -> list[Value]:
     """Give the bools that compiled code looks at before it writes: of `legal` and the NaN guard."""
     with config(origins=False), collect_guards():
         legal = value.op.legal(F, *value.inputs)
-        finite = isinstance(value.type, TensorType) and is_float(value.dtype)
+        finite = isinstance(value.type, TensorType) and has_gradient(value.dtype)
         found = F.all(F.isfinite(value)) if finite else None
     return [one for one in (legal, found) if one is not None]
 
@@ -186,11 +187,12 @@ def in_order(
 
 
 def expansion(value: Value) -> tuple[Value, ...] | None:
-    """Give the values that an operation stands for; None for a leaf or an index expression."""
+    """Give the values that an operation stands for; None for a leaf or an index expression.
+
+    None also for what no loops express, and for a graph inside an operation.
+    """
     op = value.op
-    if op.leaf or isinstance(op, SizeOf | Item | Attach):
-        return None
-    if type(op).expand is Op.expand:  # a graph of its own, or no loops at all
+    if op.leaf or isinstance(op, SizeOf | Item | Attach) or on_host(value) or nested(op):
         return None
     with config(origins=False), collect_guards():  # what is made here is nobody's line
         found = op.expand(F, *value.inputs)
