@@ -12,6 +12,7 @@ from functools import cached_property
 from symgraph.config import config
 from symgraph.cost.flops import node_flops
 from symgraph.dims import Dim, collect_guards, total
+from symgraph.graph.body import nested
 from symgraph.graph.dtypes import is_float
 from symgraph.graph.index import Compute
 from symgraph.graph.leaves import Attach, Item, SizeOf
@@ -185,9 +186,12 @@ def in_order(
 
 
 def expansion(value: Value) -> tuple[Value, ...] | None:
-    """Give the values that an operation stands for; None for a leaf or an index expression."""
+    """Give the values that an operation stands for.
+
+    None for a leaf, an index expression, and what is no other operations: a graph inside, a `ref`.
+    """
     op = value.op
-    if op.leaf or isinstance(op, SizeOf | Item | Attach):
+    if op.leaf or isinstance(op, SizeOf | Item | Attach) or op.host or nested(op):
         return None
     with config(origins=False), collect_guards():  # what is made here is nobody's line
         found = op.expand(F, *value.inputs)
