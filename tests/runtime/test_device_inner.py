@@ -28,6 +28,7 @@ from symgraph.graph.types import TensorType, TupleType
 from symgraph.runtime import device_profile
 from symgraph.runtime.calibrate import Peaks
 from tests.backends.host_device import HostDevice
+from tests.backends.host_libraries import HostLibrary, libraries
 from tests.backends.test_gpu import GPU, HOST
 
 RNG = np.random.default_rng(3)
@@ -291,8 +292,8 @@ def test_a_step_is_one_launch_for_which_nobody_waits(host: HostDevice) -> None:
 
 
 def test_memory_is_one_piece_that_is_counted(host: HostDevice) -> None:
-    inputs, outputs = recurrent()
-    f = sg.function(inputs, outputs, backend="cuda")
+    inputs, (rows, *_) = recurrent()
+    f = sg.function(inputs, rows, backend="cuda")
     before = host.reserved
     bound = f.bind(T=7, B=2)
     assert host.reserved - before == bound.arena == bound.peak
@@ -369,3 +370,18 @@ def test_an_interrupt_waits_for_the_end_of_the_step(
     with pytest.raises(KeyboardInterrupt):
         f(good)
     np.testing.assert_array_equal(table.value, before + before[good].sum())
+
+
+def test_libraries_compute_products_in_bodies(host: HostDevice) -> None:
+    """Each kind once for all steps; the fastest way is found in memory of the body's own."""
+    own = HostLibrary()
+    host.libraries = libraries(own)
+    x, h, w = sg.tensor("x", (4, 8, 16)), sg.tensor("h", (8, 16)), sg.tensor("w", (16, 16))
+    rows, _ = sg.scan(lambda row, before: sg.tanh(row + before @ w), x, [h])
+    outputs = [rows, *sg.grad((rows * rows).sum(), [x, h, w])]
+    f = compare([x, h, w], outputs, [[drawn(4, 8, 16), drawn(8, 16), drawn(16, 16)]])
+    bound = f._executor.bound({})
+    inside = [one.body for one in bound.inner.values()]
+    assert len(own.asked) == sum(len(one.routines) for one in (bound, *inside))
+    assert all(one.routines for one in inside)
+    assert host.calls >= 4 * sum(len(one.routines) for one in inside)

@@ -317,7 +317,7 @@ class CupyDevice:
         """Write zeros."""
         if size:
             with self._device:
-                self._cupy.cuda.runtime.memsetAsync(address, 0, size, self._stream.ptr)
+                self._cupy.cuda.runtime.memsetAsync(address, 0, size, self.stream)
 
     def _move(self, target: int, source: int, size: int, kind: int) -> None:
         if size:
