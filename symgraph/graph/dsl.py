@@ -28,8 +28,8 @@ _NUMPY_NAMES = {
     "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arctan2": "atan2",
     "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh", "concatenate": "concat",
     "transpose": "permute_dims", "ravel": "flatten", "conjugate": "conj",
-    "cumsum": "cumulative_sum", "cumprod": "cumulative_prod", "radians": "deg2rad", "degrees": "rad2deg",
-    "fabs": "abs",
+    "cumsum": "cumulative_sum", "cumprod": "cumulative_prod", "radians": "deg2rad",
+    "degrees": "rad2deg", "fabs": "abs",
 }  # fmt: skip
 # NumPy's keywords -> ours, where they differ
 _NUMPY_KEYWORDS = {

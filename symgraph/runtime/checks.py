@@ -24,8 +24,9 @@ def latched(plan: Plan) -> bool:
 
     Copies, of which some updates consist, cannot look. What has no updates is waited for.
     """
-    updates = plan.program.updates
-    if not plan.program.checks or not updates or any(s not in plan.in_place for s in updates):
+    program, updates = plan.program, plan.program.updates
+    checked = program.checks or program.risky
+    if not checked or not updates or any(s not in plan.in_place for s in updates):
         return False
     targets = frozenset(plan.in_place.values())
     holding: dict[int, int] = {}
@@ -108,6 +109,11 @@ class Mark:
         if plan is None:
             return []
         known = Attribution(plan)
-        checks = [step for step in plan.steps if isinstance(step, CheckStep)]
+        risky = frozenset(plan.program.risky)
+        checks = [
+            step
+            for step in plan.steps
+            if isinstance(step, CheckStep) or not risky.isdisjoint(step.writes)
+        ]
         values = dict.fromkeys(value for step in checks for value in known.owners(step))
         return [f"{value.op.name}  made at {made_at(value)}" for value in values]

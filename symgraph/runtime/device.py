@@ -10,15 +10,17 @@ from symgraph.backends.cuda.device import Device
 from symgraph.backends.cuda.exchange import DeviceArray
 from symgraph.dims import Dim
 from symgraph.errors import DeviceError
+from symgraph.graph.body import Body, nested
 from symgraph.graph.dtypes import dtype_name
 from symgraph.graph.graph import Graph
 from symgraph.graph.node import Value
 from symgraph.graph.op import Array
 from symgraph.lower.cuda.target import device_target
-from symgraph.lower.plan import Plan, make_plan
+from symgraph.lower.plan import CallStep, Plan, make_plan
 from symgraph.runtime.checks import Mark, latched
 from symgraph.runtime.commit import held_interrupt
 from symgraph.runtime.device_plan import DevicePlan
+from symgraph.runtime.device_steps import Setting
 from symgraph.runtime.explain import explained
 from symgraph.runtime.foreign import fetched, plain
 from symgraph.runtime.functions import Functions
@@ -47,6 +49,7 @@ class DeviceExecutor:
         self.latched = False  # whether checks are waited for on the device alone
         self.mark: Mark | None = None  # that they leave, at all sizes
         self.broken = ""  # why no further call can be right
+        self._inside: dict[Body, Plan] = {}  # of graphs inside operations
         self._functions: Functions | None = None
         self._bound: dict[frozenset[tuple[Dim, int]], DevicePlan] = {}
 
@@ -57,6 +60,13 @@ class DeviceExecutor:
             target = device_target(env, libraries.takes, libraries.reads)
             narrow, finite = self.precision == "bf16", bool(self.guard)
             plan = make_plan(self.graph, env, target, narrow, finite)
+            waiting = [plan]
+            while waiting:
+                for body in _bodies(waiting.pop()):
+                    if body not in self._inside:
+                        graph = Graph(body.inputs, body.outputs)
+                        self._inside[body] = make_plan(graph, env, target, narrow)
+                        waiting.append(self._inside[body])
             self.latched = not finite and latched(plan)
             self.plan = plan
         return self.plan
@@ -73,11 +83,12 @@ class DeviceExecutor:
                 self._bound.pop(next(iter(self._bound)))
             plan, tf32 = self.compile(env), self.precision == "tf32"
             if self._functions is None:
-                self._functions = Functions(plan, self.device)
+                self._functions = Functions([plan, *self._inside.values()], self.device)
             if self.latched and self.mark is None:
                 self.mark = Mark(self.device, plan, self)
             functions = self._functions.at(env)
-            self._bound[key] = DevicePlan(plan, functions, env, self.device, tf32, self.mark)
+            setting = Setting(self.device, env, tf32, self._inside, functions)
+            self._bound[key] = DevicePlan(plan, setting, self.mark)
         return self._bound[key]
 
     def run(self, feeds: Mapping[Value, Array], env: Env) -> list[Any]:
@@ -137,3 +148,9 @@ class DeviceExecutor:
             if mark is not None:
                 resident(self.device).marks.discard(mark)
                 mark.report()
+
+
+def _bodies(plan: Plan) -> list[Body]:
+    """Give the graphs inside the operations of a plan."""
+    calls = [step.call.value.op for step in plan.steps if isinstance(step, CallStep)]
+    return [body for op in calls for body in nested(op)]

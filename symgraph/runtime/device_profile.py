@@ -65,9 +65,10 @@ def device_profile(
         if isinstance(step, CheckStep):
             implementation = "check"
         elif isinstance(step, CallStep):
-            routine = bound.routines.get(place)
-            kind = "bfloat16" if step.call.sources[0].buffer.dtype in HALVES else "float32"
-            implementation = "nothing" if routine is None else routine.implementation
+            done = bound.inner.get(place) or bound.routines.get(place)
+            first = [one.buffer.dtype for one in step.call.sources[:1] if place not in bound.inner]
+            kind = "bfloat16" if first and first[0] in HALVES else "float32"
+            implementation = "nothing" if done is None else done.implementation
         least = machine.least(flops, moved, kind)
         title = step.name if isinstance(step, CallStep) else ", ".join(known.operations(step))
         rows.append(

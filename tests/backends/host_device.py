@@ -13,10 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from symgraph.backends.arrays import Array
 from symgraph.backends.cuda.calls import Libraries
 from symgraph.backends.cuda.exchange import DeviceArray, read
 from symgraph.backends.cuda.interface import Routine
+from symgraph.backends.cuda.references import Placed, compute
 from symgraph.graph.dtypes import numpy_dtype
+from symgraph.graph.op import Op
 from tests.lower.cuda_host import MEETS, compiled
 
 
@@ -68,6 +71,7 @@ class HostDevice:
     `order` remembers who waited for whom, and what was read and written in between.
     """
 
+    computes = "NumPy"
     most_blocks = 7
     kind = "this CPU"
     number, stream, array = 0, 77, HostArray
@@ -86,8 +90,11 @@ class HostDevice:
         self.order: list[tuple[str, int]] = []
         self.elsewhere: dict[int, int | None] = {}  # devices by addresses, where they are others
         self.copies = self.gathers = 0
+        self.reserved = 0  # bytes, of which some may have been given back
+        self.computed: list[str] = []  # operations by their `ref`
 
     def reserve(self, size: int) -> HostMemory:
+        self.reserved += size
         return HostMemory(size)
 
     def pinned(self, size: int) -> HostMemory:
@@ -173,10 +180,27 @@ class HostDevice:
         ctypes.memmove(array.ctypes.data, address, array.nbytes)
 
     def copy(self, target: int, source: int, size: int) -> None:
-        assert self.recorded is None
+        if self.recorded is not None:
+            self.recorded.append((self.copy, target, source, size))
+            return
         self.copies += 1
         self.order.append(("copy", source))
         ctypes.memmove(target, source, size)
+
+    def clear(self, address: int, size: int) -> None:
+        assert self.recorded is None
+        ctypes.memset(address, 0, size)
+
+    def compute(self, op: Op, operands: Sequence[Placed], results: Sequence[Placed]) -> None:
+        assert self.recorded is None, "the host has work of its own, which nothing records"
+        self.computed.append(op.name)
+
+        def view(address: int, one: Array, kind: np.dtype[Any]) -> Any:
+            strides = [step * kind.itemsize for step in one.strides]
+            return viewed(address, kind, one.dims, strides, writable=True)
+
+        with np.errstate(all="ignore"):
+            compute(np, op, operands, results, view)
 
     def read(self, subject: str, given: Any) -> DeviceArray:
         return read(subject, given, self)

@@ -10,6 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from symgraph.backends.arrays import Array
 from symgraph.backends.cuda.device import CupyDevice
 from symgraph.backends.cuda.exchange import DeviceArray, plain_strides
 from tests.backends.host_device import viewed
@@ -74,6 +75,38 @@ def test_halves_keep_infinities_and_signs(device: CupyDevice) -> None:
     target = np.zeros(6, np.float32)
     device.gather(target.ctypes.data, given, "float32")
     assert target.tobytes() == array.astype(np.float32).tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_what_ref_computes_is_written_where_it_belongs(dtype: str, device: CupyDevice) -> None:
+    """Operands may lie in any order; the library itself need not know bfloat16."""
+    for name in ("ascontiguousarray", "asarray", "isnan", "where", "zeros"):
+        setattr(device._cupy, name, getattr(np, name))
+    seen = []
+
+    def ref(xp: Any, x: Any, empty: Any) -> Any:
+        seen.extend([x.dtype, empty.shape])
+        return x / 3, xp.isnan(x)
+
+    x = np.arange(-6, 6).reshape(3, 4).astype(dtype_of(dtype))
+    x[1, 1] = np.nan
+    third, missing = np.zeros((4, 3), dtype_of(dtype)), np.zeros((4, 3), np.bool_)
+    device.compute(
+        SimpleNamespace(ref=ref),  # type: ignore[arg-type]
+        [(x.ctypes.data, Array((4, 3), dtype, (1, 4))), (0, Array((0, 2), "int8", (2, 1)))],
+        [(third.ctypes.data, Array((4, 3), dtype, (3, 1))),
+         (missing.ctypes.data, Array((4, 3), "bool", (3, 1)))],
+    )  # fmt: skip
+    assert seen == [np.dtype(np.float32), (0, 2)]
+    wanted = (x.T.astype(np.float32) / 3).astype(dtype_of(dtype))
+    np.testing.assert_array_equal(third.astype(np.float32), wanted.astype(np.float32))
+    np.testing.assert_array_equal(missing, np.isnan(x.T.astype(np.float32)))
+
+
+def test_nothing_is_cleared_where_there_is_nothing(device: CupyDevice, calls: Calls) -> None:
+    device.clear(4096, 0)
+    device.clear(4096, 12)
+    assert calls == [("memsetAsync", 4096, 0, 12, 77)]
 
 
 def test_streams_wait_by_events_and_not_for_themselves(device: CupyDevice, calls: Calls) -> None:

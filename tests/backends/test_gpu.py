@@ -38,7 +38,7 @@ from tests.backends.test_native_registry import (
     together,
 )
 from tests.lower.cuda_host import COMPILER
-from tests.ops.registry_cases import FLOATS, KERNEL_NAMES, build
+from tests.ops.registry_cases import FLOATS, KERNEL_NAMES, NAMES, build
 
 GPU = pytest.param("gpu", marks=pytest.mark.gpu)
 HOST = pytest.param(
@@ -71,6 +71,8 @@ def require(sheets: Sequence[Sheet], device: Device) -> None:
 
 
 SLICE = groups(list(KERNEL_NAMES))[:1]
+WALKED = groups([name for name in NAMES if name not in KERNEL_NAMES])  # by the host, or its `ref`
+LOOPS = [pytest.param(["loop", "branch"], id="loop-branch")]
 
 
 def on(device: Any, names: Sequence[Any]) -> list[Any]:
@@ -90,7 +92,7 @@ DAILY = [
 
 @pytest.mark.parametrize(
     ("device", "names"),
-    [*on(HOST, SLICE), *on(GPU, groups(list(KERNEL_NAMES)))],
+    [*on(HOST, [*SLICE, *LOOPS]), *on(GPU, [*groups(list(KERNEL_NAMES)), *WALKED])],
     indirect=["device"],
 )
 @pytest.mark.parametrize("dtype", DAILY)
@@ -105,7 +107,10 @@ def test_every_sample(device: Device, names: Sequence[str], dtype: str) -> None:
 
 @pytest.mark.parametrize(
     ("device", "names"),
-    [*on(HOST, groups(KERNEL_DIFFERENTIABLE)[:1]), *on(GPU, groups(KERNEL_DIFFERENTIABLE))],
+    [
+        *on(HOST, [*groups(KERNEL_DIFFERENTIABLE)[:1], *LOOPS]),
+        *on(GPU, [*groups(KERNEL_DIFFERENTIABLE), *WALKED]),
+    ],
     indirect=["device"],
 )
 def test_derivatives(device: Device, names: Sequence[str]) -> None:

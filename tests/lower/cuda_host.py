@@ -40,15 +40,21 @@ def planned(graph: Graph, env: Env) -> Plan:
 
 
 def compiled(source: str, launchers: Sequence[str], folder: Path, *flags: str) -> ctypes.CDLL:
-    """Compile the source of kernels, unchanged, with functions that launch them."""
+    """Compile the source of kernels, unchanged, with functions that launch them.
+
+    What was compiled in the folder before is taken from there.
+    """
     assert COMPILER is not None
     text = "\n".join([SHIM.read_text(), source, *launchers])
-    name = hashlib.sha256(text.encode()).hexdigest()[:16]
+    name = hashlib.sha256("\n".join([*flags, text]).encode()).hexdigest()[:16]
     file, target = folder / f"{name}.cpp", folder / f"{name}.so"
-    file.write_text(text)
-    command = [COMPILER, *FLAGS, *flags, "-o", str(target), str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[:4000]
+    if not target.exists():
+        file.write_text(text)
+        made = folder / f"{name}.new"
+        command = [COMPILER, *FLAGS, *flags, "-o", str(made), str(file)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[:4000]
+        made.replace(target)
     return ctypes.CDLL(str(target))
 
 

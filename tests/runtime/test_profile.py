@@ -66,6 +66,16 @@ def test_the_state_stays_and_the_next_call_is_what_it_would_have_been(
         assert f(*given) == twin(*given)
 
 
+@needs_compiler
+def test_a_loop_and_a_branch_are_a_row_each() -> None:
+    x = sg.tensor("x", (sg.dim("T"), 3))
+    rows, _ = sg.scan(lambda row, s: sg.tanh(row + s), x, [sg.zeros((3,))])
+    total = sg.cond(sg.sum(x) > 0, lambda: sg.sum(rows), lambda: rows[0, 0])
+    f = sg.function([x], total, backend="cpu")
+    names = [row.name for row in f.profile(np.ones((4, 3), np.float32)).rows]
+    assert {"loop", "branch"} <= set(names)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_profile_before_the_first_call(backend: str, rng: np.random.Generator) -> None:
     given = arrays(rng)

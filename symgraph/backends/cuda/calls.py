@@ -13,6 +13,7 @@ from symgraph.backends.cuda.cudnn.operations import Convolutions
 from symgraph.backends.cuda.interface import Library, Routine
 from symgraph.dims import Dim
 from symgraph.errors import BackendError
+from symgraph.graph.body import nested
 from symgraph.graph.dtypes import itemsize
 from symgraph.graph.node import Value
 from symgraph.graph.op import Op
@@ -35,13 +36,19 @@ class Libraries:
         return ", ".join(sorted({one.version for one in self._table.values()}))
 
     def takes(self, value: Value) -> bool:
-        """Tell whether a library computes an operation, at all sizes."""
+        """Tell whether a library computes an operation, at all sizes.
+
+        What has no loops is not generated: `ref` computes it, and a body is a plan of its own.
+        """
+        if value.op.host or nested(value.op):
+            return True
         library = self._table.get(value.op.name)
         return library is not None and library.takes(value)
 
     def reads(self, value: Value, view: Operand) -> bool:
         """Tell whether the library of an operation reads an operand where it lies."""
-        return self._table[value.op.name].reads(value, view)
+        library = self._table.get(value.op.name)
+        return library is not None and library.reads(value, view)
 
     def prepare(self, op: Op, arrays: Arrays, result: Array, alignment: int, tf32: bool) -> Routine:
         """Plan an operation. Raises `BackendError` where its library has no implementation."""

@@ -14,13 +14,15 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from symgraph.backends import arrays
 from symgraph.backends.cuda.calls import Libraries, opened
 from symgraph.backends.cuda.exchange import DeviceArray, Reader, read
 from symgraph.backends.cuda.interface import Routine
+from symgraph.backends.cuda.references import Placed, compute, widened
 from symgraph.backends.cuda.status import status
 from symgraph.errors import BackendError, DeviceError
 from symgraph.graph.dtypes import DType, numpy_dtype
-from symgraph.graph.op import Array
+from symgraph.graph.op import Array, Op
 from symgraph.lower.cuda.module import OPTIONS
 
 TO_DEVICE, TO_HOST, WITHIN = 1, 2, 3  # cudaMemcpyKind
@@ -58,6 +60,10 @@ class Device(Reader, Protocol):
         """Its model, its driver and its libraries: with the same, the same is fastest."""
 
     @property
+    def computes(self) -> str:
+        """What computes `ref` of an operation there."""
+
+    @property
     def most_blocks(self) -> int:
         """How many blocks a launch may have: enough for all processors several times over."""
 
@@ -89,6 +95,9 @@ class Device(Reader, Protocol):
     def call(self, routine: Routine, addresses: Sequence[int], workspace: int) -> None:
         """Start a library's routine on operands, its result and memory to work in."""
 
+    def compute(self, op: Op, operands: Sequence[Placed], results: Sequence[Placed]) -> None:
+        """Start an operation by its `ref`, on arrays at addresses; not while work is recorded."""
+
     def capture(self, work: Callable[[], None]) -> Any:
         """Record what `work` starts, without running it."""
 
@@ -106,6 +115,9 @@ class Device(Reader, Protocol):
 
     def copy(self, target: int, source: int, size: int) -> None:
         """Copy bytes on the device."""
+
+    def clear(self, address: int, size: int) -> None:
+        """Write zeros."""
 
     def read(self, subject: str, given: Any) -> DeviceArray:
         """Look at somebody's array, and wait for its numbers; raises as `exchange.read`."""
@@ -166,6 +178,8 @@ class _CupyPeer:
 
 class CupyDevice:
     """A device through CuPy."""
+
+    computes = "CuPy"
 
     def __init__(self, cupy: Any, number: int) -> None:
         self._cupy, self._device = cupy, cupy.cuda.Device(number)
@@ -245,6 +259,17 @@ class CupyDevice:
         with self._device:
             routine.run(addresses, workspace)
 
+    def compute(self, op: Op, operands: Sequence[Placed], results: Sequence[Placed]) -> None:
+        """Start what CuPy computes in the stream; memory comes from CuPy's pool."""
+        with self._device, self._stream:
+            compute(self._cupy, op, operands, results, self._placed)
+
+    def _placed(self, address: int, one: arrays.Array, kind: np.dtype[Any]) -> Any:
+        strides = tuple(step * kind.itemsize for step in one.strides)
+        last = sum((size - 1) * step for size, step in zip(one.dims, strides))
+        at = self._pointer(address, last + kind.itemsize)
+        return self._cupy.ndarray(one.dims, kind, at, strides)
+
     def capture(self, work: Callable[[], None]) -> Any:
         """Record what `work` starts as a CUDA graph."""
         with self._device, self._stream:
@@ -288,6 +313,12 @@ class CupyDevice:
         """Copy bytes on the device."""
         self._move(target, source, size, WITHIN)
 
+    def clear(self, address: int, size: int) -> None:
+        """Write zeros."""
+        if size:
+            with self._device:
+                self._cupy.cuda.runtime.memsetAsync(address, 0, size, self.stream)
+
     def _move(self, target: int, source: int, size: int, kind: int) -> None:
         if size:
             with self._device:
@@ -315,8 +346,7 @@ class CupyDevice:
             if own == wanted:
                 here, kind = self._view(source, bits), bits
             elif own.name == "bfloat16":
-                wide = self._view(source, bits).astype(np.uint32) << np.uint32(16)
-                here, kind = wide.view(np.float32), wanted
+                here, kind = widened(self._view(source, bits)), wanted
             elif wanted.name == "bfloat16":
                 wide = self._view(source, own).astype(np.float32)
                 here, kind = wide.view(np.uint32) >> np.uint32(16), np.dtype(np.uint16)
