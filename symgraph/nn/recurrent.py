@@ -205,6 +205,7 @@ class Recurrent(Module):
 
 def _walked(cell: _Cell, x: Value, states: States, *, backwards: bool) -> tuple[Value, States]:
     """Step through a sequence: all outputs in its order, and the states after the last step."""
+    outputs: Any
     outputs, _ = F.scan(
         lambda row, *before: list(cell.step(row, before)),
         sequences=[x],
@@ -212,7 +213,7 @@ def _walked(cell: _Cell, x: Value, states: States, *, backwards: bool) -> tuple[
         go_backwards=backwards,
         name=type(cell).__name__.strip("_"),
     )
-    every = outputs if isinstance(outputs, list) else [outputs]
+    every: list[Value] = outputs if isinstance(outputs, list) else [outputs]
     ends = tuple(one[-1] for one in every)
     return (F.flip(every[0], axis=0) if backwards else every[0]), ends
 
