@@ -40,15 +40,16 @@ CROP, PATCH = 224, 16  # pixels, as published
 SMALL_CROP, SMALL_PATCH = 28, 7  # of the digits
 MAX_CROP, MAX_PATCHES, MAX_EPOCHS = 4096, 1 << 14, 1 << 30
 EPSILON = 1e-6  # of the norms, as in the authors' and torchvision's code
-# Pixels less their mean lie in -255 .. 255: unscaled they would drown the positions, and the blocks.
+# Pixels less their mean lie in -255 .. 255: as they are they would drown positions and blocks.
 SCALE = 1 / 64
 
 
 class VisionTransformer(Module):
     """Patches as words, a class token before them, blocks, and one dense layer on the class token.
 
-    Images (B, 3, crop, crop) of pixels less their mean -> logits (B, classes). For 1,000 classes, images of 224 pixels and
-    patches of 16, the sizes Ti, S and B have 5,717,416, 22,050,664 and 86,567,656 parameters.
+    Images (B, 3, crop, crop) of pixels less their mean -> logits (B, classes). For 1,000 classes,
+    images of 224 pixels and patches of 16, the sizes Ti, S and B have 5,717,416, 22,050,664 and
+    86,567,656 parameters.
 
     Raises `ArgumentError` where the patches do not cover the image exactly, and where they are more
     than 16,384.

@@ -91,7 +91,7 @@ def encoded(text: str, characters: str) -> Numbers:
 
 
 def open_text(name: str, characters: str | None = None) -> Text:
-    """Open a text file, or the documentation of Python, with the `characters` of a model or its own.
+    """Open a text file, or Python's documentation, with the `characters` of a model or its own.
 
     Raises `DataMissingError` where there is no such file, `DataError` where it is no text in UTF-8,
     larger than 1 GiB, or has characters that are not among those given.
