@@ -93,6 +93,10 @@ class Score:
             f"loss {self.loss:.4f}, {self.images} images)"
         )
 
+    def record(self) -> dict[str, float]:
+        """Give what stands in a line of the metrics."""
+        return {"accuracy": self.top1, "top5": self.top5, "loss": self.loss}
+
 
 def open_data(name: str, size: int = 256) -> Data:
     """Open a prepared data set, or the digits that ship with scikit-learn, enlarged to `size`."""

@@ -143,6 +143,73 @@ def build_parser(name: str, description: str, epilog: str = "") -> ModelParser:
     return parser
 
 
+_TEXT_EXAMPLES = """\
+examples:
+  python models/{name}.py
+      train on the documentation that ships with Python
+  python models/{name}.py --max-steps 3 --out /tmp/try
+      three steps, to see that everything works
+  python models/{name}.py --data book.txt --epochs 20
+      train on a text of your own
+  python models/{name}.py --resume
+      go on from the latest checkpoint under runs/, as if the run had never stopped
+  python models/{name}.py evaluate --checkpoint runs/{name}-20250102-030405
+      bits per character of the latest checkpoint of that run
+  python models/{name}.py predict "The statement" --length 500 --temperature 0.6
+      go on with a text, by the newest run
+"""
+
+_TEXT_USAGE = """
+  python models/{name}.py [train] [flags]          train; the flags are below
+  python models/{name}.py evaluate [flags]         measure bits per character of a checkpoint
+  python models/{name}.py predict [TEXT] [flags]   go on with a text
+  python models/{name}.py COMMAND --help           the flags of one command"""
+
+
+def build_text_parser(name: str, description: str, epilog: str = "") -> ModelParser:
+    """The command line of a model of texts, as `build_parser` is that of a classifier of images."""
+    examples = _TEXT_EXAMPLES.format(name=name) + (
+        f"\n{epilog.strip()}\n" if epilog.strip() else ""
+    )
+    parser = ModelParser(prog=f"{name}.py")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", parser_class=CommandParser
+    )
+    parser.train = commands.add_parser(
+        "train", usage=_TEXT_USAGE.format(name=name), description=description, epilog=examples
+    )
+    parser.evaluate = commands.add_parser(
+        "evaluate", description=f"Measure bits per character of a checkpoint of {name}."
+    )
+    parser.predict = commands.add_parser(
+        "predict", description=f"Go on with a text, with a checkpoint of {name}."
+    )
+    for command in (parser.evaluate, parser.predict):
+        _add_checkpoint_flag(command, name)
+    for command in (parser.train, parser.evaluate):
+        _add_data_flag(
+            command, "python",
+            "a text file (UTF-8), or 'python': the documentation that ships with Python; with a "
+            "checkpoint, what it was trained on unless given",
+        )  # fmt: skip
+    parser.model_group = parser.train.add_argument_group("model")
+    _add_train_flags(
+        parser.train, name, "passes over the text", "places of the text that are read in one step",
+        "of weights and dropout",
+    )  # fmt: skip
+    add = parser.predict.add_argument
+    add("prompt", nargs="?", default="\n", metavar="TEXT", help="what to go on with")
+    add("--length", type=positive_int, default=300, metavar="N", help="characters to write")
+    add(
+        "--temperature", type=positive_float, default=0.7, metavar="X",
+        help="below 1 the likely becomes likelier, above 1 it becomes wilder",
+    )  # fmt: skip
+    add("--seed", type=seed, default=0, metavar="N", help="another one writes another text")
+    for command in (parser.train, parser.evaluate, parser.predict):
+        _add_machine_flags(command)
+    return parser
+
+
 def check_device(device: str) -> None:
     """Check that the device of `--device` can be used.
 
@@ -227,15 +294,21 @@ class _Given(argparse.Action):
         namespace.given = (*namespace.given, self.dest)
 
 
-def _add_train_flags(parser: argparse.ArgumentParser, name: str) -> None:
+def _add_train_flags(
+    parser: argparse.ArgumentParser,
+    name: str,
+    epochs: str = "passes over the images",
+    batch: str = "images in one step",
+    random: str = "of weights, order of images and dropout",
+) -> None:
     training = parser.add_argument_group("training")
     add = training.add_argument
     # fmt: off
     settings: tuple[tuple[str, Callable[[str], float], float, str, str], ...] = (
-        ("--epochs",        positive_int,   10,   "N", "passes over the images"),
-        ("--batch",         positive_int,   128,  "N", "images in one step"),
+        ("--epochs",        positive_int,   10,   "N", epochs),
+        ("--batch",         positive_int,   128,  "N", batch),
         ("--learning-rate", positive_float, 0.01, "X", "rate at the start"),
-        ("--seed",          seed,           0,    "N", "of weights, order of images and dropout"),
+        ("--seed",          seed,           0,    "N", random),
     )
     # fmt: on
     for flag, kind, start, metavar, text in settings:
@@ -261,25 +334,32 @@ def _add_train_flags(parser: argparse.ArgumentParser, name: str) -> None:
     )
 
 
-def _add_data_flag(parser: argparse.ArgumentParser) -> None:
+_IMAGES = (
+    "a prepared data set, or 'digits': images that ship with scikit-learn; with a checkpoint, what "
+    "it was trained on unless given"
+)
+
+
+def _add_data_flag(
+    parser: argparse.ArgumentParser, default: str = "digits", text: str = _IMAGES
+) -> None:
     parser.set_defaults(given=())
     parser.add_argument_group("data").add_argument(
-        "--data",
-        action=_Given,
-        default="digits",
-        metavar="PATH",
-        help="a prepared data set, or 'digits': images that ship with scikit-learn; with a "
-        "checkpoint, what it was trained on unless given",
+        "--data", action=_Given, default=default, metavar="PATH", help=text
     )
 
 
-def _add_checkpoint_flags(parser: argparse.ArgumentParser, name: str) -> None:
+def _add_checkpoint_flag(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument(
         "--checkpoint",
         default=LATEST,
         metavar="PATH",
         help=f"a file, the folder of a run, or '{LATEST}': the latest one in runs/{name}-*",
     )
+
+
+def _add_checkpoint_flags(parser: argparse.ArgumentParser, name: str) -> None:
+    _add_checkpoint_flag(parser, name)
     parser.add_argument(
         "--batch", type=positive_int, default=128, metavar="N", help="images at a time"
     )

@@ -26,8 +26,11 @@ _FRAMES = 8.0  # live pictures a second, at most
 class Progress(ABC):
     """The course of a training run; used as a context manager. Make one with `show_progress`.
 
-    `total` is the step at which the run ends, `first` the one it starts from (not 0 when resumed).
+    `total` is the step at which the run ends, `first` the one it starts from (not 0 when resumed);
+    `things` are what is counted, images unless told otherwise.
     """
+
+    things = "images"
 
     def __init__(self, *, total: int, epochs: int, first: int, clock: Callable[[], float]) -> None:
         self.total, self.epochs, self.first, self.clock = total, epochs, first, clock
@@ -63,7 +66,7 @@ class Progress(ABC):
         return {
             "epoch": f"{self.epoch + 1}/{self.epochs}",
             "step": f"{self.number}/{self.total}",
-            "": f"{self._speed.images:,.0f} images/s",
+            "": f"{self._speed.images:,.0f} {self.things}/s",
             "loss": f"{self.loss:.4f}",
             "rate": f"{self.learning_rate:.3g}",
             "left": self.left(),
@@ -105,6 +108,7 @@ def show_progress(
     stream: TextIO | None = None,
     every: float = 10.0,
     clock: Callable[[], float] = time.monotonic,
+    things: str = "images",
 ) -> Progress:
     """The display that suits `stream` (standard output by default).
 
@@ -112,11 +116,15 @@ def show_progress(
     seconds and at the end of an epoch. `quiet` shows nothing at all.
     """
     target = stream if stream is not None else sys.stdout
+    shown: Progress
     if quiet:
-        return _Quiet(total=total, epochs=epochs, first=first, clock=clock)
-    if _is_live(target):
-        return _Live(target, total=total, epochs=epochs, first=first, clock=clock)
-    return _Plain(target, every, total=total, epochs=epochs, first=first, clock=clock)
+        shown = _Quiet(total=total, epochs=epochs, first=first, clock=clock)
+    elif _is_live(target):
+        shown = _Live(target, total=total, epochs=epochs, first=first, clock=clock)
+    else:
+        shown = _Plain(target, every, total=total, epochs=epochs, first=first, clock=clock)
+    shown.things = things
+    return shown
 
 
 class _Quiet(Progress):

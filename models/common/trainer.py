@@ -1,19 +1,12 @@
-"""The training loop of the image classifiers: progress, metrics, checkpoints, exact resume."""
+"""Training of the image classifiers, on one worker or several."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
-import math
-import time
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import symgraph as sg
 from models.common import saved
 from models.common.classifier import (
     Classifier,
@@ -25,46 +18,24 @@ from models.common.classifier import (
     team_step,
     validation_loader,
 )
-from models.common.interrupt import Interrupted, hold_interrupts
-from models.common.memory import keep_memory
-from models.common.metrics import Log, MetricsLog, NoLog
-from models.common.pictures import check_pictures, plot_curves, plot_filters
-from models.common.progress import Progress, show_progress
-from models.common.runs import find_checkpoint, new_run_folder
-from models.common.workers import (
-    backend_of,
-    loads_in_process,
-    supervise,
-    team_of,
-    transport_of,
-)
+from models.common.interrupt import Interrupted
+from models.common.loop import Run
+from models.common.pictures import plot_filters
+from models.common.workers import loads_in_process, supervise, team_of, transport_of
 from symgraph.data import Augment, Batch, Loader
-from symgraph.errors import ArgumentError, CheckpointError, SymgraphError
-from symgraph.io import Checkpoint, remove_stale_partials
-from symgraph.parallel import Team
+from symgraph.errors import CheckpointError
+from symgraph.io import Checkpoint
+from symgraph.parallel.step import Result
 
 
-class Stopped(Exception):  # noqa: N818 - it is no error
-    """The user asked the run to stop between two batches."""
+class Training(Run):
+    """One run of an image classifier."""
 
+    TASK = saved.IMAGES
 
-class Training:
-    """One run: everything that a checkpoint holds, and how to go on from it.
-
-    Every worker of a team has one; rank 0 alone writes, and shows what happens.
-    """
-
-    def __init__(self, model: Classifier, chosen: argparse.Namespace, team: Team) -> None:
-        if team.rank == 0:
-            check_pictures()
-        keep_memory()
-        resumed = None
-        if chosen.resume is not None:
-            resumed = saved.load(_checkpoint_of(chosen, model.name), model.name)
-            _keep_settings(chosen, resumed, model.kinds)
-        sg.seed(chosen.seed)
-        model = model.with_settings(vars(chosen))
-        self.model, self.chosen, self.team, self.first = model, chosen, team, team.rank == 0
+    def prepare(self) -> None:
+        """Open the images, and make the network, its update rule, the schedule and the loader."""
+        model, chosen, team = self.model, self.chosen, self.team
         self.data: Data = open_data(chosen.data, model.size)
         self.classes = list(self.data.train.classes)
         self.net = model.build(len(self.classes))
@@ -75,245 +46,59 @@ class Training:
             self.data.train, chosen.batch, seed=chosen.seed, augment=augment,
             rank=team.rank, ranks=team.size, process=loads_in_process(chosen, team),
         )  # fmt: skip
-        self.step = 0
-        self.unvalidated = False  # the measurement that belongs to this step is still to come
-        self.last: Score | None = None
-        self.path: Path | None = None  # the last checkpoint
-        self.changed = True  # since that checkpoint
-        if resumed is not None:
-            self._restore(resumed)
-        backend = backend_of(chosen, team)
-        self.train = team_step(
-            team, self.net, self.optimizer, model.crop,
-            average=chosen.average, every=chosen.average_every, backend=backend,
-            transport=transport_of(chosen, team),
-        )  # fmt: skip
-        self.measure = measurement(self.net, model.crop, backend)
-        steps = chosen.epochs * len(self.loader)
-        self.total = min(steps, chosen.max_steps) if chosen.max_steps else steps
-        self._agree()
-        self.folder = Path()  # where rank 0 writes
-        if self.first:
-            new = resumed is None
-            self.folder = new_run_folder(model.name, chosen.out) if new else resumed.path.parent
 
-    def _restore(self, resumed: Checkpoint) -> None:
-        meta: dict[str, Any] = resumed.meta
+    def compile(self, backend: str | None) -> None:
+        """Compile the step of all workers and the measurement."""
+        chosen = self.chosen
+        self.train = team_step(
+            self.team, self.net, self.optimizer, self.model.crop,
+            average=chosen.average, every=chosen.average_every, backend=backend,
+            transport=transport_of(chosen, self.team),
+        )  # fmt: skip
+        self.measure = measurement(self.net, self.model.crop, backend)
+
+    def check_data(self, resumed: Checkpoint) -> None:
+        """Raise `CheckpointError` unless classes and mean image are the same."""
         same = np.array_equal(resumed.tensors[saved.MEAN], self.data.train.mean_image)
-        if meta["classes"] != self.classes or not same:
+        if resumed.meta["classes"] != self.classes or not same:
+            what = "mean image" if resumed.meta["classes"] == self.classes else "classes"
             raise CheckpointError(
                 f"{resumed.path} was trained on other images than {self.chosen.data} has: "
-                f"the {'mean image' if meta['classes'] == self.classes else 'classes'} differ.",
+                f"the {what} differ.",
                 fix=f"resume with --data {saved.setting(resumed, 'data')}, or start a new run",
             )
-        self.loader.set_state(meta["data_cursor"])
-        self.schedule.set_state(meta.get("schedule", {}))
-        saved.restore(resumed, self.model.name, self.net, self.optimizer)
-        self.step = int(meta["step"])
-        self.unvalidated = bool(meta.get("unvalidated", False))
-        self.path, self.changed = resumed.path, False
 
-    def _agree(self) -> None:
-        """Compare where all workers start: on several machines one may see an older checkpoint.
+    def document(self) -> dict[str, Any]:
+        """Give the names of the classes."""
+        return {"classes": self.classes}
 
-        Raises `CheckpointError` where they differ.
-        """
-        place = json.dumps([self.step, self.loader.state(), self.unvalidated], sort_keys=True)
-        places = [one.decode() for one in self.team.gather(place.encode())]
-        if set(places) != {place}:
-            raise CheckpointError(
-                "workers go on from different checkpoints: " + "; ".join(sorted(set(places))) + ".",
-                fix="--resume with the path of one file that all machines see",
-            )
+    def tensors(self) -> dict[str, Any]:
+        """Give the mean image."""
+        return {saved.MEAN: np.asarray(self.data.train.mean_image, np.float32)}
 
-    def save(self) -> Path:
-        """Write a checkpoint of this moment, unless there is one, and give its path."""
-        if self.first and (self.path is None or self.changed):
-            self.path = saved.save(
-                self.folder,
-                net=self.net,
-                optimizer=self.optimizer,
-                mean_image=self.data.train.mean_image,
-                meta={
-                    "model": self.model.name,
-                    "classes": self.classes,
-                    "settings": {
-                        name: kind(getattr(self.chosen, name))
-                        for name, kind in self.model.kinds.items()
-                    },
-                    "step": self.step,
-                    "epoch": self.loader.epoch,
-                    "data_cursor": self.loader.state(),
-                    "schedule": self.schedule.state(),
-                    "unvalidated": self.unvalidated,
-                },
-            )
-            self.changed = False
-        return self.path
+    def take(self, batch: Batch, *, settle: bool) -> Result:
+        """Take a step on this worker's images."""
+        return self.train(batch.images, batch.labels, row=batch.row, settle=settle)
 
-    def run(self) -> int:
-        """Train to the end, or to Ctrl-C; give the exit status."""
-        start = self.step
-        if self.first:
-            # What a killed run was writing goes even where this one has nothing left to save.
-            remove_stale_partials(self.folder)
-        # Before the first line of metrics: whatever ends this run, it can be resumed.
-        self.save()
-        log = self._log(start) if self.first else NoLog()
-        quiet = self.chosen.quiet or not self.first
-        progress = show_progress(
-            total=self.total, epochs=self.chosen.epochs, first=start, quiet=quiet
-        )
-        interrupts = hold_interrupts() if self.first else hold_interrupts("")
-        with self.loader, log, interrupts as interrupted, progress:
-            self.waited = time.perf_counter(), self.loader.wait_seconds
-            with contextlib.suppress(Stopped):
-                self._epochs(log, progress, interrupted)
-            path = self.save()
-        if self.first and path is not None:
-            self._pictures()
-            self._tell(start, path, interrupted)
-        self.train.close()
-        return interrupted.exit_code
-
-    def _log(self, start: int) -> MetricsLog:
-        return MetricsLog(
-            self.folder / "metrics.jsonl",
-            resume_step=start if self.chosen.resume else None,
-            again=("validation",) if self.unvalidated else (),
-        )
-
-    def _tell(self, start: int, path: Path, interrupted: Interrupted) -> None:
-        if self.last is not None:
-            print(self.last.text())
-        print(f"checkpoint {path}")
-        if interrupted:
-            print(f"stopped at step {self.step}; go on with --resume {path.parent}")
-        elif self.step == start and self.last is None:
-            print(f"nothing to do at step {start} of {self.total}: give more --epochs")
-
-    def _epochs(self, log: Log, progress: Progress, interrupted: Interrupted) -> None:
-        if self.unvalidated:
-            self._validate(log, progress, interrupted)
-        due = False  # a checkpoint, as soon as all workers have the same numbers
-        while self.step < self.total:
-            epoch = self.loader.epoch
-            self.optimizer.lr.value = float(self.schedule(epoch))
-            for batch in self.loader:
-                settled = self._one(batch, log, progress)
-                self.unvalidated = self._epoch_ended or self.step >= self.total
-                due = due or self.step % self.chosen.checkpoint_every == 0
-                if settled and self._stopping(interrupted):
-                    raise Stopped
-                if settled and due:
-                    self.save()
-                    due = False
-                if self.unvalidated:
-                    self._validate(log, progress, interrupted)
-                    break
-
-    def _stopping(self, interrupted: Interrupted) -> bool:
-        """Ask all workers whether one was interrupted: all stop at the same step."""
-        signals = [one[0] for one in self.team.gather(bytes([interrupted.signal or 0]))]
-        heard = next((signals[rank] for rank in range(self.team.size) if signals[rank]), 0)
-        if heard:
-            interrupted.hear(heard)
-        return bool(heard)
-
-    def _one(self, batch: Batch, log: Log, progress: Progress) -> bool:
-        """Take a step; tell whether all workers have the same numbers after it."""
-        before = time.perf_counter()
-        last = self._epoch_ended or self.step + 1 >= self.total
-        done = self.train(batch.images, batch.labels, row=batch.row, settle=last)
-        seconds, loss = time.perf_counter() - before, done.loss
-        self.step, self.changed = self.step + 1, True
-        self.team.report(f"step {self.step}")
-        rate = float(self.optimizer.lr.value)
-        log.write(
-            "train", step=self.step, epoch=batch.epoch, loss=loss, learning_rate=rate,
-            images_per_second=round(done.rows / seconds, 2),
-        )  # fmt: skip
-        if not math.isfinite(loss):
-            # Saving now would push good checkpoints out with numbers that lead nowhere.
-            raise SymgraphError(
-                f"the loss of step {self.step} is {loss}: training diverged.",
-                details=[f"last checkpoint : {self.path}"],
-                fix="start again with a smaller --learning-rate",
-            )
-        progress.step(self.step, epoch=batch.epoch, images=done.rows, loss=loss, learning_rate=rate)
-        return done.settled
-
-    @property
-    def _epoch_ended(self) -> bool:
-        """Whether the last batch that the loader gave was the last of its epoch."""
-        return self.loader.state()["position"] == 0
-
-    def _validate(self, log: Log, progress: Progress, interrupted: Interrupted) -> None:
+    def measured(self, interrupted: Interrupted) -> Score | None:
+        """Measure the quality on the validation images, each worker on its own."""
         tally = Tally()
-        self.team.report(f"validation after step {self.step}")
         with validation_loader(self.data, self.chosen.batch, self.model.crop, self.team) as loader:
             for batch in loader:
                 if interrupted:
                     break
                 tally.add(self.measure, batch)
-        if self._stopping(interrupted):
-            raise Stopped
-        self.last = tally.gathered(self.team).score()
-        self.unvalidated, self.changed = False, True
-        if self._epoch_ended:
-            self.schedule.report(self.last.top1)
-        log.write(
-            "validation", step=self.step, epoch=self.loader.epoch - self._epoch_ended,
-            accuracy=self.last.top1, top5=self.last.top5, loss=self.last.loss,
-        )  # fmt: skip
-        progress.epoch_end(
-            validation_accuracy=self.last.top1, validation_loss=self.last.loss,
-            waiting_for_images=self._waiting(),
-        )  # fmt: skip
-        if self.first:
-            self._pictures()
+        return None if self._stopping(interrupted) else tally.gathered(self.team).score()
 
-    def _waiting(self) -> float:
-        """Give the share of the time since the last call in which the trainer waited for images."""
-        now, waited = time.perf_counter(), self.loader.wait_seconds
-        share = (waited - self.waited[1]) / max(now - self.waited[0], 1e-9)
-        self.waited = now, waited
-        return share
+    def close(self) -> None:
+        """Give the memory of the step back."""
+        self.train.close()
 
-    def _pictures(self) -> None:
-        if self.step:
-            curves = self.folder / "curves.png"
-            plot_curves(self.folder / "metrics.jsonl", curves, title=self.model.name)
+    def pictures(self) -> None:
+        """Draw the curves, and the filters of the first layer."""
+        super().pictures()
         filters = self.model.first_layer(self.net)
         plot_filters(filters.eval(), self.folder / "filters.png", title="first layer")
-
-
-def _checkpoint_of(chosen: argparse.Namespace, model: str) -> Path:
-    """Find the checkpoint to resume from; a run goes on in the folder where it began."""
-    path = find_checkpoint(chosen.resume, model, chosen.out)
-    if chosen.out is not None and Path(chosen.out).resolve() != path.resolve().parent:
-        raise ArgumentError(
-            f"--out {chosen.out}: a resumed run goes on in its own folder, {path.parent}.",
-            fix="leave --out out",
-        )
-    return path
-
-
-def _keep_settings(
-    chosen: argparse.Namespace, resumed: Checkpoint, kinds: Mapping[str, type]
-) -> None:
-    """Take the settings of the run that goes on; only data and length may be given anew."""
-    for name, kind in kinds.items():
-        before = saved.setting(resumed, name, kind)
-        if name not in chosen.given:
-            setattr(chosen, name, before)
-        elif name not in ("data", "epochs") and getattr(chosen, name) != before:
-            flag = "--" + name.replace("_", "-")
-            raise CheckpointError(
-                f"{resumed.path} was written with {flag} {before}, "
-                f"not {getattr(chosen, name)}: it would not be the same run.",
-                fix=f"leave {flag} out, or start a new run",
-            )
 
 
 def train(model: Classifier, chosen: argparse.Namespace) -> int:

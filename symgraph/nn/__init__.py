@@ -27,6 +27,7 @@ from symgraph.nn.pool import (
     MaxPool2d,
     Upsample,
 )
+from symgraph.nn.recurrent import GRU, LSTM, RNN
 from symgraph.ops.attention import scaled_dot_product_attention
 from symgraph.ops.ctc import ctc_loss
 from symgraph.ops.losses import binary_cross_entropy_with_logits, cross_entropy
@@ -46,10 +47,10 @@ from symgraph.ops.losses_elementwise import (
 
 LRN = LocalResponseNorm
 __all__ = [
-    "LRN", "Activation", "AdaptiveAvgPool2d", "AdaptiveMaxPool2d", "AvgPool2d", "BatchNorm",
-    "Conv2d", "Dense", "Dropout", "Embedding", "Flatten", "GlobalAvgPool2d", "GroupNorm",
-    "InstanceNorm", "LayerNorm", "LocalResponseNorm", "MaxPool2d", "Module",
-    "MultiHeadAttention", "PReLU", "RMSNorm", "Sequential", "TransformerBlock", "Upsample",
+    "Activation", "AdaptiveAvgPool2d", "AdaptiveMaxPool2d", "AvgPool2d", "BatchNorm", "Conv2d",
+    "Dense", "Dropout", "Embedding", "Flatten", "GRU", "GlobalAvgPool2d", "GroupNorm",
+    "InstanceNorm", "LRN", "LSTM", "LayerNorm", "LocalResponseNorm", "MaxPool2d", "Module",
+    "MultiHeadAttention", "PReLU", "RMSNorm", "RNN", "Sequential", "TransformerBlock", "Upsample",
     "binary_cross_entropy", "binary_cross_entropy_with_logits", "cosine_similarity",
     "cross_entropy", "ctc_loss", "gaussian_nll_loss", "hinge_loss", "huber_loss", "init", "kl_div",
     "l1_loss", "mse_loss", "poisson_nll_loss", "scaled_dot_product_attention", "smooth_l1_loss",

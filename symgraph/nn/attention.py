@@ -1,4 +1,4 @@
-"""Attention with several heads, and the block of a transformer."""
+"""Attention and transformer blocks."""
 
 from __future__ import annotations
 
@@ -6,116 +6,124 @@ from typing import Any
 
 from symgraph.dims import dim
 from symgraph.errors import ArgumentError
+from symgraph.graph.leaves import as_value
 from symgraph.graph.node import Value
 from symgraph.graph.registry import F
 from symgraph.graph.types import Shape
-from symgraph.nn import init
 from symgraph.nn.activation import Activation, Dropout
 from symgraph.nn.dense import Dense
-from symgraph.nn.module import Module
+from symgraph.nn.module import Module, Sequential
 from symgraph.nn.norm import LayerNorm
 
 
 class MultiHeadAttention(Module):
-    """Attention of `heads` heads side by side, each with features / heads features.
+    """Several attentions side by side, each on a share of the features, mixed by a last matrix.
 
-    Each head attends with parts of query W_q, key W_k and value W_v; what they give is joined and
-    multiplied by W_o. A mask of bools, broadcast to (B, heads, L, S), is true where a key counts;
-    one of floats is added. Source: Vaswani et al., "Attention is all you need" (2017), 3.2.2.
+    Sequences are (B, T, features). Self-attention unless `memory`, another sequence, is given:
+    queries are of x, keys and values of the memory. One matrix (features, 3 features) makes
+    queries, keys and values. `mask`, which is broadcast to (B, heads, T, S), is true where a query
+    may see a key, or is added to the scores; `causal` hides keys that come after the query.
+    Vaswani et al., "Attention is all you need" (2017), section 3.2.2.
+
+    Raises `ArgumentError` unless heads divide features.
     """
 
     def __init__(
-        self,
-        features: int,
-        heads: int,
-        *,
-        key_features: int | None = None,
-        value_features: int | None = None,
-        bias: bool = True,
+        self, features: int, heads: int, *, dropout: float = 0.0, bias: bool = True
     ) -> None:
-        if heads < 1 or features % heads:
+        if heads < 1 or features < 1 or features % heads:
             raise ArgumentError(
-                f"MultiHeadAttention: heads must divide the features, got {heads} and {features}.",
-                fix="features=64, heads=8",
+                f"MultiHeadAttention: heads must divide features: {features} features, "
+                f"{heads} heads.",
+                fix="choose features as a multiple of heads",
             )
+        options: dict[str, Any] = {} if bias else {"bias": None}
         self.features, self.heads = features, heads
-        start = init.ZEROS if bias else None
-        self.query = Dense(features, features, bias=start)
-        self.key = Dense(key_features or features, features, bias=start)
-        self.value = Dense(value_features or features, features, bias=start)
-        self.out = Dense(features, features, bias=start)
+        self.rate = Dropout(dropout).rate  # checked there
+        self.inputs = Dense(features, 3 * features, **options)
+        self.outputs = Dense(features, features, **options)
 
     def input_shape(self) -> Shape:
-        """(B, L, features)."""
-        return dim("B"), dim("L"), self.features
+        """(B, T, features)."""
+        return dim("B"), dim("T"), self.features
 
     def forward(
         self,
         x: Any,
         *,
         train: bool = False,
-        key: Any = None,
-        value: Any = None,
+        memory: Any = None,
         mask: Any = None,
-        is_causal: bool = False,
+        causal: bool = False,
     ) -> Value:
-        """x: (B, L, features); key, value: (B, S, their features) -> (B, L, features).
+        """x: (B, T, features), memory: (B, S, features) -> (B, T, features)."""
+        value = as_value(x)
+        if memory is None:
+            joint = self.inputs(value)
+            query, key, content = (self._part(joint, number) for number in range(3))
+        else:
+            seen = self._projected(as_value(memory), 1, 3)
+            query = self._part(self._projected(value, 0, 1), 0)
+            key, content = self._part(seen, 0), self._part(seen, 1)
+        shown = None if mask is None else as_value(mask)
+        mixed = F.scaled_dot_product_attention(
+            query, key, content, shown, causal, dropout=self.rate if train else 0.0
+        )
+        joined = F.reshape(F.permute_dims(mixed, (0, 2, 1, 3)), (*value.shape[:2], self.features))
+        return self.outputs(joined)
 
-        Without a key x attends to itself, without a value the key is the value.
-        """
-        keys = x if key is None else key
-        values = keys if value is None else value
-        parts = [
-            self._split(layer(each, train=train))
-            for layer, each in ((self.query, x), (self.key, keys), (self.value, values))
-        ]
-        found = F.scaled_dot_product_attention(*parts, mask=mask, is_causal=is_causal)
-        joined = F.permute_dims(found, (0, 2, 1, 3))
-        shape = (joined.shape[0], joined.shape[1], self.features)
-        return self.out(F.reshape(joined, shape), train=train)
+    def _projected(self, x: Value, first: int, last: int) -> Value:
+        """Multiply by some of the three matrices that stand beside each other."""
+        columns = slice(first * self.features, last * self.features)
+        product: Value = x @ self.inputs.weight[:, columns]
+        return product if self.inputs.bias is None else product + self.inputs.bias[columns]
 
-    def _split(self, x: Value) -> Value:
-        """(B, L, features) -> (B, heads, L, features / heads)."""
-        batch, places, _ = x.shape
-        apart = F.reshape(x, (batch, places, self.heads, self.features // self.heads))
-        return F.permute_dims(apart, (0, 2, 1, 3))
+    def _part(self, joint: Value, number: int) -> Value:
+        """(B, T, n features) -> (B, heads, T, features / heads), of the number-th part."""
+        part = joint[:, :, number * self.features : (number + 1) * self.features]
+        wide = self.features // self.heads
+        cut = F.reshape(part, (*part.shape[:2], self.heads, wide))
+        found: Value = F.permute_dims(cut, (0, 2, 1, 3))
+        return found
 
 
 class TransformerBlock(Module):
-    """y = x + attention(norm(x)), then y + mlp(norm(y)), the mlp with one hidden layer.
+    """x + attention(norm(x)), and that + mlp(norm(that)): norms before, which trains stably.
 
-    The norms come first, as in Xiong et al., "On layer normalization in the transformer
-    architecture" (2020); dropout follows the attention and the mlp.
+    The MLP has one hidden layer of `hidden` (four times `features` unless given) with `activation`.
+    Xiong et al., "On layer normalization in the transformer architecture" (2020).
     """
 
     def __init__(
         self,
         features: int,
         heads: int,
-        *,
         hidden: int | None = None,
-        activation: str = "gelu",
+        *,
         dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        activation: str = "gelu",
+        epsilon: float = 1e-5,
     ) -> None:
-        self.attention_norm = LayerNorm(features)
-        self.attention = MultiHeadAttention(features, heads)
-        self.mlp_norm = LayerNorm(features)
-        self.widen = Dense(features, hidden or 4 * features)
-        self.activation = Activation(activation)
-        self.narrow = Dense(hidden or 4 * features, features)
-        self.dropout = Dropout(dropout)
+        wide = 4 * features if hidden is None else hidden
+        self.norm = LayerNorm(features, epsilon=epsilon)
+        self.attention = MultiHeadAttention(features, heads, dropout=attention_dropout)
+        self.drop = Dropout(dropout)
+        self.mlp_norm = LayerNorm(features, epsilon=epsilon)
+        self.mlp = Sequential(
+            Dense(features, wide), Activation(activation), Dropout(dropout),
+            Dense(wide, features), Dropout(dropout),
+        )  # fmt: skip
 
     def input_shape(self) -> Shape | None:
-        """(B, L, features)."""
+        """(B, T, features)."""
         return self.attention.input_shape()
 
     def forward(
-        self, x: Any, *, train: bool = False, mask: Any = None, is_causal: bool = False
+        self, x: Any, *, train: bool = False, mask: Any = None, causal: bool = False
     ) -> Value:
-        """x: (B, L, features) -> the same shape."""
-        normal = self.attention_norm(x, train=train)
-        seen = self.attention(normal, train=train, mask=mask, is_causal=is_causal)
-        y = x + self.dropout(seen, train=train)
-        inner = self.activation(self.widen(self.mlp_norm(y, train=train), train=train))
-        found: Value = y + self.dropout(self.narrow(inner, train=train), train=train)
-        return found
+        """x: (B, T, features) -> the same shape."""
+        seen = self.attention(self.norm(x), train=train, mask=mask, causal=causal)
+        value = x + self.drop(seen, train=train)
+        changed: Value = value + self.mlp(self.mlp_norm(value), train=train)
+        return changed

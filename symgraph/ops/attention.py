@@ -62,12 +62,14 @@ def scaled_dot_product_attention(
     mask: Any = None,
     is_causal: bool = False,
     scale: float | None = None,
+    dropout: float = 0.0,
 ) -> Value:
     """Give softmax(query key^T scale + mask) value, the softmax over the keys.
 
     `query` is (..., L, E), `key` (..., S, E), `value` (..., S, V), the result (..., L, V); leading
     axes broadcast. `scale` is 1 / sqrt(E) unless given. A mask of bools, broadcast to (..., L, S),
     is true where a key counts; one of floats is added. With `is_causal`, query i sees keys up to i.
+    With `dropout` that share of the weights, drawn anew in each call, is 0, and the others grow.
     A query that sees no key gives zeros (PyTorch gives NaN), and no gradient. Half precisions
     compute in float32 up to the result. Raises `ShapeError` or `DTypeError` for other operands.
     Source: Vaswani et al., "Attention is all you need" (2017), equation 1.
@@ -88,7 +90,8 @@ def scaled_dot_product_attention(
         rows, columns = F.arange(scores.shape[-2]), F.arange(scores.shape[-1])
         scores = F.where(F.greater_equal(F.expand_dims(rows, 1), columns), scores, nothing)
     if mask is None:
-        return cast_to(F.matmul(F.softmax(scores), v), operands[0].dtype)
+        shares = F.dropout(F.softmax(scores), dropout, train=dropout > 0)
+        return cast_to(F.matmul(shares, v), operands[0].dtype)
     given = as_value(mask)
     if given.dtype == "bool":
         scores = F.where(given, scores, nothing)
@@ -104,6 +107,7 @@ def scaled_dot_product_attention(
     alive = F.any(F.not_equal(scores, nothing), axis=-1, keepdims=True)
     zeros = F.zeros_like(scores)
     shares = F.where(alive, F.softmax(F.where(alive, scores, zeros)), zeros)
+    shares = F.dropout(shares, dropout, train=dropout > 0)
     return cast_to(F.matmul(shares, v), operands[0].dtype)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.common import trainer
+from models.common import loop, trainer
 
 ROOT = Path(__file__).parent.parent.parent
 COUNTS = (12, 11, 13)  # images of each class; 30 to train on, 6 to validate with
@@ -92,8 +92,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Save half a second for each picture; the reference run of the server draws them."""
-    for name in ("plot_curves", "plot_filters"):
-        monkeypatch.setattr(trainer, name, lambda *args, **options: None)
+    monkeypatch.setattr(loop, "plot_curves", lambda *args, **options: None)
+    monkeypatch.setattr(trainer, "plot_filters", lambda *args, **options: None)
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ if not __package__:
 
 import symgraph as sg
 import symgraph.io.checkpoint as checkpoints
-from models.common import trainer
+from models.common import loop, trainer
 from models.common.classifier import Classifier, evaluate, predict
 from models.common.commandline import ModelParser, build_parser, exit_with
 from models.common.pictures import check_pictures
@@ -134,7 +134,7 @@ class Plan:
         os.replace = self.after("replaced", self.before("replace", os.replace))
         Step.__call__ = self.before("step", self.after("stepped", Step.__call__))  # type: ignore
         trainer.measurement = lambda *args: self.before("measure", measurement(*args))
-        trainer.MetricsLog.write = self.after("logged", trainer.MetricsLog.write)  # type: ignore
+        loop.MetricsLog.write = self.after("logged", loop.MetricsLog.write)  # type: ignore
 
 
 def _draw_nothing(*args: Any, **options: Any) -> Any:
@@ -149,7 +149,7 @@ def _serve(job: dict[str, Any]) -> dict[str, Any]:
         if "event" in job:
             Plan(job["event"], job["count"], job["signal"], job.get("times", 1)).install()
         if not job.get("pictures"):
-            trainer.plot_curves = trainer.plot_filters = lambda *args, **options: Path()
+            loop.plot_curves = trainer.plot_filters = lambda *args, **options: Path()
         exit_with(lambda: main(job["arguments"]))
     if "after" in job:
         time.sleep(job["after"])
@@ -159,7 +159,7 @@ def _serve(job: dict[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:  # a worker, or a run of its own, without pictures
-        trainer.check_pictures = trainer.plot_curves = trainer.plot_filters = _draw_nothing
+        loop.check_pictures = loop.plot_curves = trainer.plot_filters = _draw_nothing
         plan = json.loads(os.environ.get("TINY_PLAN", "{}"))
         if plan and json.loads(os.environ.get("_SYMGRAPH_TEAM", "{}")).get("rank") == plan.pop(
             "rank"

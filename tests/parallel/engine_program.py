@@ -18,7 +18,7 @@ from typing import Any
 if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
-from models.common import trainer, workers
+from models.common import loop, trainer, workers
 from models.common.commandline import exit_with
 from symgraph.errors import SymgraphError
 from symgraph.parallel import mpi
@@ -64,7 +64,7 @@ def happen(file: Path, rank: int, step: int) -> None:
 def main() -> int:
     """Run the command line."""
     trainer.Training = Training  # type: ignore[misc]
-    trainer.plot_curves = trainer.plot_filters = lambda *args, **options: Path()
+    loop.plot_curves = trainer.plot_filters = lambda *args, **options: Path()
     if nodes := os.environ.get("TEST_NODES"):
         join = mpi.join
         workers.mpi.join = lambda: join([int(one) for one in nodes.split(",")])
