@@ -15,7 +15,7 @@ from symgraph.cost import Cost, cost
 from symgraph.debug import debugprint, latex, show
 from symgraph.dims import Dim, Size, anonymous, dim
 from symgraph.errors import SymgraphError, UnknownNameError
-from symgraph.function import Function, eval, function
+from symgraph.function import Function, eval, function, load
 from symgraph.graph import declare
 from symgraph.graph.declare import *  # noqa: F403 - 56 declarations: scalar, fmatrix, itensor4, ...
 from symgraph.graph.graph import Graph
@@ -57,9 +57,9 @@ __all__ = [
     "Cost", "Dim", "F", "Function", "Graph", "Op", "P", "Pass", "Rule", "Shared", "Size",
     "SymgraphError", "Value", "__version__", "anonymous", "attribute", "bisect_passes", "check",
     "config", "constant", "cost", "data", "debug", "debugprint", "dim", "dims", "draw", "errors",
-    "eval", "function", "grad", "graph_pass", "interpret", "io", "latex", "literal", "local_rule",
-    "nn", "op", "ops", "optim", "parallel", "random", "remat", "rule", "seed", "shared", "show",
-    "size_of", "tensor", "to_dot", "to_graphml", "vjp", "wild", "with_updates",
+    "eval", "function", "grad", "graph_pass", "interpret", "io", "latex", "literal", "load",
+    "local_rule", "nn", "op", "ops", "optim", "parallel", "random", "remat", "rule", "seed",
+    "shared", "show", "size_of", "tensor", "to_dot", "to_graphml", "vjp", "wild", "with_updates",
 ]  # fmt: skip
 __all__ += declare.__all__
 __all__ += ops.__all__
