@@ -53,7 +53,7 @@ FAMILIES: Mapping[str, str] = {
     "topk": "exact", "gather": "reduce", "along_axis": "reduce", "index": "exact",
     "control": "exact", "random": "exact", "sort": "exact",
     "linalg": "contract", "conv": "contract",
-    "specify": "exact", "barrier": "exact", "loop": "composite", "branch": "composite",
+    "specify": "exact", "barrier": "exact", "tap": "exact", "loop": "composite", "branch": "composite",
     "pool": "reduce", "avg_pool": "reduce", "norm": "norm",
     "lrn": "norm", "softmax": "norm", "losses": "norm",
 }

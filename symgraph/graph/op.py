@@ -65,6 +65,8 @@ class Op:
     view: ClassVar[bool] = False  # the result is the first operand's memory: nothing is moved
     leaf: ClassVar[bool] = False  # takes none and is not a function of its attributes alone
     host: ClassVar[bool] = False  # no loops say what it does: `ref` computes it on every backend
+    # `ref` calls code of the user's: once in a call, never while compiling, and it may raise
+    calls_user: ClassVar[bool] = False
 
     # -- what a subclass gives ------------------------------------------------------------------
 

@@ -49,6 +49,7 @@ from symgraph.ops.shape import broadcast_to, permute_dims, reshape, transpose
 from symgraph.ops.softmax import log_softmax, logsumexp, softmax
 from symgraph.ops.specify import specify_shape
 from symgraph.ops.statistics import count_nonzero, mean, std, var
+from symgraph.ops.tap import tap
 from symgraph.ops.topk import topk
 from symgraph.ops.transcendental import (
     acos, acosh, asin, asinh, atan, atan2, atanh, cos, cosh, erf, erfc, exp, exp2, expm1, log,
@@ -74,7 +75,7 @@ __all__ = [
     "remainder", "reshape", "rms_norm", "round", "rsqrt", "scan", "scatter_add", "sigmoid", "sign",
     "silu", "sin", "sinh", "softmax", "softplus", "specify_shape", "split", "sqrt", "square",
     "squeeze", "stack", "std", "stop_gradient", "subtract", "sum", "swapaxes", "switch", "take",
-    "take_along_axis", "tan", "tanh", "tensordot", "topk", "transpose", "trunc", "until", "var",
-    "vecdot", "where", "while_loop", "zeros", "zeros_like",
+    "take_along_axis", "tan", "tanh", "tap", "tensordot", "topk", "transpose", "trunc", "until",
+    "var", "vecdot", "where", "while_loop", "zeros", "zeros_like",
 ]
 # fmt: on

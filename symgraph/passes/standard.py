@@ -5,5 +5,6 @@ from symgraph.passes.canonical import canonical
 from symgraph.passes.clean import dead_code
 from symgraph.passes.loops import loops
 from symgraph.passes.stabilise import stabilise
+from symgraph.passes.taps import taps
 
-__all__ = ["branches", "canonical", "dead_code", "loops", "stabilise"]
+__all__ = ["branches", "canonical", "dead_code", "loops", "stabilise", "taps"]

@@ -238,6 +238,9 @@ def test_variables_of_one_name_are_told_apart(path: Path) -> None:
 
 def test_attributes_that_no_file_can_hold_are_refused_by_name(path: Path) -> None:
     x = sg.vector("x")
+    f = sg.function([x], sg.tap(x, print))
+    with pytest.raises(ArgumentTypeError, match=r"attribute fn of `tap` .*the function `print`"):
+        f.save(path)
     with pytest.raises(ArgumentTypeError, match="key of the outputs"):
         sg.function([x], {np.float32: x}).save(path)
     assert not path.exists()

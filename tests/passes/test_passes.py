@@ -54,16 +54,14 @@ def test_a_user_pass_runs_and_stands_in_the_history() -> None:
 
     x = sg.vector("x")
     f = sg.function([x], sg.negative(-x), passes=[double_negation])
-    assert [step.reason for step in f.history] == [
-        "dead_code",
-        "canonical",
-        "double_negation",
-        "stabilise",
-    ]
-    (change,) = f.history[2].changes
+    reasons = [step.reason for step in f.history]
+    place = reasons.index("double_negation")
+    assert set(reasons[:place]) == {"dead_code", "branches", "loops", "taps", "canonical"}
+    assert reasons[place + 1 :] == ["stabilise"]
+    (change,) = f.history[place].changes
     assert (change.reason, change.old.op.name) == ("double_negation", "negative")
     assert change.new is x
-    assert f.history[2].before is f.history[1].after
+    assert f.history[place].before is f.history[place - 1].after
     assert f.history[2].became[f.history[2].before.outputs[0]] is x
     assert len(f.graph.values) == 1
     assert "double_negation" not in PASSES
