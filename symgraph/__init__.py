@@ -24,6 +24,7 @@ from symgraph.graph.leaves import Shared, constant, shared, size_of, tensor, wit
 from symgraph.graph.node import Value
 from symgraph.graph.op import Op, op
 from symgraph.graph.registry import F
+from symgraph.jit import Jit, jit
 from symgraph.ops import *  # noqa: F403 - every public operation
 from symgraph.ops import random
 from symgraph.ops.random import seed
@@ -54,10 +55,10 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "Cost", "Dim", "F", "Function", "Graph", "Op", "P", "Pass", "Rule", "Shared", "Size",
+    "Cost", "Dim", "F", "Function", "Graph", "Jit", "Op", "P", "Pass", "Rule", "Shared", "Size",
     "SymgraphError", "Value", "__version__", "anonymous", "attribute", "bisect_passes", "check",
     "config", "constant", "cost", "data", "debug", "debugprint", "dim", "dims", "draw", "errors",
-    "eval", "function", "grad", "graph_pass", "interpret", "io", "latex", "literal", "load",
+    "eval", "function", "grad", "graph_pass", "interpret", "io", "jit", "latex", "literal", "load",
     "local_rule", "nn", "op", "ops", "optim", "parallel", "random", "remat", "rule", "seed",
     "shared", "show", "size_of", "tensor", "to_dot", "to_graphml", "vjp", "wild", "with_updates",
 ]  # fmt: skip

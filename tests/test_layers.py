@@ -30,6 +30,7 @@ backends
 runtime
 io
 function
+jit
 debug
 nn
 optim

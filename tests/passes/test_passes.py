@@ -62,7 +62,7 @@ def test_a_user_pass_runs_and_stands_in_the_history() -> None:
     assert (change.reason, change.old.op.name) == ("double_negation", "negative")
     assert change.new is x
     assert f.history[place].before is f.history[place - 1].after
-    assert f.history[2].became[f.history[2].before.outputs[0]] is x
+    assert f.history[place].became[f.history[place].before.outputs[0]] is x
     assert len(f.graph.values) == 1
     assert "double_negation" not in PASSES
     assert f([1, 2]).tolist() == [1, 2]
