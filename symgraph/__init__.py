@@ -18,6 +18,7 @@ from symgraph.errors import SymgraphError, UnknownNameError
 from symgraph.function import Function, eval, function, load
 from symgraph.graph import declare
 from symgraph.graph.declare import *  # noqa: F403 - 56 declarations: scalar, fmatrix, itensor4, ...
+from symgraph.graph.extend import numpy_op
 from symgraph.graph.graph import Graph
 from symgraph.graph.interpret import interpret
 from symgraph.graph.leaves import Shared, constant, shared, size_of, tensor, with_updates
@@ -35,11 +36,13 @@ from symgraph.passes.rules import Rule, local_rule, rule
 
 if TYPE_CHECKING:
     from symgraph import data, io, nn, optim, parallel
-    from symgraph.debug import bisect_passes, check, draw, to_dot, to_graphml
+    from symgraph.debug import bisect_passes, check, draw, from_sympy, to_dot, to_graphml, to_sympy
 
 # not every program needs them, and imports cost time
 _LATE = ("data", "io", "nn", "optim", "parallel")
-_LATE_FROM_DEBUG = ("bisect_passes", "check", "draw", "to_dot", "to_graphml")
+_LATE_FROM_DEBUG = (
+    "bisect_passes", "check", "draw", "from_sympy", "to_dot", "to_graphml", "to_sympy",
+)  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
@@ -58,9 +61,10 @@ __all__ = [
     "Cost", "Dim", "F", "Function", "Graph", "Jit", "Op", "P", "Pass", "Rule", "Shared", "Size",
     "SymgraphError", "Value", "__version__", "anonymous", "attribute", "bisect_passes", "check",
     "config", "constant", "cost", "data", "debug", "debugprint", "dim", "dims", "draw", "errors",
-    "eval", "function", "grad", "graph_pass", "interpret", "io", "jit", "latex", "literal", "load",
-    "local_rule", "nn", "op", "ops", "optim", "parallel", "random", "remat", "rule", "seed",
-    "shared", "show", "size_of", "tensor", "to_dot", "to_graphml", "vjp", "wild", "with_updates",
+    "eval", "from_sympy", "function", "grad", "graph_pass", "interpret", "io", "jit", "latex",
+    "literal", "load", "local_rule", "nn", "numpy_op", "op", "ops", "optim", "parallel", "random",
+    "remat", "rule", "seed", "shared", "show", "size_of", "tensor", "to_dot", "to_graphml",
+    "to_sympy", "vjp", "wild", "with_updates",
 ]  # fmt: skip
 __all__ += declare.__all__
 __all__ += ops.__all__
