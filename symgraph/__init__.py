@@ -20,16 +20,18 @@ from symgraph.cost import Cost, cost
 from symgraph.debug import debugprint, latex, show
 from symgraph.dims import Dim, Size, anonymous, dim
 from symgraph.errors import SymgraphError, UnknownNameError
-from symgraph.function import Function, eval, function
+from symgraph.function import Function, eval, function, load
 from symgraph.graph import declare, dtype_info
 from symgraph.graph.declare import *  # noqa: F403 - 72 declarations: scalar, fmatrix, itensor4, ...
 from symgraph.graph.dtype_info import *  # noqa: F403 - finfo, result_type, float32, pi, ...
+from symgraph.graph.extend import numpy_op
 from symgraph.graph.graph import Graph
 from symgraph.graph.interpret import interpret
 from symgraph.graph.leaves import Shared, constant, shared, size_of, tensor, with_updates
 from symgraph.graph.node import Value
 from symgraph.graph.op import Op, op
 from symgraph.graph.registry import F
+from symgraph.jit import Jit, jit
 from symgraph.ops import *  # noqa: F403 - every public operation
 from symgraph.ops import sampling as random
 from symgraph.ops.random import seed
@@ -40,11 +42,13 @@ from symgraph.passes.rules import Rule, local_rule, rule
 
 if TYPE_CHECKING:
     from symgraph import data, io, nn, optim, parallel
-    from symgraph.debug import bisect_passes, check, draw, to_dot, to_graphml
+    from symgraph.debug import bisect_passes, check, draw, from_sympy, to_dot, to_graphml, to_sympy
 
 # not every program needs them, and imports cost time
 _LATE = ("data", "io", "nn", "optim", "parallel")
-_LATE_FROM_DEBUG = ("bisect_passes", "check", "draw", "to_dot", "to_graphml")
+_LATE_FROM_DEBUG = (
+    "bisect_passes", "check", "draw", "from_sympy", "to_dot", "to_graphml", "to_sympy",
+)  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
@@ -60,14 +64,14 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "Cost", "Dim", "F", "Function", "Graph", "Op", "P", "Pass", "Rule", "Shared", "Size",
+    "Cost", "Dim", "F", "Function", "Graph", "Jit", "Op", "P", "Pass", "Rule", "Shared", "Size",
     "SymgraphError", "Value", "__version__", "anonymous", "attribute", "bisect_passes", "check",
     "checkpoint", "config", "constant", "cost", "custom_jvp", "custom_vjp", "data", "debug",
-    "debugprint", "dim", "dims", "draw", "errors", "eval", "fft", "function", "grad", "graph_pass",
-    "hessian", "hvp", "interpret", "io", "jacobian", "jvp", "latex", "linalg", "linearize",
-    "literal", "local_rule", "minimize", "nn", "op", "ops", "optim", "parallel", "random", "remat",
-    "root", "rule", "seed", "shared", "show", "size_of", "tensor", "to_dot", "to_graphml", "vjp",
-    "vmap", "wild", "with_updates",
+    "debugprint", "dim", "dims", "draw", "errors", "eval", "fft", "from_sympy", "function", "grad",
+    "graph_pass", "hessian", "hvp", "interpret", "io", "jacobian", "jit", "jvp", "latex", "linalg",
+    "linearize", "literal", "load", "local_rule", "minimize", "nn", "numpy_op", "op", "ops",
+    "optim", "parallel", "random", "remat", "root", "rule", "seed", "shared", "show", "size_of",
+    "tensor", "to_dot", "to_graphml", "to_sympy", "vjp", "vmap", "wild", "with_updates",
 ]  # fmt: skip
 __all__ += declare.__all__
 __all__ += dtype_info.__all__

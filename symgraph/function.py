@@ -17,19 +17,20 @@ from symgraph.config import config
 from symgraph.dims import Dim, is_symbol
 from symgraph.errors import (
     ArgumentTypeError,
-    DTypeError,
     GraphError,
     InputError,
     PassError,
-    ShapeError,
 )
 from symgraph.graph.arguments import plain_int
 from symgraph.graph.graph import Graph, Step, collect_effects, missing_inputs
-from symgraph.graph.leaves import Input, Shared, as_value, check_update
-from symgraph.graph.node import Value, operand_lines
+from symgraph.graph.leaves import Input, Shared, as_value
+from symgraph.graph.node import Value
 from symgraph.graph.op import Array
-from symgraph.graph.registry import apply, function_of
+from symgraph.graph.registry import function_of
+from symgraph.graph.request import Pairs, givens_of, inputs_of, updates_of
 from symgraph.graph.walk import leaves, rebuild
+from symgraph.io.functionfile import Saved, read_function, write_function
+from symgraph.io.graphcodec import names_of
 from symgraph.passes.manager import Pass, pipeline, run_passes
 from symgraph.passes.precision import PASSES
 from symgraph.passes.rules import Rule
@@ -49,7 +50,6 @@ _state = threading.RLock()
 T = TypeVar("T")
 
 Outputs = Any  # a Value, or None, or a sequence or mapping of Values
-Pairs = Mapping[Any, Any] | Sequence[tuple[Any, Any]]
 
 
 class Function:
@@ -109,6 +109,22 @@ class Function:
     def history(self) -> tuple[Step, ...]:
         """What each pass changed: a step for each, with the graphs before and after."""
         return self.graph.history
+
+    @property
+    def shared(self) -> dict[str, Shared]:
+        """The variables that it reads or updates, by name (`w`, then `w_2` for another `w`)."""
+        return names_of(self.built.shared)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write it to a file, with the numbers of its variables; `load` reads it again.
+
+        The graph is saved as it was built, before any pass: a newer version optimises it anew. How
+        it was compiled (backend, precision, passes) is not saved. Raises `ArgumentTypeError` where
+        a Python function is part of the graph, `CheckpointError` where the file cannot be written.
+        """
+        self._check_process()
+        with self._lock:
+            write_function(path, Saved(self.name, self.built, self._structure))
 
     def given(self, *args: Any, **named: Any) -> tuple[dict[Value, Array], Mapping[Dim, int]]:
         """Give the arrays of a call by input, and the numbers of its sizes; nothing runs."""
@@ -276,17 +292,13 @@ def function(
         raise ArgumentTypeError(
             f"function: the name must be a string, got {type(name).__name__}.", fix='name="step"'
         )
-    if not isinstance(nan_guard, bool):
-        raise ArgumentTypeError(
-            f"{name}: nan_guard must be True or False, got {nan_guard!r:.60}.",
-            fix="nan_guard=True to find the first value that is not finite",
-        )
+    _check_guard(name, nan_guard)
     config.pick("threads", threads)  # a number that cannot be is found now
-    declared = _inputs([inputs] if isinstance(inputs, Value) else inputs, name)
+    declared = inputs_of([inputs] if isinstance(inputs, Value) else inputs, name)
     structure, values = _flat(outputs)
-    wanted = _updates(updates or {}, name)
+    wanted = updates_of(updates or {}, name)
     roots = [*values, *wanted.values()]
-    replace = _givens(givens or {}, name)
+    replace = givens_of(givens or {}, name)
     if replace:
         done = rebuild(roots, replace)
         roots = [done[root] for root in roots]
@@ -296,6 +308,55 @@ def function(
     new_values = [*roots[len(values) :], *list(wanted.values())[len(roots) - len(values) :]]
     built = Graph(declared, roots[: len(values)], dict(zip(wanted, new_values)))
     _check_inputs(built, name)
+    options = (passes, nan_guard, backend, precision, threads, outputs_on)
+    return _compiled(name, built, structure, *options)
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    passes: Iterable[Pass | Rule] = (),
+    nan_guard: bool = False,
+    backend: str | None = None,
+    precision: str | None = None,
+    threads: int | None = None,
+    outputs_on: str = "host",
+) -> Function:
+    """Read a function that `Function.save` has written, and compile it for this machine.
+
+    Its variables are new ones, `f.shared` by name, with the numbers that they had when it was
+    saved; its updates write these. The other arguments are those of `function`. An operation of
+    your own must be registered before, by importing the module that defines it. A file computes
+    what it says: load those of people you trust. Raises `CheckpointError` for a file that is
+    damaged, cut short, of another kind or newer than this version, or needs an unknown operation.
+    """
+    _check_guard("load", nan_guard)
+    config.pick("threads", threads)
+    saved = read_function(path)
+    options = (passes, nan_guard, backend, precision, threads, outputs_on)
+    return _compiled(saved.name, saved.graph, saved.structure, *options)
+
+
+def _check_guard(name: str, nan_guard: bool) -> None:
+    if not isinstance(nan_guard, bool):
+        raise ArgumentTypeError(
+            f"{name}: nan_guard must be True or False, got {nan_guard!r:.60}.",
+            fix="nan_guard=True to find the first value that is not finite",
+        )
+
+
+def _compiled(
+    name: str,
+    built: Graph,
+    structure: Any,
+    passes: Iterable[Pass | Rule],
+    nan_guard: bool,
+    backend: str | None,
+    precision: str | None,
+    threads: int | None,
+    outputs_on: str,
+) -> Function:
+    """Optimise a graph and make it a function."""
     asked = precision is not None  # a setting of tf32 is fp32 where there is no such thing
     lowered, precision = _precision(name, precision)
     several = isinstance(passes, Iterable) and not isinstance(passes, Pass | Rule)
@@ -324,36 +385,6 @@ def _precision(name: str, wanted: str | None) -> tuple[list[Pass], str]:
     return list(PASSES[chosen]), chosen
 
 
-def _inputs(inputs: Sequence[Value], name: str) -> list[Value]:
-    if not isinstance(inputs, Iterable):
-        raise ArgumentTypeError(
-            f"{name}: inputs must be a list of symbolic values, got {type(inputs).__name__}.",
-            fix="sg.function([x, y], ...); [] where there are none",
-        )
-    result: list[Value] = []
-    known: set[Value] = set()
-    for value in inputs:
-        if not isinstance(value, Value):
-            raise ArgumentTypeError(
-                f"{name}: inputs must be symbolic values, got {type(value).__name__}.",
-                fix='declare one with sg.tensor("x", shape)',
-            )
-        if not isinstance(value.op, Input):
-            what = "a shared variable" if isinstance(value, Shared) else f"made by {value.op.name}"
-            raise GraphError(
-                f"{name}: `{value.label}` cannot be an input: it is {what}.",
-                details=[value.describe()],
-                fix="replace it with givens={value: input}",
-            )
-        if value in known:
-            raise GraphError(
-                f"{name}: the input `{value.label}` is listed twice.", details=[value.describe()]
-            )
-        known.add(value)
-        result.append(value)
-    return result
-
-
 def _flat(outputs: Outputs) -> tuple[Any, list[Value]]:
     """Split outputs into their structure and their values."""
     if outputs is None:
@@ -371,67 +402,6 @@ def _packed(structure: Any, arrays: list[Array]) -> Any:
     if isinstance(structure, dict):
         return dict(zip(structure, arrays))
     return arrays if isinstance(structure, list) else arrays[0]
-
-
-def _pairs(what: str, pairs: Pairs) -> list[tuple[Any, Any]]:
-    if isinstance(pairs, Mapping):
-        return list(pairs.items())
-    listed = list(pairs) if isinstance(pairs, list | tuple) else [pairs]
-    for pair in listed:
-        if not isinstance(pair, list | tuple) or len(pair) != 2:
-            raise ArgumentTypeError(
-                f"{what} must be a mapping or a list of pairs, it holds {pair!r:.60}.",
-                fix=f"{what}={{old: new}}",
-            )
-    return [(old, new) for old, new in listed]
-
-
-def _updates(updates: Pairs, name: str) -> dict[Shared, Value]:
-    result: dict[Shared, Value] = {}
-    for target, new in _pairs(f"{name}: updates", updates):
-        shared, value = check_update(target, new)
-        if shared in result:
-            raise GraphError(
-                f"updates: `{shared.label}` is updated twice.", details=[shared.describe()]
-            )
-        result[shared] = value
-    return result
-
-
-def _givens(givens: Pairs, name: str) -> dict[Value, Value]:
-    result: dict[Value, Value] = {}
-    for old, new in _pairs(f"{name}: givens", givens):
-        if not isinstance(old, Value):
-            raise ArgumentTypeError(
-                f"{name}: givens replaces values, got {type(old).__name__}.",
-                fix="givens={value: replacement}",
-            )
-        value = as_value(new, old.dtype)
-        if value.dtype != old.dtype:
-            raise DTypeError(
-                f"{name}: givens must keep the dtype: {value.dtype} is not {old.dtype}.",
-                details=operand_lines([old, value]),
-                fix=f'cast the replacement: .cast("{old.dtype}")',
-            )
-        if value.ndim != old.ndim:
-            raise ShapeError(
-                f"{name}: givens must keep the number of axes: {value.ndim} is not {old.ndim}.",
-                details=operand_lines([old, value]),
-            )
-        # what was built on `old` relies on its sizes
-        result[old] = value if value.type == old.type else _resized(name, old, value)
-    return result
-
-
-def _resized(name: str, old: Value, value: Value) -> Value:
-    """Give a replacement the shape of what it replaces; what is undecided becomes a guard."""
-    try:
-        return apply("specify_shape", value, old.shape)
-    except ShapeError:
-        raise ShapeError(
-            f"{name}: givens must keep the shape: {value.type} is not {old.type}.",
-            details=operand_lines([old, value]),
-        ) from None
 
 
 def _check_inputs(graph: Graph, name: str) -> None:

@@ -31,6 +31,7 @@ backends
 runtime
 io
 function
+jit
 debug
 nn
 optim

@@ -63,6 +63,7 @@ FAMILIES: Mapping[str, str] = {
     "specify": "exact", "barrier": "exact", "gradients": "exact",
     "loop": "composite", "branch": "composite",
     "resize": "reduce", "adaptive_max": "reduce",
+    "tap": "exact",
     "pool": "reduce", "avg_pool": "reduce", "norm": "norm",
     "factor": "matrices", "fourier": "matrices", "eigen": "matrices", "eigen_general": "matrices",
     "solve": "matrices",

@@ -1,5 +1,7 @@
 """`python -m symgraph show MODULE` and `cost MODULE`: look at what a Python file builds.
 
+In place of MODULE goes a file that `Function.save` has written: net.sgz.
+
 MODULE is an importable name such as models.alexnet, found from the working folder too, or
 MODULE:NAME for one thing in it. What is shown is a function, a graph, a value, a list of values or
 a module of sg.nn; or what gives one of these when called without arguments. Without NAME the file
@@ -25,11 +27,12 @@ from symgraph.debug.lines import graph_of
 from symgraph.debug.page import draw
 from symgraph.debug.show import show
 from symgraph.errors import ArgumentError
-from symgraph.function import Function
+from symgraph.function import Function, load
 from symgraph.graph.graph import Graph
 from symgraph.graph.node import Value
 
 NAMES = ("graph", "MODEL")
+SAVED = ".sgz"  # how files of functions end
 
 # option, its help, what writes the file
 FILES: tuple[tuple[str, str, Callable[..., Any]], ...] = (
@@ -44,6 +47,8 @@ def find(name: str) -> Any:
 
     Raises `ArgumentError` where there is no such module, or nothing to show in it.
     """
+    if name.endswith(SAVED):
+        return load(name, backend="reference")
     path, _, attribute = name.partition(":")
     module = _imported(path)
     wanted = [attribute] if attribute else [each for each in NAMES if hasattr(module, each)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from symgraph.dims.core import Dim, Size, anonymous, dim, is_anonymous, operatio
 from symgraph.dims.extrema import maximum, minimum
 from symgraph.dims.walk import postorder
 from symgraph.errors import DimError
+
+MAX_TERMS = 10_000  # that one product may have when it is read
 
 
 def encode(sizes: Sequence[Size]) -> dict[str, list[Any]]:
@@ -84,7 +87,10 @@ def _terms(data: Any, atoms: Sequence[Size]) -> Size:
             raise _damaged(term)
         if any(not 0 <= place < len(atoms) for place in numbers[1:]):
             raise _damaged(term)
-        values.append(product([numbers[0], *(atoms[place] for place in numbers[1:])]))
+        factors = [atoms[place] for place in numbers[1:]]
+        if math.prod(max(len(terms_of(factor)), 1) for factor in factors) > MAX_TERMS:
+            raise _damaged(term)  # what was written is one term each; sums would multiply
+        values.append(product([numbers[0], *factors]))
     return total(values)
 
 

@@ -2,7 +2,9 @@
 
 Python numbers, alone or in lists, are weak: they take the precision of the dtype that is asked for,
 but a number that does not fit into it is refused. Arrays are converted only where nothing is lost,
-unless a dtype was named. `subject` is whose array it is, the beginning of messages: "shared: `w`".
+unless a dtype was named. An array is what has `__array__`, `__array_interface__` or `__dlpack__`,
+as those of PyTorch and JAX on the CPU. `subject` is whose array it is, the beginning of messages:
+"shared: `w`".
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ def as_array(subject: str, value: Any, dtype: Any = None) -> Array:
     array = _read(subject, value)
     if dtype is not None and array.dtype.kind in "USMm":
         raise _refused(subject, dtype_name(dtype), str(array.dtype))
-    weak = not isinstance(value, np.ndarray | np.generic)
+    weak = not is_array(value)
     if dtype is not None:
         name = dtype_name(dtype)
     elif array.dtype == object:
@@ -73,16 +75,33 @@ def require_lossless(subject: str, found: np.dtype[Any], dtype: DType) -> None:
         raise _refused(subject, dtype, str(found))
 
 
+def is_array(given: Any) -> bool:
+    """Tell whether something is an array of some library, whose dtype is meant."""
+    return _reads(given) or any(
+        hasattr(type(given), name) for name in ("__dlpack__", "__cuda_array_interface__")
+    )
+
+
+def _reads(given: Any) -> bool:
+    """Tell whether NumPy reads something as the array that it is."""
+    return isinstance(given, np.ndarray | np.generic) or any(
+        hasattr(type(given), name)
+        for name in ("__array__", "__array_interface__", "__array_struct__")
+    )
+
+
 def _read(subject: str, given: Any) -> Array:
     try:
         if hasattr(type(given), "__cuda_array_interface__") and hasattr(given, "get"):
             given = given.get()  # CuPy makes the trip to the host only when told to
-        array = np.asarray(given)
+        by_dlpack = hasattr(type(given), "__dlpack__") and not _reads(given)
+        array = np.from_dlpack(given) if by_dlpack else np.asarray(given)
     except SymgraphError:  # of a symbolic value inside, which says so itself
         raise
-    except TypeError as problem:  # an array that refuses, such as one on a device
+    except (TypeError, BufferError, RuntimeError) as problem:  # an array that refuses to be read
         raise DTypeError(
-            f"{subject} cannot be made an array: {problem}", fix="copy it to the host before"
+            f"{subject} cannot be made an array: {problem}",
+            fix="copy it to the host before, and detach it",
         ) from problem
     except ValueError as problem:
         raise DTypeError(

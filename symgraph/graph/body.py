@@ -170,6 +170,11 @@ def nested(op: Op) -> tuple[Body, ...]:
     return tuple(parts)
 
 
+def calls_user(op: Op) -> bool:
+    """Tell whether an operation, or one inside it, calls code of the user's."""
+    return op.calls_user or any(calls_user(v.op) for body in nested(op) for v in body.values)
+
+
 def with_bodies(op: Op, new: Mapping[Body, Body]) -> Op:
     """Give an operation with other graphs inside."""
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from symgraph.dims import Dim, Size, equal
 from symgraph.errors import ArgumentTypeError, DTypeError, GraphError, ShapeError
-from symgraph.graph.arrays import as_array, lossless, require_lossless
+from symgraph.graph.arrays import as_array, is_array, lossless, require_lossless
 from symgraph.graph.dtypes import (
     DType,
     default_float,
@@ -348,7 +348,7 @@ def as_value(value: Any, meets: DType | None = None) -> Value:
         if meets is not None and is_complex(meets):
             return apply("cast", make(SizeOf(value, real_dtype(meets))), meets)
         return make(SizeOf(value, meets if meets and meets != "bool" else "int64"))
-    if isinstance(value, np.ndarray | np.generic | list | tuple):
+    if isinstance(value, list | tuple) or is_array(value):
         return constant(value)
     raise ArgumentTypeError(
         f"operand: {type(value).__name__} cannot be a value of the graph ({value!r:.60}).",

@@ -66,6 +66,8 @@ class Op:
     leaf: ClassVar[bool] = False  # takes none and is not a function of its attributes alone
     host: ClassVar[bool] = False  # no loops say what it does: `ref` computes it on every backend
     takes_complex: ClassVar[bool] = False  # operands and results may be complex
+    # `ref` calls code of the user's: once in a call, never while compiling, and it may raise
+    calls_user: ClassVar[bool] = False
 
     # -- what a subclass gives ------------------------------------------------------------------
 

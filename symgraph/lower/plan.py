@@ -10,6 +10,7 @@ import networkx as nx
 
 from symgraph.cost.flops import node_flops
 from symgraph.dims import Dim, Size
+from symgraph.graph.body import calls_user
 from symgraph.graph.dtypes import is_float
 from symgraph.graph.graph import Graph
 from symgraph.graph.leaves import Shared
@@ -239,7 +240,14 @@ def _fixed(plan: Plan) -> set[Buffer]:
     for step in plan.steps:
         reads = [one for one in step.buffers if one not in step.writes]
         static = all(isinstance(n, int) for one in step.writes for n in one.shape)
-        if reads and static and found.issuperset(reads) and not kept.intersection(step.writes):
+        again = isinstance(step, CallStep) and calls_user(step.call.value.op)
+        if (
+            reads
+            and static
+            and not again
+            and found.issuperset(reads)
+            and not kept.intersection(step.writes)
+        ):
             found |= step.writes
     return found
 

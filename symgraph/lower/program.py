@@ -120,7 +120,9 @@ def number(size: Size, env: Mapping[Dim, int]) -> int:
 
 
 def may_refuse(node: Value) -> bool:
-    """Tell whether something inside an operation is checked while it runs."""
+    """Tell whether something inside an operation is checked while it runs, or may raise."""
+    if node.op.calls_user:
+        return True
     inside = (value for body in nested(node.op) for value in body.values)
     return any(v.op.legal(F, *v.inputs) is not None or may_refuse(v) for v in inside)
 

@@ -98,6 +98,7 @@ from symgraph.ops.special_incomplete import gammainc, gammaincc
 from symgraph.ops.special_normal import erfcinv, erfinv, log_ndtr, ndtr, ndtri
 from symgraph.ops.specify import specify_shape
 from symgraph.ops.statistics import count_nonzero, mean, std, var
+from symgraph.ops.tap import tap
 from symgraph.ops.topk import topk
 from symgraph.ops.transcendental import (
     acos, acosh, asin, asinh, atan, atan2, atanh, cos, cosh, erf, erfc, exp, exp2, expm1, log,
@@ -141,8 +142,9 @@ __all__ = [
     "sinh", "smooth_l1_loss", "softmax", "softplus", "softshrink", "softsign", "sort",
     "specify_shape", "spherical_jn", "split", "sqrt", "square", "squared_hinge_loss", "squeeze",
     "stack", "std", "stop_gradient", "subtract", "sum", "swapaxes", "swish", "switch", "take",
-    "take_along_axis", "tan", "tanh", "tanhshrink", "tensordot", "threshold", "tile", "topk",
-    "trace", "transpose", "tril", "triplet_margin_loss", "triu", "trunc", "unstack", "until",
-    "upsample", "var", "vecdot", "where", "while_loop", "xlog1py", "xlogy", "zeros", "zeros_like",
+    "take_along_axis", "tan", "tanh", "tanhshrink", "tap", "tensordot", "threshold", "tile",
+    "topk", "trace", "transpose", "tril", "triplet_margin_loss", "triu", "trunc", "unstack",
+    "until", "upsample", "var", "vecdot", "where", "while_loop", "xlog1py", "xlogy", "zeros",
+    "zeros_like",
 ]
 # fmt: on

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from symgraph.graph.body import calls_user
 from symgraph.graph.leaves import Item, constant, is_constant
 from symgraph.graph.node import Value
 from symgraph.graph.registry import F
@@ -31,7 +32,7 @@ def constant_folding(value: Value) -> Value | None:
     # a repeated number stays a number and its repetition, which rules can read
     if value.op.name == "broadcast_to" or isinstance(value.type, TupleType):
         return None
-    if source.op.dims() or not _small(value.type):
+    if source.op.dims() or not _small(value.type) or calls_user(source.op):
         return None
     found = source.op.ref(np, *(operand.op.array for operand in source.inputs))  # type: ignore[attr-defined]
     return constant(found if source is value else value.op.ref(np, found), value.dtype)

@@ -34,6 +34,7 @@ from symgraph.cost.liveness import liveness, tensor_types
 from symgraph.cost.units import number_text
 from symgraph.dims import Dim, Size, evaluate_all, total
 from symgraph.errors import ArgumentError, ArgumentTypeError, MemoryLimitError, PassError
+from symgraph.graph.body import calls_user
 from symgraph.graph.graph import Graph
 from symgraph.graph.leaves import Constant
 from symgraph.graph.node import Value, make
@@ -143,7 +144,9 @@ class _Cut:
         self.bases = [value for value in halves.graph.values if value in begin]
         self.operands = {v: [o for o in halves.bases(v.inputs) if o in begin] for v in self.bases}
         self.stretch = self._stretches(stretches)
-        self.fixed = {v for v in self.bases if begin[v] == 0 or v not in seconds}
+        self.fixed = {
+            v for v in self.bases if begin[v] == 0 or v not in seconds or calls_user(v.op)
+        }
         self.last = {v: halves.uses.get(v, [0])[-1] for v in self.bases}
         for value in self.bases:
             for operand in self.operands[value]:

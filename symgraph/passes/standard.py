@@ -6,5 +6,6 @@ from symgraph.passes.clean import dead_code
 from symgraph.passes.inline import inline
 from symgraph.passes.loops import loops
 from symgraph.passes.stabilise import stabilise
+from symgraph.passes.taps import taps
 
-__all__ = ["branches", "canonical", "dead_code", "inline", "loops", "stabilise"]
+__all__ = ["branches", "canonical", "dead_code", "inline", "loops", "stabilise", "taps"]

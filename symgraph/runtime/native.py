@@ -426,7 +426,9 @@ class BoundPlan:
             failed = self.driver(self._address, self.count)
         else:
             failed = self._walk()
-        problem = host.problem()
+        problem, users = host.problem()
+        if failed and users and problem is not None:
+            raise problem  # such operations run before anything is written
         if failed:
             self._failed(failed - 1, problem)
             feeds = dict(zip(self.plan.graph.inputs, arrays))

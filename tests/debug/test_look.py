@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
+import symgraph as sg
 import symgraph.__main__ as command_line
 
 FILE = """
@@ -146,6 +147,15 @@ def test_cost_prints_formulas_and_numbers(shell: Callable[..., Done]) -> None:
     done = shell("cost", "mine:y", "--size", "B=1000000")
     assert "at B = 1000000:" in done.stdout
     assert "memory   24 MB at least" in done.stdout
+
+
+def test_files_of_functions_are_shown_too(folder: Path, shell: Callable[..., Done]) -> None:
+    x = sg.tensor("x", (sg.dim("B"), 3))
+    sg.function([x], sg.exp(x).sum() * 1, name="step").save(folder / "net.sgz")
+    assert "exp" in shell("show", "net.sgz").stdout
+    assert len(shell("show", "--before", "net.sgz").stdout) > len(shell("show", "net.sgz").stdout)
+    assert "B" in shell("cost", "net.sgz", "--size", "B=4").stdout
+    assert "there is no file other.sgz" in shell("show", "other.sgz").stderr
 
 
 @pytest.mark.parametrize(

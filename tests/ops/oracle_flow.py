@@ -45,4 +45,4 @@ def branch(op: Any, which: Array, *arrays: Array) -> list[Array]:
     return inside(bodies[sorted([0, int(which), len(bodies) - 1])[1]], arrays)
 
 
-ORACLES = {"loop": loop, "branch": branch}
+ORACLES = {"loop": loop, "branch": branch, "tap": lambda op, x, *before: np.array(x, copy=True)}

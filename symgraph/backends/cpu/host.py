@@ -22,7 +22,7 @@ from symgraph.graph.op import Op
 
 _calls: WeakValueDictionary[int, Call] = WeakValueDictionary()
 _numbers = itertools.count(1)
-_problems: list[BaseException] = []
+_problems: list[tuple[BaseException, bool]] = []  # and whether it is the user's own
 
 
 def prepare(op: Op, arrays: Sequence[Array], results: Sequence[Array]) -> Prepared:
@@ -31,9 +31,9 @@ def prepare(op: Op, arrays: Sequence[Array], results: Sequence[Array]) -> Prepar
     return Prepared([Use(made, {role: number for number, role in enumerate(made.arguments)})])
 
 
-def problem() -> BaseException | None:
-    """Give what the last step raised inside, and forget it."""
-    return _problems.pop() if _problems else None
+def problem() -> tuple[BaseException | None, bool]:
+    """Give what the last step raised inside, and whether code of the user's did; forget it."""
+    return _problems.pop() if _problems else (None, False)
 
 
 class Routine:
@@ -101,10 +101,10 @@ def _called(number: int, nothing: int, unused: int, addresses: int) -> int:
     try:
         call.run()
     except KeyboardInterrupt as interrupt:  # held until the step ends, which is half done
-        _problems.append(interrupt)
+        _problems.append((interrupt, False))
         return _called(number, nothing, unused, addresses)
     except BaseException as found:  # noqa: BLE001 - raised again by who called the driver
-        _problems.append(found)
+        _problems.append((found, call.routine.op.calls_user))
         return 1
     return 0
 
