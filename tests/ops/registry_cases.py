@@ -74,7 +74,7 @@ REFUSED_DTYPES: Mapping[tuple[str, str], str] = {}
 NO_EXPANSION: Mapping[str, str] = {
     "loop": "runs a graph inside it again and again",
     "branch": "runs one of the graphs inside it",
-    **{name: "its `ref` computes it" for name, op in OPS.items() if op.host},
+    **{name: "its `ref` computes it" for name, op in OPS.items() if op.host and op.samples},
 }
 
 # operations whose errors of shape or dtype are about arguments, not about operands with a line
