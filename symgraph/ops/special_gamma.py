@@ -1,6 +1,8 @@
 """The gamma function, its logarithm and the derivatives of that; beta functions.
 
-Errors measured against mpmath stand in tests/ops/test_special.py.
+Largest errors measured against mpmath in epsilons of float32 and float64, on thousands of points:
+gamma 4, lgamma 4 above 0 and 7 of max(1, |y|) below, digamma 8 of max(1, |y|), polygamma(1) 4 and
+higher ones 12 above 0, betaln 16 of max(1, |y|). `tests/ops/test_special.py` holds them to that.
 """
 
 from __future__ import annotations

@@ -2,6 +2,9 @@
 
 The inverse is that of `graph/samplers.py` with the library's logarithm, and a further polynomial
 for tails that no random number reaches.
+
+Largest errors measured against mpmath in epsilons: erfinv 3, ndtri and erfcinv 20, ndtr 30 within
+6 deviations and growing as x * x beyond (its erfc's), log_ndtr 60.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ ORACLES: dict[str, Callable[..., Any]] = {
     "selu":        named(_selu),
     "softsign":    named(_soft_sign),
     "mish":        exact(_mish, 60),
-    "tanhshrink":  exact(lambda x: x if mpmath.isinf(x) else x - mpmath.tanh(x), 400),
+    "tanhshrink":  exact(lambda x: x if mpmath.isinf(x) else x - mpmath.tanh(x), 80),
     "log_sigmoid": named(scipy.special.log_expit),
     "celu":        _celu,
 
