@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, overload
 
+from symgraph.backends.cuda.exchange import on_device
 from symgraph.config import config
 from symgraph.dims import anonymous
 from symgraph.errors import (
@@ -124,7 +125,7 @@ class Jit:
         for number, (path, array) in enumerate(call.leaves):
             sizes: list[Any] = [anonymous(f"{path}.shape[{axis}]") for axis in range(array.ndim)]
             shape = sizes if shapes is None else shapes[number]
-            inputs.append(tensor(path, shape, dtype_name(array.dtype)))
+            inputs.append(tensor(path, shape, _dtype(array)))
         args, named = call.with_leaves(inputs)
         structure, results = taken_apart(self.__wrapped__(*args, **named), "result")
         outputs = [self._value(path, one) for path, one in results]
@@ -168,6 +169,10 @@ class Jit:
         return f"<jit {self.__name__}{self._signature}, {len(self.traces)} traces>"
 
 
+def _dtype(array: Any) -> str:
+    return dtype_name(str(array.dtype).removeprefix("torch."))
+
+
 class _Call:
     """The arguments of a call: arrays by path, static ones by value, and what tells them apart."""
 
@@ -190,7 +195,7 @@ class _Call:
         if self.is_symbolic:
             return
         self.leaves = [(path, self._array(path, one)) for path, one in self.leaves]
-        kinds = tuple((str(one.dtype), one.ndim) for _, one in self.leaves)
+        kinds = tuple((_dtype(one), one.ndim) for _, one in self.leaves)
         settings = (config.float_dtype, config.backend, config.precision)
         self.key = (tuple(self.structures.items()), tuple(static), kinds, settings)
         self.shapes = tuple(tuple(one.shape) for _, one in self.leaves)
@@ -205,7 +210,7 @@ class _Call:
 
     def _array(self, path: str, given: Any) -> Any:
         """Make a leaf an array; one on a device stays there."""
-        if hasattr(type(given), "__cuda_array_interface__"):
+        if on_device(given) and hasattr(given, "dtype") and hasattr(given, "ndim"):
             return given
         if isinstance(given, str | bytes) or callable(given):
             raise ArgumentTypeError(
