@@ -21,10 +21,11 @@ from symgraph.ops.norms import matrix_norm, matrix_rank, norm, vector_norm
 from symgraph.ops.solve import cho_solve, lstsq, lu_solve, solve, triangular_solve
 
 __all__ = [
-    "cho_solve", "cholesky", "cond", "cross", "det", "diagonal", "eig", "eigh", "eigvals", "eigvalsh", "expm", "inv", "kron",
-    "lstsq", "lu", "lu_factor", "lu_solve", "matmul", "matrix_norm", "matrix_power", "matrix_rank",
-    "matrix_transpose", "norm", "outer", "pinv", "qr", "slogdet", "solve", "svd", "svdvals",
-    "tensordot", "trace", "triangular_solve", "vecdot", "vector_norm",
+    "cho_solve", "cholesky", "cond", "cross", "det", "diagonal", "eig", "eigh", "eigvals",
+    "eigvalsh", "expm", "inv", "kron", "lstsq", "lu", "lu_factor", "lu_solve", "matmul",
+    "matrix_norm", "matrix_power", "matrix_rank", "matrix_transpose", "norm", "outer", "pinv",
+    "qr", "slogdet", "solve", "svd", "svdvals", "tensordot", "trace", "triangular_solve", "vecdot",
+    "vector_norm",
 ]  # fmt: skip
 
 
