@@ -1,8 +1,4 @@
-"""Connectionist temporal classification: the loss of a sequence whose alignment is not known.
-
-The recursion over frames is written out, as the graph has no loop over steps: the number of frames
-must be a plain number, and a graph grows by about ten values a frame.
-"""
+"""Connectionist temporal classification: the loss of a sequence whose alignment is not known."""
 
 from __future__ import annotations
 
@@ -18,18 +14,21 @@ from symgraph.graph.registry import F, composite
 from symgraph.graph.samples import arg, bad, sample
 
 _NAME = "ctc_loss"
-_FRAMES = arg((4, "B", 3), low=-2.0, high=-0.1)
+_FRAMES = arg(("T", "B", 3), low=-2.0, high=-0.1)
 _TARGETS = arg(("B", 2), "int32", low=1, high=3)
 _LENGTHS = arg(("B",), "int32", low=3, high=5), arg(("B",), "int32", low=0, high=3)
 
 
 @composite(
     samples=[
-        sample(lambda x, t, n, m: F.ctc_loss(x, t, n, m), _FRAMES, _TARGETS, *_LENGTHS),
+        sample(
+            lambda x, t, n, m: F.ctc_loss(x, t, n, m), _FRAMES, _TARGETS, *_LENGTHS,
+            sizes={"T": 4},
+        ),
         sample(
             lambda x, t, n, m: F.ctc_loss(x, t, n, m, blank=2), _FRAMES,
             arg(("B", 3), "int32", low=0, high=2), arg(("B",), "int64", values=(4,)),
-            arg(("B",), "int64", values=(3, 2, 1)), label="blank", gradient=(),
+            arg(("B",), "int64", values=(3, 2, 1)), label="blank", gradient=(), sizes={"T": 4},
         ),
         sample(
             lambda x, t, n, m: F.ctc_loss(x, t, n, m, zero_infinity=True),
@@ -47,8 +46,8 @@ _LENGTHS = arg(("B",), "int32", low=3, high=5), arg(("B",), "int32", low=0, high
             arg((2,), "int32"), match="must have 2 axes",
         ),
         bad(
-            lambda x, t, n: F.ctc_loss(x, t, n, n), arg(("B", 2, 3)), arg((2, 2), "int32"),
-            arg((2,), "int32"), match="number of frames must be a plain number",
+            lambda x, t, n: F.ctc_loss(x, t, n, n), arg((0, 2, 3)), arg((2, 2), "int32"),
+            arg((2,), "int32"), match="there must be a frame",
         ),
         bad(
             lambda x, t, n: F.ctc_loss(x, t, n, n, blank=3), arg((4, 2, 3)), arg((2, 2), "int32"),
@@ -74,7 +73,7 @@ def ctc_loss(
     holds classes other than the blank, of which the first `target_lengths` count, as of the frames
     the first `input_lengths`, at most all. A target that does not fit into its frames costs
     infinity, or 0 with `zero_infinity`, and gives no gradient then. Raises `ShapeError` for other
-    shapes or a number of frames that is symbolic, `DTypeError` unless targets and lengths are
+    shapes or without a frame, `DTypeError` unless targets and lengths are
     integers, `ArgumentError` unless the blank is a class.
     Source: Graves et al., "Connectionist temporal classification" (2006), equations 5 to 8.
     """
@@ -100,28 +99,20 @@ def ctc_loss(
     skips = F.logical_and(F.not_equal(labels, silence), F.not_equal(labels, before))
     places = F.arange(2 * longest + 1)
     alpha = F.where(F.less(places, 2), heard[0], nothing)
-    for frame in range(1, _frames(frames)):
+
+    def step(row: Value, frame: Value, alpha: Value) -> Value:
         stay = F.logaddexp(alpha, later(alpha, 1))
         reached = F.logaddexp(stay, F.where(skips, later(alpha, 2), nothing))
-        moved = reached + heard[frame]
-        alpha = F.where(F.expand_dims(F.less(frame, lengths[0]), 1), moved, alpha)
+        return F.where(F.expand_dims(F.less(frame, lengths[0]), 1), reached + row, alpha)
+
+    numbers = F.arange(1, frames.shape[0], dtype=lengths[0].dtype)
+    alpha, _ = F.foldl(step, [heard[1:], numbers], [alpha], name=_NAME)
     last = 2 * F.expand_dims(lengths[1], 1)
     ends = F.logical_or(F.equal(places, last), F.equal(places, last - 1))
     loss = -F.logsumexp(F.where(ends, alpha, nothing), axis=1)
     if zero_infinity:
         loss = F.where(F.isinf(loss), F.zeros_like(loss), loss)
     return cast_to(loss, frames.dtype)
-
-
-def _frames(frames: Value) -> int:
-    number = frames.shape[0]
-    if isinstance(number, int) and number > 0:
-        return number
-    raise ShapeError(
-        f"{_NAME}: the number of frames must be a plain number > 0, it is {number}.",
-        details=operand_lines([frames]),
-        fix="pad the frames to a fixed number; input_lengths tells how many count",
-    )
 
 
 def _checked(frames: Value, targets: Value, lengths: list[Value], blank: Any) -> int:
@@ -136,7 +127,8 @@ def _checked(frames: Value, targets: Value, lengths: list[Value], blank: Any) ->
                 details=operand_lines([value]),
                 fix=f"its shape is {shape}",
             )
-    _frames(frames)
+    if isinstance(frames.shape[0], int) and not frames.shape[0]:
+        raise ShapeError(f"{_NAME}: there must be a frame.", details=operand_lines([frames]))
     silence, classes = plain_int(_NAME, "blank", blank), frames.shape[2]
     if silence < 0 or (isinstance(classes, int) and silence >= classes):
         raise ArgumentError(
