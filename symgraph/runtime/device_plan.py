@@ -76,7 +76,9 @@ class DevicePlan(Steps):
             self.device.upload(self.places[one], np.ascontiguousarray(array))
         if self.mark is not None:
             failed = self.mark.address
-        self.settle_inner(kept, 0 if self.mark is None and not waits else failed)
+        elif not waits:
+            failed = 0
+        self.settle_inner(kept, failed)
 
     def _require_memory(self) -> None:
         """Refuse what does not fit beside the variables, before any of it is reserved."""

@@ -296,6 +296,7 @@ def test_a_step_is_one_launch_for_which_nobody_waits(host: HostDevice) -> None:
         assert host.uploads - before[3] == 4
         waits.append((host.downloads - before[1], host.order.count(("settle", 0))))
     assert waits == [(1, 0), (1, 0)]
+    assert host.modules == 1, "a function and its bodies are compiled together"
 
 
 def test_memory_is_one_piece_that_is_counted(host: HostDevice) -> None:
