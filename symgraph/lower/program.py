@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from symgraph.dims import Dim, Size, collect_guards, evaluate, product
+from symgraph.errors import BackendError
 from symgraph.graph.body import nested
 from symgraph.graph.dtypes import is_float, itemsize
 from symgraph.graph.graph import Graph
@@ -197,6 +198,12 @@ class _Builder:
 
     def expanded(self, node: Value) -> tuple[Buffer, ...]:
         """Define a value by its expansion."""
+        if node.op.host:
+            raise BackendError(
+                f"{node.op.name}: is computed by NumPy, which this backend does not call.",
+                details=[node.describe()],
+                fix='backend="cpu", or backend="reference"',
+            )
         expansion = node.op.expand(F, *node.inputs)
         if isinstance(expansion, Compute):
             targets = self.fresh(node)
