@@ -109,12 +109,7 @@ def numpy_op(
     none is counted); each gets the attributes too. The arrays that it gets cannot be written to. It
     is called once in each call; what it raises ends the call before any variable is written.
     Raises `ArgumentTypeError` for what is no such function, `PassError` for a name that is taken.
-
-    >>> import numpy as np, symgraph as sg
-    >>> @sg.numpy_op(infer=lambda x: x, vjp=lambda g, y, x: g)
-    ... def unwrapped(x): return np.unwrap(x).astype(x.dtype)
-    >>> unwrapped(sg.constant([0.0, 7.0])).eval().round(3).tolist()
-    [0.0, 0.717]
+    docs/how-to/add-an-op.md shows one.
     """
 
     def register(fn: Callable[..., Any]) -> Callable[..., Any]:

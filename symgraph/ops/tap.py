@@ -54,8 +54,9 @@ def tap(x: Any, fn: Callable[[Array], object]) -> Value:
 
     It is called once in each call of a function whose outputs or updates need the tapped value, in
     each step of a loop that computes it, and in the order in which taps were made. What it gives is
-    ignored. An exception in it ends the call, and no variable is updated. The gradient passes
-    through and calls nothing. Raises `ArgumentTypeError` where `fn` cannot be called.
+    ignored. An exception in it ends the call, and no variable is updated. (Where a call is refused
+    for numbers, such as a label that is none, the reference says why, and may call `fn` again.)
+    The gradient passes through and calls nothing. Raises `ArgumentTypeError` where `fn` cannot be called.
 
     >>> import symgraph as sg
     >>> x = sg.vector("x")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 
 import symgraph as sg
 from symgraph.errors import DTypeError
+
+torch = pytest.importorskip("torch")
+jnp = pytest.importorskip("jax.numpy")
+pytestmark = pytest.mark.torch
 
 NUMBERS = np.array([[1.5, -2.0], [0.25, 4.0]], np.float32)
 

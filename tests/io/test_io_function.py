@@ -29,6 +29,7 @@ from tests.ops.registry_cases import CASES, NAMES, STRUCTURE, build
 from tests.random_graphs import Program, programs
 
 Array = Any
+NOT_SAVED = {"tap": "a Python function is its attribute"}
 
 
 def again(graph: Graph) -> Graph:
@@ -84,7 +85,7 @@ def _exact(value: Any) -> str:
 
 
 def test_every_sample_of_every_operation_comes_back() -> None:
-    for name in NAMES:
+    for name in [one for one in NAMES if one not in NOT_SAVED]:
         cases = [build(case) for case in CASES if case.name == name]
         graph = Graph(
             [one for case in cases for one in case.inputs],

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 
 import symgraph as sg
+from symgraph.errors import BackendError
+from symgraph.graph.graph import Graph
+from symgraph.lower import program
 
 Array = Any
 BACKENDS = pytest.mark.parametrize("backend", ["reference", "cpu"])
@@ -141,6 +144,13 @@ def test_an_exception_in_a_step_of_a_loop_is_the_users(backend: str) -> None:
     with pytest.raises(ZeroDivisionError, match="in a step"):
         f(np.ones((2, 2), np.float32))
     assert n.value == 0
+
+
+def test_a_backend_that_does_not_call_numpy_says_so() -> None:
+    x = sg.vector("x")
+    with pytest.raises(BackendError, match="tap: is computed by NumPy") as found:
+        program.build(Graph([x], [sg.tap(x, print)]))
+    assert "test_tap.py" in str(found.value)
 
 
 def test_two_taps_are_two_and_remat_computes_neither_again() -> None:
