@@ -56,7 +56,8 @@ def tap(x: Any, fn: Callable[[Array], object]) -> Value:
     each step of a loop that computes it, and in the order in which taps were made. What it gives is
     ignored. An exception in it ends the call, and no variable is updated. (Where a call is refused
     for numbers, such as a label that is none, the reference says why, and may call `fn` again.)
-    The gradient passes through and calls nothing. Raises `ArgumentTypeError` where `fn` cannot be called.
+    The gradient passes through and calls nothing. Raises `ArgumentTypeError` where `fn` cannot be
+    called.
 
     >>> import symgraph as sg
     >>> x = sg.vector("x")
