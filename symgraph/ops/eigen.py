@@ -94,7 +94,7 @@ class _OfSymmetric(OfMatrices):
 def _symmetric_samples(build: Callable[[Any], Any], *more: Any) -> tuple[Any, ...]:
     return (
         sample(lambda x: build(_symmetric(x)), arg(("B", 3, 3), low=-1, high=1), label="stack"),
-        sample(lambda x: build(_symmetric(x)), arg((4, 4), low=-1, high=1), label="one"),
+        sample(lambda x: _absolute(build(_symmetric(x))), arg((4, 4), low=-1, high=1), label="one"),
         sample(lambda x: build(_symmetric(x)), arg((1, 1)), label="single"),
         sample(
             lambda x: _absolute(build(_symmetric(x))), arg((3, 3), "complex64"), label="complex"

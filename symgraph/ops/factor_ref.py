@@ -88,7 +88,9 @@ LARGEST = 5.371920351148152
 def expm(xp: ModuleType, x: Array) -> Array:
     """Give the exponential of matrices: scaled by a power of two, approximated, and squared."""
     size = x.shape[-1]
-    norm = xp.max(xp.sum(xp.abs(x), axis=-2), axis=-1, initial=0.0)
+    if not size:
+        return x.copy()
+    norm = xp.max(xp.sum(xp.abs(x), axis=-2), axis=-1)
     finite = xp.isfinite(norm)
     ratio = xp.where(finite, norm, 0.0) / LARGEST
     squarings = xp.maximum(xp.ceil(xp.log2(xp.maximum(ratio, 1.0))), 0.0).astype(int)

@@ -38,7 +38,8 @@ class Tap(Op):
         return x
 
     def ref(self, xp: ModuleType, *arrays: Array) -> Array:
-        self.fn(np.array(arrays[0]))  # a copy: what it keeps stays, what it writes hurts nobody
+        # a copy: what it keeps stays, what it writes hurts nobody
+        self.fn(np.array(xp.asnumpy(arrays[0]) if hasattr(xp, "asnumpy") else arrays[0]))
         return xp.array(arrays[0])
 
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:

@@ -20,6 +20,7 @@ from symgraph.backends.arrays import Array, concrete_array
 from symgraph.backends.cuda.calls import rounded
 from symgraph.backends.cuda.device import Device, Memory
 from symgraph.graph.body import Body, nested
+from symgraph.graph.onhost import on_host
 from symgraph.graph.op import Op
 from symgraph.lower.nest import Buffer
 from symgraph.lower.plan import CallStep, Plan
@@ -34,7 +35,7 @@ def inner_steps(plan: Plan, setting: Setting) -> dict[int, Inner]:
     return {
         place: _made(step, setting)
         for place, step in enumerate(plan.steps)
-        if isinstance(step, CallStep) and (step.call.value.op.host or nested(step.call.value.op))
+        if isinstance(step, CallStep) and (on_host(step.call.value) or nested(step.call.value.op))
     }
 
 
@@ -43,7 +44,7 @@ def _made(step: CallStep, setting: Setting) -> Inner:
     op = call.value.op.at(env)
     arrays = [concrete_array(one, env) for one in call.sources]
     results = [concrete_array(operand(one), env) for one in call.writes]
-    if op.host:
+    if on_host(call.value):
         return HostCall(setting.device, op, arrays, results)
     # plans belong to the body as it was written; its sizes here are those around it
     bodies = [BodyPlan(one, setting) for one in nested(call.value.op)]

@@ -16,6 +16,7 @@ from symgraph.errors import BackendError
 from symgraph.graph.body import nested
 from symgraph.graph.dtypes import itemsize
 from symgraph.graph.node import Value
+from symgraph.graph.onhost import on_host
 from symgraph.graph.op import Op
 from symgraph.lower.program import LibraryCall, Operand, number, operand
 
@@ -40,7 +41,7 @@ class Libraries:
 
         What has no loops is not generated: `ref` computes it, and a body is a plan of its own.
         """
-        if value.op.host or nested(value.op):
+        if on_host(value) or nested(value.op):
             return True
         library = self._table.get(value.op.name)
         return library is not None and library.takes(value)

@@ -189,7 +189,9 @@ class _Printer(Joining):
             self.common = self.common or not own
             kind = REGISTER[staged.made.dtype]
             place = "" if own else f"alignas({WIDE} * sizeof({kind})) __shared__ "
-            self.shared.append(f"{place}{kind} {name}[{staged.over.extent}];")
+            extent = staged.over.extent  # arrays of nothing are not C
+            room = max(extent, 1) if isinstance(extent, int) else extent
+            self.shared.append(f"{place}{kind} {name}[{room}];")
         return self.kept[staged]
 
     def tasks(self, tasks: Tasks, frame: Frame) -> None:
