@@ -9,6 +9,7 @@ as those of PyTorch and JAX on the CPU. `subject` is whose array it is, the begi
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -162,3 +163,12 @@ def _refused(subject: str, dtype: DType, found: str) -> DTypeError:
         if found.startswith("complex")
         else f'convert it: array.astype("{dtype}")',
     )
+
+
+def add_at(xp: ModuleType, total: Any, key: Any, updates: Any) -> None:
+    """Add updates at places, in `total`; where a place comes twice, both are added."""
+    if total.dtype.kind == "c":  # CuPy adds real numbers only
+        xp.add.at(total.real, key, updates.real)
+        xp.add.at(total.imag, key, updates.imag)
+    else:
+        xp.add.at(total, key, updates)

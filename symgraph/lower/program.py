@@ -208,12 +208,6 @@ class _Builder:
 
     def expanded(self, node: Value) -> tuple[Buffer, ...]:
         """Define a value by its expansion."""
-        if node.op.host:
-            raise BackendError(
-                f"{node.op.name}: is computed by NumPy, which this backend does not call.",
-                details=[node.describe()],
-                fix='backend="cpu", or backend="reference"',
-            )
         expansion = node.op.expand(F, *node.inputs)
         if isinstance(expansion, Compute):
             targets = self.fresh(node)

@@ -11,6 +11,7 @@ import numpy as np
 from symgraph.dims import Size, require_equal
 from symgraph.errors import ArgumentError, DTypeError, IndexRangeError, ShapeError
 from symgraph.graph.arguments import normal_axis, plain_size
+from symgraph.graph.arrays import add_at
 from symgraph.graph.dtypes import dtype_name, has_gradient, is_float, is_integer, numpy_dtype
 from symgraph.graph.index import SUM, Compute, axes, inside, load, m, position, reduce
 from symgraph.graph.index import axis as loop
@@ -133,7 +134,7 @@ class ScatterAddAlongAxis(Op):
         total = xp.zeros(self.result(updates.shape), wide)
         grid = xp.ogrid[tuple(slice(n) for n in updates.shape)]
         key = tuple(places if d == self.axis else own for d, own in enumerate(grid))
-        xp.add.at(total, key, updates.astype(wide, copy=False))
+        add_at(xp, total, key, updates.astype(wide, copy=False))
         return total.astype(updates.dtype, copy=False)
 
     def legal(self, F: Functions, *xs: Value) -> Value | None:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from symgraph.dims import Size, less_equal, minimum
 from symgraph.errors import ArgumentError, DTypeError, GradError, ShapeError
 from symgraph.graph.leaves import as_value, items
@@ -26,6 +28,7 @@ from symgraph.graph.samples import arg, bad, sample
 from symgraph.graph.types import TensorType, TupleType
 from symgraph.ops import factor_ref
 
+NEAR = 1e-3  # of the matrix: how far the product of a factor may be from it
 INDEFINITE = (4.0, 2.0, 2.0, 5.0, 1.0, 2.0, 2.0, 1.0)  # the second of two matrices is
 
 
@@ -63,7 +66,15 @@ class Cholesky(OfMatrices):
         return x
 
     def compute(self, xp: ModuleType, *arrays: Array) -> Any:
-        return xp.linalg.cholesky(arrays[0])
+        (x,) = arrays
+        found = xp.linalg.cholesky(x)
+        if xp is np:
+            return found
+        # CuPy does not say where there is none: then the product is another matrix
+        again = xp.matmul(found, xp.conj(xp.swapaxes(found, -1, -2)))
+        size = xp.abs(x).sum((-2, -1), keepdims=True)
+        off = xp.abs(xp.tril(again - x)).sum((-2, -1), keepdims=True)
+        return xp.where(off <= NEAR * size, found, np.nan)
 
     def flops(self, of: Callable[[Value], Size], *types: Any) -> Size:
         n = types[0].shape[-1]

@@ -109,7 +109,7 @@ def expm(xp: ModuleType, x: Array) -> Array:
 
     odd, rest = xp.matmul(small, even(1)), even(0)
     found = xp.linalg.solve(rest - odd, rest + odd)
-    for number in range(int(squarings.max(initial=0))):
+    for number in range(int(squarings.max()) if squarings.size else 0):
         more = (squarings > number)[..., None, None]
         found = xp.where(more, xp.matmul(found, found), found)
     return found

@@ -22,6 +22,7 @@ from symgraph.errors import (
     ShapeError,
 )
 from symgraph.graph.arguments import normal_axis, shape_argument
+from symgraph.graph.arrays import add_at
 from symgraph.graph.dtypes import dtype_name, has_gradient, is_float, is_integer, numpy_dtype
 from symgraph.graph.index import SUM, Axis, Compute, axes, inside, load, m, position, reduce
 from symgraph.graph.leaves import Constant, as_value
@@ -138,7 +139,7 @@ class ScatterAdd(Op):
         found = places_that_exist(xp, self.name, indices, shape, self.axis)
         wide = numpy_dtype(compute_dtype(dtype_name(updates.dtype)))
         total = xp.zeros(shape, wide)
-        xp.add.at(total, (*(slice(None),) * self.axis, *found), updates.astype(wide, copy=False))
+        add_at(xp, total, (*(slice(None),) * self.axis, *found), updates.astype(wide, copy=False))
         return total.astype(updates.dtype, copy=False)
 
     def legal(self, F: Functions, *xs: Value) -> Value | None:
