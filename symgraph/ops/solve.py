@@ -111,7 +111,13 @@ class Solve(_System):
     )
 
     def compute(self, xp: ModuleType, *arrays: Array) -> Any:
-        return xp.linalg.solve(*arrays)
+        a, b = arrays
+        right = b[:, None] if b.ndim == 1 else b
+        stack = np.broadcast_shapes(a.shape[:-2], right.shape[:-2])  # CuPy spreads none
+        found = xp.linalg.solve(
+            *(xp.broadcast_to(one, (*stack, *one.shape[-2:])) for one in (a, right))
+        )
+        return found[..., 0] if b.ndim == 1 else found
 
     def flops(self, of: Callable[[Value], Size], *types: Any) -> Size:
         n = types[0].shape[-1]
