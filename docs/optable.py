@@ -10,6 +10,7 @@ from docstrings import escaped, first_sentence
 from symgraph.backends.cpu.blas import operations as blas
 from symgraph.backends.cpu.calls import TABLE
 from symgraph.backends.cpu.onednn import operations as onednn
+from symgraph.backends.cpu.sequential import operations as sequential
 from symgraph.backends.cuda.calls import CONVOLUTIONS, PRODUCTS
 from symgraph.errors import GradError
 from symgraph.graph.dtypes import is_float, is_integer
@@ -29,7 +30,7 @@ float64. *Gradient* tells what its rule gives for its float operands: `0` is a g
 almost everywhere, a dash is none. *CPU* and *CUDA* tell what computes it there: a library, where it
 is installed and takes the operands, else a generated kernel; there is no operation without one.
 """
-LIBRARIES = {onednn: "oneDNN", blas: "BLAS"}
+LIBRARIES = {onednn: "oneDNN", blas: "BLAS", sequential: "native loops"}
 
 
 def operations() -> str:

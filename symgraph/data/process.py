@@ -85,6 +85,8 @@ class Server:
             except BaseException as error:  # noqa: BLE001  the data set may be the user's own code
                 answer = ANSWER.pack(FAILED, number, 0.0) + pack_error(error)
             self._channel.send(answer or ANSWER.pack(MADE, number, seconds))
+        except ConnectionError:  # the consumer has ended, and nobody wants an answer
+            os._exit(0)
         except BaseException:  # noqa: BLE001  else the trainer would wait for ever
             traceback.print_exc()
             os._exit(1)

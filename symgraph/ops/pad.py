@@ -9,7 +9,7 @@ from typing import Any
 from symgraph.dims import Dim, Size, require_less_equal
 from symgraph.errors import ArgumentError, ArgumentTypeError
 from symgraph.graph.arguments import distinct_axes, plain_size
-from symgraph.graph.dtypes import has_gradient, is_float, numpy_dtype, weak_dtype
+from symgraph.graph.dtypes import has_gradient, numpy_dtype, weak_dtype
 from symgraph.graph.index import Compute, axes, inside, load
 from symgraph.graph.leaves import as_value
 from symgraph.graph.node import Value, make
@@ -141,7 +141,8 @@ def _filling(value: Any, x: Value) -> float:
             details=[x.describe()],
             fix='cast first, e.g. x.cast("float32")',
         )
-    return numpy_dtype(x.dtype).type(value).item() if not is_float(x.dtype) else float(value)
+    real = has_gradient(x.dtype)
+    return float(value) if real else numpy_dtype(x.dtype).type(value).item()
 
 
 def _is_zero(size: Size) -> bool:

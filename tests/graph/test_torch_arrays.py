@@ -10,8 +10,8 @@ import pytest
 import symgraph as sg
 from symgraph.errors import DTypeError
 
-torch = pytest.importorskip("torch")
-jnp = pytest.importorskip("jax.numpy")
+torch = pytest.importorskip("torch", reason="the second opinion needs PyTorch")
+jnp = pytest.importorskip("jax.numpy", reason="the second opinion needs JAX")
 pytestmark = pytest.mark.torch
 
 NUMBERS = np.array([[1.5, -2.0], [0.25, 4.0]], np.float32)
