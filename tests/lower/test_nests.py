@@ -44,7 +44,7 @@ from tests.lower.nests import (
     read,
     reduces,
 )
-from tests.ops.registry_cases import CASES, Case
+from tests.ops.registry_cases import CASES, Built
 from tests.ops.registry_cases import build as build_case
 from tests.tolerances import assert_close, class_of
 
@@ -139,8 +139,8 @@ def test_the_sizes_of_a_nest() -> None:
 # -- meaning ---------------------------------------------------------------------------------------
 
 
-def computed(case: Case) -> Iterator[tuple[Value, Compute]]:
-    for node in build_case(case).nodes():
+def computed(built: Built) -> Iterator[tuple[Value, Compute]]:
+    for node in built.nodes():
         if on_host(node) or nested(node.op):
             continue
         expansion = node.op.expand(F, *node.inputs)
@@ -148,7 +148,9 @@ def computed(case: Case) -> Iterator[tuple[Value, Compute]]:
             yield node, expansion
 
 
-NAMES = sorted({case.name for case in CASES if not case.composite and any(computed(case))})
+NAMES = sorted(
+    {case.name for case in CASES if not case.composite and any(computed(build_case(case)))}
+)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -157,10 +159,7 @@ def test_a_nest_means_what_the_operation_does(name: str) -> None:
     for case in (case for case in CASES if case.name == name):
         built = build_case(case)
         seen = built.run()
-        for node in built.nodes():
-            expansion = node.op.expand(F, *node.inputs)
-            if not isinstance(expansion, Compute):
-                continue
+        for node, expansion in computed(built):
             sources = [buffer(f"x{i}", x.dtype, x.shape) for i, x in enumerate(node.inputs)]
             types = node.type.types if isinstance(node.type, TupleType) else (node.type,)
             targets = [buffer(f"y{i}", one.dtype, one.shape) for i, one in enumerate(types)]
