@@ -308,6 +308,7 @@ def with_calls() -> list[str]:
     return [name for name in NAMES if name in found]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("names", groups(with_calls()))
 def test_without_the_library(names: Sequence[str]) -> None:
     with config(onednn="none"):

@@ -37,7 +37,9 @@ def alone() -> dict[str, Any]:
     return program.exact(Alone(), {"configurations": CONFIGURATIONS})
 
 
-@pytest.mark.parametrize("workers", [2, 3, pytest.param(4, marks=pytest.mark.full)])
+@pytest.mark.parametrize(
+    "workers", [2, *(pytest.param(count, marks=pytest.mark.full) for count in (3, 4))]
+)
 def test_many_workers_are_one(tmp_path: Path, alone: dict[str, Any], workers: int) -> None:
     """30 images in batches of 8 and 7 leave 6 and 2 for the last: some ranks have none."""
     found = run(tmp_path, workers, "exact", configurations=CONFIGURATIONS)

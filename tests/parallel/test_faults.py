@@ -156,6 +156,7 @@ def test_a_killed_launcher_leaves_nobody(tiny_data: Path, tmp_path: Path, stoppe
     assert run.wait() == -KILL  # which looks that nobody is left
 
 
+@pytest.mark.full
 def test_a_stopped_worker_is_reported_and_ended(tiny_data: Path, tmp_path: Path) -> None:
     run = start(tmp_path, "--data", tiny_data, "--workers", 2, "--epochs", 2000, "--patience", 3)
     _wait_for_steps(run, tmp_path)
