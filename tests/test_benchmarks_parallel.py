@@ -112,7 +112,10 @@ def alive(process: int) -> bool:
     return False
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+SELDOM = [pytest.param(each, marks=pytest.mark.full) for each in (signal.SIGTERM, signal.SIGINT)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, *SELDOM])
 def test_nothing_is_left_of_a_benchmark_that_is_stopped(
     tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -184,7 +184,7 @@ def test_operands_in_the_other_order_become_one_value() -> None:
 DEEP = 20_000
 
 
-@pytest.mark.parametrize("kind", ["unary", "binary", "rules"])
+@pytest.mark.parametrize("kind", ["unary", pytest.param("binary", marks=pytest.mark.full), "rules"])
 def test_a_chain_of_twenty_thousand_values(kind: str) -> None:
     a = sg.vector("a")
     value = a
