@@ -13,8 +13,8 @@ from functools import cached_property
 from types import ModuleType
 from typing import Any
 
-from symgraph.dims import Dim, Size, free, require, substitute, total
-from symgraph.errors import GraphError
+from symgraph.dims import Dim, Size, free, require, require_equal, substitute, total
+from symgraph.errors import DTypeError, GraphError, ShapeError
 from symgraph.graph.graph import collect_effects
 from symgraph.graph.interpret import interpret
 from symgraph.graph.leaves import Constant, Input, Shared, SharedLeaf, SizeOf, tensor
@@ -184,3 +184,15 @@ def with_bodies(op: Op, new: Mapping[Body, Body]) -> Op:
         return new.get(value, value) if isinstance(value, Body) else value
 
     return replace(op, **{name: change(value) for name, value in op.attributes().items()})
+
+
+def require_same(what: str, found: TensorType, wanted: TensorType) -> None:
+    """Raise unless a type is another one; sizes that are undecided get a guard."""
+    if found.dtype != wanted.dtype:
+        raise DTypeError(
+            f"{what} must be {wanted.dtype}, it is {found.dtype}.", fix="cast it where it is made"
+        )
+    if found.ndim != wanted.ndim:
+        raise ShapeError(f"{what} must be {wanted}, it is {found}.", fix="reshape it")
+    for axis, (size, need) in enumerate(zip(found.shape, wanted.shape)):
+        require_equal(size, need, f"axis {axis} of {what} must be the same")

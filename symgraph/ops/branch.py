@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
-from symgraph.dims import Size, maximum, require_equal
+from symgraph.dims import Size, maximum
 from symgraph.errors import DTypeError, ShapeError
-from symgraph.graph.body import Body, closed, like
+from symgraph.graph.body import Body, closed, like, require_same
 from symgraph.graph.dtypes import has_gradient
 from symgraph.graph.leaves import items
 from symgraph.graph.node import Value, make
@@ -39,7 +39,7 @@ class Branch(Op):
                 raise ShapeError(f"branch {number} takes {len(body.inputs)} operands.")
             pairs = [*zip(others, (one.tensor for one in body.inputs))]
             for place, (found, wanted) in enumerate(pairs, 1):
-                _require_same(f"{{x{place}}}", found, wanted)
+                require_same(f"{{x{place}}}", found, wanted)
             if len(body.outputs) != len(first.outputs):
                 raise ShapeError(
                     f"branch {number} gives {len(body.outputs)} values, the first "
@@ -48,7 +48,7 @@ class Branch(Op):
                 )
             for place, (one, other) in enumerate(zip(body.outputs, first.outputs)):
                 what = f"result {place} of branch {number}"
-                _require_same(what, one.tensor, other.tensor)
+                require_same(what, one.tensor, other.tensor)
             body.require_guards()
         return TupleType(tuple(one.tensor for one in first.outputs))
 
@@ -77,15 +77,6 @@ class Branch(Op):
         for place, value in zip(wrt, found):
             result[place] = value
         return (None, *result)
-
-
-def _require_same(what: str, found: TensorType, wanted: TensorType) -> None:
-    if found.dtype != wanted.dtype:
-        raise DTypeError(f"{what} must be {wanted.dtype}, it is {found.dtype}.", fix="cast it")
-    if found.ndim != wanted.ndim:
-        raise ShapeError(f"{what} must be {wanted}, it is {found}.", fix="reshape it")
-    for axis, (size, need) in enumerate(zip(found.shape, wanted.shape)):
-        require_equal(size, need, f"axis {axis} of {what} must be the same")
 
 
 @function_of

@@ -14,7 +14,7 @@ import networkx as nx
 
 from symgraph.dims import Dim, Size, evaluate, free, product, require_equal
 from symgraph.errors import DTypeError, GradError, ShapeError
-from symgraph.graph.body import Body, closed, like, nested
+from symgraph.graph.body import Body, closed, like, nested, require_same
 from symgraph.graph.dtypes import has_gradient, itemsize, numpy_dtype
 from symgraph.graph.leaves import items
 from symgraph.graph.node import Value, make
@@ -61,10 +61,10 @@ class Loop(Op):
                 length = 0 if self.length is None else self.length
                 require_equal(type.shape[0], length, f"{{x{place}}} must have a row for each step")
                 type = type.with_shape(type.shape[1:])
-            _require_same(f"{{x{place}}}", type, wanted)
+            require_same(f"{{x{place}}}", type, wanted)
         for place, new in enumerate(body.outputs[: self.states]):
             old = body.inputs[first + place].tensor
-            _require_same(f"the new value of {{x{first + place}}}", new.tensor, old)
+            require_same(f"the new value of {{x{first + place}}}", new.tensor, old)
         if self.conditional and body.inputs[first].tensor != TensorType("bool", ()):
             raise DTypeError("the first state must be a bool.")
         body.require_guards()
@@ -263,17 +263,6 @@ def _bytes(type: TensorType) -> int:
 
 def _shape(value: Value, sizes: Mapping[Dim, int]) -> tuple[int, ...]:
     return tuple(n if isinstance(n, int) else evaluate(n, sizes) for n in value.shape)
-
-
-def _require_same(what: str, found: TensorType, wanted: TensorType) -> None:
-    if found.dtype != wanted.dtype:
-        raise DTypeError(
-            f"{what} must be {wanted.dtype}, it is {found.dtype}.", fix="cast it where it is made"
-        )
-    if found.ndim != wanted.ndim:
-        raise ShapeError(f"{what} must be {wanted}, it is {found}.", fix="reshape it")
-    for axis, (size, need) in enumerate(zip(found.shape, wanted.shape)):
-        require_equal(size, need, f"axis {axis} of {what} must be as it was")
 
 
 @function_of
