@@ -25,7 +25,6 @@ from symgraph.graph.types import TensorType
 from symgraph.lower.program import number
 
 DTYPES = ("float32", "bfloat16")
-SMALL_BATCH = 64
 FEW = 16  # of a size that is zero, to try what a library has
 FACTORS = ("src", "weights", "bias")
 
@@ -185,16 +184,15 @@ def _matmul(op: Any, arrays: Arrays, result: Array, fixed: Fixed) -> Prepared:
 
 
 def _is_outer(x: Array, y: Array, result: Array) -> bool:
-    """Tell whether a product is a gradient of weights from a small batch, in float32.
+    """Tell whether a product is one of a turned matrix by a plain one, as a gradient of weights.
 
-    The library's `matmul` takes up to three times as long for these as its inner product's
-    gradient (9216 x 32 times 32 x 4096: 24.5 against 9.0 ms; of a batch of 128: 40 and 38).
+    In float32 the library's `matmul` takes up to twice as long for these as its inner product's
+    gradient (docs/design.md, "Gradients of weights").
     """
     if result.dtype != "float32" or len(x.dims) != 2 or len(y.dims) != 2:
         return False
     turned = x.strides == (1, x.dims[0])
-    plain = y.strides == (y.dims[1], 1) and result.strides == (result.dims[1], 1)
-    return turned and plain and x.dims[1] <= SMALL_BATCH
+    return turned and y.strides == (y.dims[1], 1) and result.strides == (result.dims[1], 1)
 
 
 def _outer(x: Array, y: Array, result: Array) -> Prepared:
