@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -168,11 +168,13 @@ def make_plan(
     target: Target = Target(),
     narrow: bool = False,
     finite: bool = False,
+    staying: Collection[Value] = (),
 ) -> Plan:
     """Give the plan of a graph; sizes that only matter for speed are those of `nominal`.
 
     With `narrow`, large tensors of float32 between two nests are kept as bfloat16. With `finite`,
-    nothing is written where an output or a new value of a variable is not finite.
+    nothing is written where an output or a new value of a variable is not finite. Inputs that are
+    `staying` are the same in every call, as those of a loop's body that are no rows or states.
     """
     graph = widen(graph, target.chosen)
     program = build(graph, target.chosen, finite)
@@ -206,7 +208,7 @@ def make_plan(
                 )
             )  # fmt: skip
         plan.steps.extend(CheckStep(one) for one in item.writes if one in checks)
-    plan.fixed = _fixed(plan)
+    plan.fixed = _fixed(plan, staying)
     return plan
 
 
@@ -227,15 +229,15 @@ def approximated(nest: Nest) -> Nest:
     return nest.changed(substitute(nest.roots, change))
 
 
-def _fixed(plan: Plan) -> set[Buffer]:
-    """Find what depends only on constants and on variables that the step does not write.
+def _fixed(plan: Plan, staying: Collection[Value]) -> set[Buffer]:
+    """Find what depends only on constants, on what stays, and on variables that nothing writes.
 
     Weights of an inference, their rounded or reordered copies: computed once and kept, while
     nobody changes the variables.
     """
     program = plan.program
     found = {one for shared, one in program.shared.items() if shared not in program.updates}
-    found |= set(program.constants)
+    found |= {*program.constants, *(program.inputs[one] for one in staying)}
     kept = program.kept
     for step in plan.steps:
         reads = [one for one in step.buffers if one not in step.writes]

@@ -16,6 +16,7 @@ from symgraph.backends.arrays import Array
 from symgraph.backends.cpu.driver import ADD, CLEAR, COPY, SET, WALK, WORDS, driver
 from symgraph.backends.cpu.interface import Prepared, Use
 from symgraph.graph.body import Body
+from symgraph.graph.node import Value
 from symgraph.graph.op import Op
 from symgraph.lower.memory import ALIGN
 from symgraph.ops.branch import Branch
@@ -73,6 +74,11 @@ def prepare(
     made = Routine(op, arrays, results, compiled)
     roles = {role: number for number, role in enumerate(made.arguments)}
     return Prepared([Use(made, roles)], [made.size])
+
+
+def staying(op: Op, body: Body) -> frozenset[Value]:
+    """Give the inputs of a body that are the same in every step of a loop."""
+    return frozenset(body.inputs[op.sequences + op.states :] if isinstance(op, Loop) else ())
 
 
 class Routine:

@@ -26,6 +26,7 @@ from symgraph.graph.dtypes import itemsize, numpy_dtype
 from symgraph.graph.graph import Graph
 from symgraph.graph.leaves import Shared
 from symgraph.graph.node import Value
+from symgraph.graph.op import Op
 from symgraph.graph.onhost import on_host
 from symgraph.graph.op import Array
 from symgraph.lower.carry import carry
@@ -63,10 +64,11 @@ class NativeExecutor:
         self.narrow, self.guard, self.threads = narrow, guard, threads
         self._versions: dict[Shared, tuple[Any, int]] = {}
         self.plan: Plan | None = None
+        self.staying: frozenset[Value] = frozenset()  # inputs that are the same in every call
         self.arena = Arena()
         self._library: Library | None = None
         self._kept: Kept = {}
-        self._inner: dict[Body, NativeExecutor] = {}
+        self._inner: dict[tuple[Body, frozenset[Value]], NativeExecutor] = {}
         self._bound: dict[tuple[int, frozenset[tuple[Dim, int]]], BoundPlan] = {}
         self.last: BoundPlan | None = None
 
@@ -97,20 +99,24 @@ class NativeExecutor:
         if self.plan is None:
             printer = partial(print_kernel, masks=has_masks())
             target = Target(lambda value: takes(value, env), reads, printer)
-            plan = make_plan(self.graph, env, target, self.narrow, bool(self.guard))
+            plan = make_plan(self.graph, env, target, self.narrow, bool(self.guard), self.staying)
             names = [f"{NAME}{number}" for number in range(len(plan.kernels))]
             self._library = Library(_object_code(module(plan.kernels, names)), names)
             self.plan = plan
             for step in plan.steps:
-                for body in nested(step.call.value.op) if isinstance(step, CallStep) else ():
-                    self._inside(body).compile(env)
+                op = step.call.value.op if isinstance(step, CallStep) else None
+                for body in nested(op) if op is not None else ():
+                    self._inside(op, body).compile(env)
         return self.plan
 
-    def _inside(self, body: Body) -> NativeExecutor:
+    def _inside(self, op: Op, body: Body) -> NativeExecutor:
         """Give what compiles a graph inside an operation."""
-        if body not in self._inner:
-            self._inner[body] = NativeExecutor(Graph(body.inputs, body.outputs), self.narrow)
-        return self._inner[body]
+        key = body, inner.staying(op, body)
+        if key not in self._inner:
+            made = NativeExecutor(Graph(body.inputs, body.outputs), self.narrow)
+            made.staying = key[1]
+            self._inner[key] = made
+        return self._inner[key]
 
     def _bind(self, env: Mapping[Dim, int], threads: int) -> BoundPlan:
         plan = self.compile(env)
@@ -119,9 +125,11 @@ class NativeExecutor:
             plan, self._library, env, self.arena, self._kept, threads, self.guard, self._body
         )
 
-    def _body(self, body: Body, env: Mapping[Dim, int], threads: int, place: Any) -> BoundPlan:
+    def _body(
+        self, op: Op, body: Body, env: Mapping[Dim, int], threads: int, place: Any
+    ) -> BoundPlan:
         """Give the plan of a graph inside an operation, for memory that somebody else holds."""
-        made = self._inside(body)
+        made = self._inside(op, body)
         plan = made.compile(env)
         assert made._library is not None  # made with the plan
         return BoundPlan(plan, made._library, env, place, {}, threads, "", made._body, True)
@@ -243,10 +251,11 @@ class BoundPlan:
             op = call.value.op.at(self.env)
             if nested(op):
                 # plans belong to the body as it was written; its sizes here are those around it
-                bodies = dict(zip(nested(op), nested(call.value.op)))
+                whole = call.value.op
+                bodies = dict(zip(nested(op), nested(whole)))
                 self._asked[step] = inner.prepare(
                     op, arrays, results,
-                    lambda one, place: self.body(bodies[one], self.env, self.threads, place),
+                    lambda one, place: self.body(whole, bodies[one], self.env, self.threads, place),
                 )  # fmt: skip
             elif on_host(call.value):
                 self._asked[step] = host.prepare(op, arrays, results)

@@ -3,7 +3,7 @@
 A record is six words: what it is, a function, its arguments, and three numbers. Kernels whose work
 is worth it run on the threads of the OpenMP pool that oneDNN uses too, each on a range of tasks.
 Fixed records depend only on variables that the step does not write; they are left out while nobody
-changes those.
+changes those. In a loop they depend only on what stays from step to step: the first runs them.
 
 Steps inside a step are records, too: `loop` runs a list again and again, `branch` one of several.
 There a WALK copies and then moves both its addresses on, by its last two words; a SET writes a
@@ -187,7 +187,9 @@ look:
   br i1 %goes, label %body, label %finish
 body:
   %brought = call i64 @run(ptr %rows, i64 %row_count)
-  %failed = call i64 @run(ptr %step, i64 %count)
+  %is_first = icmp eq i64 %t, 0
+  %walk = select i1 %is_first, ptr @run, ptr @repeat
+  %failed = call i64 %walk(ptr %step, i64 %count)
   %bad = icmp ne i64 %failed, 0
   br i1 %bad, label %broken, label %again
 again:

@@ -25,6 +25,13 @@ from symgraph.graph.types import TensorType
 from symgraph.lower.program import number
 
 DTYPES = ("float32", "bfloat16")
+SMALL_BATCH = 64  # rows from which it pays to copy the weights for one product
+LARGE_BATCH = 384  # rows from which the library copies them by itself
+ALIASING = (
+    256  # floats: rows that lie so far apart, or a multiple, push each other out of the cache
+)
+PADDING = 16
+LONG = 1024  # positions from which a sum makes up for copies of all that is multiplied
 FEW = 16  # of a size that is zero, to try what a library has
 FACTORS = ("src", "weights", "bias")
 
@@ -180,7 +187,28 @@ def _matmul(op: Any, arrays: Arrays, result: Array, fixed: Fixed) -> Prepared:
     weights = _any(y) if fixed[1] else _described(y)
     added = _described(bias[0]) if bias else None
     made = primitives.matmul(_described(x), weights, added, _described(result))
+    if made.implementation.startswith("gemm") and _aliases(y, result, fixed[1]):
+        made = primitives.matmul(_described(x), _apart(y), added, _described(result))
     return _with_reorders(made, _given(x, y, *bias), {"dst": (len(arrays), result)})
+
+
+def _aliases(y: Array, result: Array, fixed: bool) -> bool:
+    """Tell whether a copy of the weights with rows farther apart makes up for itself.
+
+    The library reads weights of small batches where they lie, and in huge pages rows at powers of
+    two share few lines of the cache: half the speed (docs/design.md, "Rows at powers of two").
+    """
+    *batch, rows, columns = result.dims
+    small = rows <= LARGE_BATCH and all(size == 1 for size in batch)
+    plain = y.strides[-2:] == (columns, 1) and columns % ALIASING == 0
+    return small and plain and (fixed or rows >= SMALL_BATCH)
+
+
+def _apart(one: Array) -> Descriptor:
+    """Describe a copy of one matrix with rows that are farther apart than they are long."""
+    *batch, rows, columns = one.dims
+    step = columns + PADDING
+    return Descriptor(one.dims, one.dtype, (*(rows * step for _ in batch), step, 1))
 
 
 def _is_outer(x: Array, y: Array, result: Array) -> bool:
@@ -201,6 +229,12 @@ def _outer(x: Array, y: Array, result: Array) -> Prepared:
     made = primitives.inner_product_backward_weights(
         _described(rows), _described(turned), None, _described(y)
     )
+    steps = (*rows.strides[:1], *y.strides[:1], *result.strides[:1])
+    aliases = any(step % ALIASING == 0 for step in steps) and min(result.dims) >= ALIASING
+    if "gemm" in made.implementation and aliases and rows.dims[0] >= LONG:
+        first, second, product = (_apart(one) for one in (rows, y, result))
+        made = primitives.matmul(first.permute((1, 0)), second, None, product)
+        return _with_reorders(made, _given(x, y), {"dst": (2, result)})
     return _with_reorders(
         made, {"src": (0, rows), "diff_dst": (1, y)}, {"diff_weights": (2, turned)}
     )
