@@ -63,6 +63,9 @@ class Inside(Protocol):
     def place(self) -> None:
         """Fill in the addresses of what lies in the arena."""
 
+    def held_bytes(self) -> int:
+        """Count the bytes of what its first step computes for all others."""
+
 
 Compile = Callable[[Body, Region], Inside]
 

@@ -26,9 +26,8 @@ from symgraph.graph.dtypes import itemsize, numpy_dtype
 from symgraph.graph.graph import Graph
 from symgraph.graph.leaves import Shared
 from symgraph.graph.node import Value
-from symgraph.graph.op import Op
 from symgraph.graph.onhost import on_host
-from symgraph.graph.op import Array
+from symgraph.graph.op import Array, Op
 from symgraph.lower.carry import carry
 from symgraph.lower.llvm.kernel import print_kernel
 from symgraph.lower.llvm.module import module
@@ -104,9 +103,10 @@ class NativeExecutor:
             self._library = Library(_object_code(module(plan.kernels, names)), names)
             self.plan = plan
             for step in plan.steps:
-                op = step.call.value.op if isinstance(step, CallStep) else None
-                for body in nested(op) if op is not None else ():
-                    self._inside(op, body).compile(env)
+                if isinstance(step, CallStep):
+                    op = step.call.value.op
+                    for body in nested(op):
+                        self._inside(op, body).compile(env)
         return self.plan
 
     def _inside(self, op: Op, body: Body) -> NativeExecutor:
@@ -177,7 +177,7 @@ class BoundPlan:
         kept: Kept,
         threads: int,
         guard: str,
-        body: Callable[[Body, Mapping[Dim, int], int, Any], BoundPlan],
+        body: Callable[[Op, Body, Mapping[Dim, int], int, Any], BoundPlan],
         inside: bool = False,
     ) -> None:
         self.plan, self.arena, self.env, self.guard = plan, arena, dict(env), guard
@@ -404,7 +404,10 @@ class BoundPlan:
         written = {one for step in self.plan.steps for one in step.writes} & self.plan.fixed
         wheres = (which for _, where in self.calls for which, _ in where.values())
         reordered = {id(which): which.nbytes for which in wheres if isinstance(which, np.ndarray)}
-        return sum(number(nbytes(one), self.env) for one in written) + sum(reordered.values())
+        own = sum(number(nbytes(one), self.env) for one in written) + sum(reordered.values())
+        used = [use.primitive for each in self._asked.values() for use in each.uses]
+        bodies = [one for each in used if isinstance(each, inner.Routine) for one in each.inside]
+        return own + sum(body.held_bytes() for body in bodies)
 
     def fill(self, arrays: Sequence[Array]) -> list[Array]:
         """Fill in the addresses of a call; give its outputs, which are not computed yet."""
