@@ -1,9 +1,9 @@
 """A vision transformer on the CPU, against the best of PyTorch and JAX.
 
 ViT-S with patches of 16 on images of 224 x 224, 1,000 labels, both random. A step is loss,
-gradients and SGD with momentum and decay. PyTorch uses its own attention, eagerly and compiled, each
-also with channels last; JAX its own `dot_product_attention`, jitted. The dense layer that ends the
-network begins at random numbers here: with the model's zeros no other gradient would be checked.
+gradients and SGD with momentum and decay. PyTorch uses its own attention, eagerly and compiled,
+each also with channels last; JAX its own `dot_product_attention`, jitted. The dense layer that ends
+the network begins at random numbers: with the model's zeros no other gradient would be checked.
 
     python benchmarks/vit.py [--mode train] [--batch 32] [--precision fp32,bf16]
                              [--peers torch,jax] [--quick]
