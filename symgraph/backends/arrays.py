@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from symgraph.dims import Dim
 from symgraph.graph.dtypes import itemsize
+from symgraph.graph.types import TensorType, TupleType, Type
 from symgraph.lower.program import Operand, number
 
 
@@ -44,3 +45,9 @@ def concrete_array(one: Operand, env: Mapping[Dim, int]) -> Array:
         tuple(number(size, env) for size in sizes) for sizes in (one.shape, one.strides)
     )
     return Array(dims, one.buffer.dtype, strides)
+
+
+def number_types(arrays: Sequence[Array], results: Sequence[Array]) -> tuple[Type, ...]:
+    """Give the types of the operands of an operation, and of its result, at concrete sizes."""
+    given, made = ([TensorType(one.dtype, one.dims) for one in each] for each in (arrays, results))
+    return (*given, made[0] if len(made) == 1 else TupleType(tuple(made)))

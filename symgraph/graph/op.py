@@ -22,6 +22,7 @@ from symgraph.graph.types import Type
 if TYPE_CHECKING:
     from symgraph.graph.index import Compute
     from symgraph.graph.node import Value
+    from symgraph.graph.rawkernel import RawKernel
 
 Array = Any
 Cotangent = Any  # a Value, ZERO, None, or a function without arguments that gives one of these
@@ -118,6 +119,13 @@ class Op:
     def expand(self, F: Functions, *xs: Value) -> Value | tuple[Value, ...] | Compute:
         """Give the operation as other operations, or as one index expression."""
         raise PassError(f"{self.name}: the operation has no `expand`.")
+
+    def raw_kernel(self, language: str, *types: Any) -> RawKernel | None:
+        """Give a kernel by hand in "llvm" or "cuda", for the types of the operands and the result.
+
+        It is called wherever it exists; elsewhere `expand` is, or `ref` of an op with `host`.
+        """
+        return None
 
     def flops(self, of: Callable[[Value], Size], *types: Any) -> Size:
         """Give the floating-point operations of what no index expression says.

@@ -16,12 +16,15 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from symgraph.backends.arrays import Array, concrete_array
-from symgraph.backends.cuda.calls import rounded
+from symgraph.backends.arrays import Array, concrete_array, number_types
+from symgraph.backends.cuda.calls import LANGUAGE, rounded
 from symgraph.backends.cuda.device import Device, Memory
+from symgraph.errors import LoweringError
 from symgraph.graph.body import Body, nested
+from symgraph.graph.node import Value
 from symgraph.graph.onhost import on_host
 from symgraph.graph.op import Op
+from symgraph.graph.rawkernel import has_kernel, kernel_of
 from symgraph.lower.nest import Buffer
 from symgraph.lower.plan import CallStep, Plan
 from symgraph.lower.program import may_refuse, operand
@@ -35,8 +38,12 @@ def inner_steps(plan: Plan, setting: Setting) -> dict[int, Inner]:
     return {
         place: _made(step, setting)
         for place, step in enumerate(plan.steps)
-        if isinstance(step, CallStep) and (on_host(step.call.value) or nested(step.call.value.op))
+        if isinstance(step, CallStep) and _is_walked(step.call.value)
     }
+
+
+def _is_walked(value: Value) -> bool:
+    return on_host(value) or bool(nested(value.op)) or has_kernel(value, LANGUAGE)
 
 
 def _made(step: CallStep, setting: Setting) -> Inner:
@@ -44,6 +51,8 @@ def _made(step: CallStep, setting: Setting) -> Inner:
     op = call.value.op.at(env)
     arrays = [concrete_array(one, env) for one in call.sources]
     results = [concrete_array(operand(one), env) for one in call.writes]
+    if has_kernel(call.value, LANGUAGE):
+        return RawCall(setting.device, op, arrays, results)
     if on_host(call.value):
         return HostCall(setting.device, op, arrays, results)
     # plans belong to the body as it was written; its sizes here are those around it
@@ -244,6 +253,34 @@ class HostCall:
         operands = list(zip(addresses, self.arrays))
         results = list(zip(addresses[len(operands) :], self.results))
         self.device.compute(self.op, operands, results)
+
+
+class RawCall:
+    """An operation with a kernel by hand."""
+
+    kept = workspace = 0
+    risky = False
+    implementation = "CUDA C by hand"
+
+    def __init__(
+        self, device: Device, op: Op, arrays: Sequence[Array], results: Sequence[Array]
+    ) -> None:
+        found = kernel_of(op, LANGUAGE, number_types(arrays, results))
+        if found is None:
+            raise LoweringError(f"{op.name}: it has no kernel for CUDA at these sizes.")
+        self.device, self.threads = device, found.grain
+        self.tasks, self.sizes = int(found.tasks), [int(size) for size in found.sizes]
+        self.blocks = -(-self.tasks // self.threads)
+        (self.function,) = device.functions(found.source, [found.name])
+
+    def place(self, kept: int, workspace: int, failed: int) -> None:
+        """Take nothing: a kernel by hand has operands, results and sizes."""
+
+    def run(self, addresses: Sequence[int]) -> None:
+        """Queue it."""
+        if self.tasks:
+            words = [self.tasks, *addresses, *self.sizes]
+            self.device.launch(self.function, self.blocks, self.threads, words)
 
 
 def _row(one: Array) -> int:

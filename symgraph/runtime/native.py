@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from symgraph.backends.arrays import concrete_array
-from symgraph.backends.cpu import host
+from symgraph.backends.cpu import host, raw
 from symgraph.backends.cpu.calls import prepare, reads, takes
 from symgraph.backends.cpu.compiler import Library, compile_text, fingerprint, has_masks
 from symgraph.backends.cpu.driver import CALL, CHECK, CLEAR, COPY, KERNEL, WORDS, driver
@@ -28,6 +28,7 @@ from symgraph.graph.leaves import Shared
 from symgraph.graph.node import Value
 from symgraph.graph.onhost import on_host
 from symgraph.graph.op import Array, Op
+from symgraph.graph.rawkernel import has_kernel
 from symgraph.lower.carry import carry
 from symgraph.lower.llvm.kernel import print_kernel
 from symgraph.lower.llvm.module import module
@@ -257,6 +258,8 @@ class BoundPlan:
                     op, arrays, results,
                     lambda one, place: self.body(whole, bodies[one], self.env, self.threads, place),
                 )  # fmt: skip
+            elif has_kernel(call.value, raw.LANGUAGE):
+                self._asked[step] = raw.prepare(op, arrays, results, self.threads)
             elif on_host(call.value):
                 self._asked[step] = host.prepare(op, arrays, results)
             else:

@@ -6,7 +6,6 @@ runs on the former alone.
 
 from __future__ import annotations
 
-import importlib
 import signal
 from collections.abc import Sequence
 from typing import Any
@@ -25,11 +24,8 @@ from symgraph.graph.node import Value, make
 from symgraph.graph.op import Op, op
 from symgraph.graph.registry import F
 from symgraph.graph.types import TensorType, TupleType
-from symgraph.runtime import device_profile
-from symgraph.runtime.calibrate import Peaks
 from tests.backends.host_device import HostDevice
 from tests.backends.host_libraries import HostLibrary, libraries
-from tests.backends.test_gpu import GPU, HOST
 
 RNG = np.random.default_rng(3)
 BEGIN = RNG.bit_generator.state
@@ -38,16 +34,6 @@ BEGIN = RNG.bit_generator.state
 @pytest.fixture(autouse=True)
 def _same_numbers() -> None:
     RNG.bit_generator.state = BEGIN
-
-
-@pytest.fixture(params=[HOST, GPU])
-def there(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Let "cuda" be this CPU, whose peaks nobody measures, or a GPU."""
-    if request.param == "host":
-        peaks = Peaks(1e9, 1e9, 1e9)
-        monkeypatch.setattr(device_profile, "device_peaks", lambda device, precision: peaks)
-        return request.getfixturevalue("host")
-    return importlib.import_module("symgraph.backends.cuda.device").device(0)
 
 
 def drawn(*shape: int) -> Any:

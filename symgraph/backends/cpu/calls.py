@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from symgraph.backends.arrays import Array
+from symgraph.backends.cpu import raw
 from symgraph.backends.cpu.blas import operations as blas
 from symgraph.backends.cpu.interface import Library, Prepared
 from symgraph.backends.cpu.onednn import operations as onednn
@@ -20,6 +21,7 @@ from symgraph.graph.body import nested
 from symgraph.graph.node import Value
 from symgraph.graph.onhost import on_host
 from symgraph.graph.op import Op
+from symgraph.graph.rawkernel import has_kernel
 from symgraph.lower.program import Operand
 
 TABLE: Mapping[str, tuple[Library, ...]] = {
@@ -77,16 +79,18 @@ def _asked(op: str, dtypes: Sequence[str]) -> Iterator[Library]:
 def takes(value: Value, env: Mapping[Dim, int]) -> bool:
     """Tell whether a library computes an operation well; `env` has the sizes to try.
 
-    What has no loops is not generated: NumPy computes it, and a body is a plan of its own.
+    What has no loops is not generated: NumPy computes it, and a body is a plan of its own. Nor is
+    what has a kernel by hand.
     """
-    if on_host(value) or nested(value.op):
+    if on_host(value) or nested(value.op) or has_kernel(value, raw.LANGUAGE):
         return True
     return any(library.takes(value, env) for library in _libraries(value))
 
 
 def reads(value: Value, view: Operand) -> bool:
     """Tell whether an operation that a library takes reads a view where it lies, at all sizes."""
-    library = None if on_host(value) else next(_libraries(value), None)
+    alone = on_host(value) or has_kernel(value, raw.LANGUAGE)
+    library = None if alone else next(_libraries(value), None)
     return library is not None and library.reads(value.op.name, view.shape, view.strides)
 
 

@@ -18,10 +18,12 @@ from symgraph.graph.dtypes import itemsize
 from symgraph.graph.node import Value
 from symgraph.graph.onhost import on_host
 from symgraph.graph.op import Op
+from symgraph.graph.rawkernel import has_kernel
 from symgraph.lower.program import LibraryCall, Operand, number, operand
 
 CONVOLUTIONS = ("conv", "conv_input", "conv_weight")
 PRODUCTS = ("matmul", "matmul_bias")
+LANGUAGE = "cuda"  # of kernels by hand
 ALIGNED = 256  # bytes of which addresses are multiples: cuBLASLt refuses other places to work in
 
 
@@ -39,16 +41,17 @@ class Libraries:
     def takes(self, value: Value) -> bool:
         """Tell whether a library computes an operation, at all sizes.
 
-        What has no loops is not generated: `ref` computes it, and a body is a plan of its own.
+        What has no loops is not generated: `ref` computes it, and a body is a plan of its own. Nor
+        is what has a kernel by hand.
         """
-        if on_host(value) or nested(value.op):
+        if on_host(value) or nested(value.op) or has_kernel(value, LANGUAGE):
             return True
         library = self._table.get(value.op.name)
         return library is not None and library.takes(value)
 
     def reads(self, value: Value, view: Operand) -> bool:
         """Tell whether the library of an operation reads an operand where it lies."""
-        library = self._table.get(value.op.name)
+        library = None if has_kernel(value, LANGUAGE) else self._table.get(value.op.name)
         return library is not None and library.reads(value, view)
 
     def prepare(self, op: Op, arrays: Arrays, result: Array, alignment: int, tf32: bool) -> Routine:
