@@ -127,6 +127,23 @@ def _incomplete(upper: bool) -> Callable[[Array, Array], Array]:
     return oracle
 
 
+def _by_shape(a: Array, x: Array) -> Array:
+    """The derivative by a of P, from differences of 40 digits."""
+    a, x = np.broadcast_arrays(a, x)
+    found = np.full(a.shape, np.nan, np.result_type(a, np.float64))
+    with mpmath.workdps(40):
+        for where in np.ndindex(a.shape):
+            if 0 < a[where] < np.inf and x[where] >= 0:
+                found[where] = _difference(float(a[where]), float(x[where]))
+    return found
+
+
+def _difference(a: float, x: float) -> float:
+    if x == 0 or x == np.inf:
+        return 0.0
+    return float(mpmath.diff(lambda each: mpmath.gammainc(each, 0, x, regularized=True), a))
+
+
 # fmt: off
 ORACLES: dict[str, Callable[..., Any]] = {
     "gamma":     named(_gamma),
@@ -157,5 +174,6 @@ ORACLES: dict[str, Callable[..., Any]] = {
 
     "gammainc":  named(_incomplete(False)),
     "gammaincc": named(_incomplete(True)),
+    "gammainc_slope": named(_by_shape),
 }
 # fmt: on

@@ -33,6 +33,10 @@ def _upper(a: Any, x: Any) -> Any:
     return mpmath.gammainc(a, x, mpmath.inf, regularized=True)
 
 
+def _by_shape(a: Any, x: Any) -> Any:
+    return mpmath.diff(lambda each: _lower(each, x), a)
+
+
 def _log_beta(x: Any, y: Any) -> Any:
     return mpmath.log(mpmath.beta(x, y))
 
@@ -66,6 +70,7 @@ CASES: dict[str, tuple[Callable[..., Any], Callable[..., Any], tuple[Any, ...], 
     "j1":         (F.j1, lambda x: mpmath.besselj(1, x), (6 * NORMAL,), 4),
     "gammainc":   (F.gammainc, _lower, (SHAPES, AROUND), 12),
     "gammaincc":  (F.gammaincc, _upper, (SHAPES, AROUND), 12),
+    "gammainc_slope": (F.gammainc_slope, _by_shape, (SHAPES, AROUND), 40),
 }
 # fmt: on
 
@@ -91,15 +96,26 @@ def test_tails_that_vanish_are_exact_relative_to_themselves() -> None:
     np.testing.assert_allclose(run(F.erfcinv, 2 * tails), -found / np.sqrt(2), rtol=1e-15)
 
 
-def test_the_incomplete_gamma_functions_have_a_gradient_by_the_second_operand_only() -> None:
+def test_gradients_of_the_incomplete_gamma_functions() -> None:
     x, a = RNG.uniform(0.5, 6, 8), RNG.uniform(0.5, 6, 8)
     step = 1e-6
     for function in (F.gammainc, F.gammaincc):
-        slope = run_grad(lambda x, a, function=function: function(a, x), x, a)
-        above, below = (run(function, a, x + each) for each in (step, -step))
-        np.testing.assert_allclose(slope, (above - below) / (2 * step), rtol=1e-7, atol=1e-9)
-        with pytest.raises(GradError, match="by the first operand is not known"):
-            run_grad(lambda a, x, function=function: function(a, x), a, x)
+        for which in (0, 1):
+            operands, moved = [a, x], np.eye(2)[which]
+
+            def call(one: Any, other: Any, function: Any = function, which: int = which) -> Any:
+                return function(one, other) if which == 0 else function(other, one)
+
+            slope = run_grad(call, operands[which], operands[1 - which])
+            above, below = (
+                run(function, a + moved[0] * each, x + moved[1] * each) for each in (step, -step)
+            )
+            np.testing.assert_allclose(slope, (above - below) / (2 * step), rtol=1e-7, atol=1e-9)
+
+
+def test_the_second_gradient_by_the_shape_is_refused() -> None:
+    with pytest.raises(GradError, match="by the first operand is not known"):
+        run_grad(F.gammainc, np.ones(1), np.ones(1), order=2)
 
 
 def test_gradients_at_removable_singularities() -> None:
