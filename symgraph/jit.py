@@ -27,6 +27,8 @@ from symgraph.graph.trees import Structure, put_together, taken_apart
 from symgraph.passes.manager import Pass
 from symgraph.passes.rules import Rule
 
+MOST_SHAPES = 64  # that a function whose sizes must be numbers keeps traces for: those used last
+
 
 @dataclass(frozen=True, eq=False)
 class Trace:
@@ -65,7 +67,10 @@ class Jit:
 
     @property
     def traces(self) -> tuple[Trace, ...]:
-        """What was traced until now: each is a compiled function, for kinds of arguments."""
+        """What was traced and is kept, each a compiled function; what was used last comes last.
+
+        Of traces for certain shapes the 64 used last are kept.
+        """
         found = [one for one in self._any.values() if one is not None]
         return (*found, *self._fixed.values())
 
@@ -83,7 +88,7 @@ class Jit:
         with self._lock:
             if call.key not in self._any:
                 self._any[call.key] = self._tried(call)
-            trace = self._fixed.get(call.fixed) or self._any[call.key]
+            trace = self._known(call) or self._any[call.key]
         if trace is not None:
             try:
                 return call.run(trace)
@@ -103,7 +108,7 @@ class Jit:
         with self._lock:
             if call.key not in self._any:
                 self._any[call.key] = self._tried(call)
-            trace = self._fixed.get(call.fixed) or self._any[call.key]
+            trace = self._known(call) or self._any[call.key]
         return (trace or self._for_shapes(call)).function
 
     def _tried(self, call: _Call) -> Trace | None:
@@ -115,9 +120,19 @@ class Jit:
 
     def _for_shapes(self, call: _Call) -> Trace:
         with self._lock:
-            if call.fixed not in self._fixed:
-                self._fixed[call.fixed] = self._traced(call, call.shapes)
-            return self._fixed[call.fixed]
+            found = self._known(call)
+            if found is None:
+                found = self._fixed[call.fixed] = self._traced(call, call.shapes)
+                if len(self._fixed) > MOST_SHAPES:
+                    self._fixed.pop(next(iter(self._fixed)))
+            return found
+
+    def _known(self, call: _Call) -> Trace | None:
+        """Give the trace for these shapes, if there is one; it has now been used last."""
+        found = self._fixed.pop(call.fixed, None)
+        if found is not None:
+            self._fixed[call.fixed] = found
+        return found
 
     def _traced(self, call: _Call, shapes: tuple[tuple[int, ...], ...] | None) -> Trace:
         """Call the function with inputs, and compile what it gives."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,7 +88,24 @@ def test_sizes_that_must_be_numbers_are_traced_for_each_shape() -> None:
     for n in (2, 3, 2):
         np.testing.assert_array_equal(f(X[0], np.ones((n, 3), np.float32)), [n] * 3)
     assert len(calls) == 3  # once for any sizes, in vain, then for 2 and 3
-    assert [one.shapes for one in f.traces] == [((3,), (2, 3)), ((3,), (3, 3))]
+    assert [one.shapes for one in f.traces] == [((3,), (3, 3)), ((3,), (2, 3))]  # used last: 2
+
+
+def test_the_shapes_used_last_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module("symgraph.jit")  # `sg.jit` is the function
+    monkeypatch.setattr(module, "MOST_SHAPES", 2)
+    seen: list[int] = []
+
+    @sg.jit(backend="reference")
+    def padded(x: sg.Value) -> sg.Value:
+        size = int(x.shape[0])  # a number, or an error
+        seen.append(size)
+        return sg.concat([x, sg.zeros(8 - size)])
+
+    for size in (1, 2, 1, 3, 1, 2):
+        assert padded(np.ones(size)).sum() == size
+    assert seen == [1, 2, 3, 2]
+    assert len(padded.traces) == 2
 
 
 def test_a_size_of_one_is_broadcast_in_a_trace_of_its_own() -> None:
