@@ -182,9 +182,8 @@ def checkpoint(f: Function) -> Function:
 class _PullRules(Rules):
     """What a function with a gradient of its own does."""
 
-    name = "custom_vjp"
-
     def __init__(self, owner: CustomVjp, args: Sequence[Any], found: Any) -> None:
+        self.name = f"custom_vjp of {owner.label}"
         self.owner, self.args, self.found = owner, tuple(args), found
         self.count = len(operands_of(self.args))
 
@@ -278,9 +277,8 @@ def _same_type(what: str, found: Value, wanted: Value) -> None:
 class _PushRules(Rules):
     """What a function with a forward derivative of its own does."""
 
-    name = "custom_jvp"
-
     def __init__(self, owner: CustomJvp, args: Sequence[Any], found: Any) -> None:
+        self.name = f"custom_jvp of {owner.label}"
         self.owner, self.args, self.found = owner, tuple(args), found
         self.count = len(operands_of(self.args))
 

@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from symgraph.debug.bisection import bisect_passes
     from symgraph.debug.checking import check
     from symgraph.debug.export import to_dot, to_graphml
+    from symgraph.debug.gradients import check_gradient
     from symgraph.debug.page import draw
     from symgraph.debug.sympybridge import from_sympy, to_sympy
 
 # imports cost time
 _LATE = {
-    "bisect_passes": "bisection", "check": "checking", "draw": "page", "to_dot": "export",
+    "bisect_passes": "bisection", "check": "checking", "check_gradient": "gradients",
+    "draw": "page", "to_dot": "export",
     "to_graphml": "export", "from_sympy": "sympybridge", "to_sympy": "sympybridge",
 }  # fmt: skip
 
@@ -37,6 +39,6 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "bisect_passes", "check", "debugprint", "draw", "from_sympy", "latex", "show", "to_dot",
-    "to_graphml", "to_html", "to_sympy",
+    "bisect_passes", "check", "check_gradient", "debugprint", "draw", "from_sympy", "latex", "show",
+    "to_dot", "to_graphml", "to_html", "to_sympy",
 ]  # fmt: skip
