@@ -46,7 +46,7 @@ EXTRAS = {
     "ray": RAY,
     "mpi": MPI,
     "latex": LATEX,
-    "docs": DOCS,
+    "docs": [*DOCS, *ORACLES],
     "test": [*TEST, *ORACLES],
     "dev": [*TEST, *ORACLES, *MODELS, *CPU, *LATEX, *DOCS, *TOOLS, *OFFLINE],
 }

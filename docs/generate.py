@@ -15,6 +15,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from coveragetable import coverage
 from docstrings import escaped, markdown, signature
 from optable import operations
 from ruletable import rules
@@ -123,6 +124,7 @@ def everything() -> dict[str, str]:
     """Give the name and text of every generated page."""
     made = {f"{shown}.md": page(name) for name, shown in MODULES.items()}
     made["operations.md"] = operations()
+    made["coverage.md"] = coverage()
     made["rules.md"] = rules()
     listed = "\n".join(name.removesuffix(".md") for name in made)
     made["index.md"] = (

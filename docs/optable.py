@@ -28,8 +28,10 @@ The nodes that a graph is made of, from the registry. *Dtypes* are the kinds tha
 samples use, which are those it is tested with; floats are tested as float16, bfloat16, float32 and
 float64. *Gradient* tells what its rule gives for its float operands: `0` is a gradient that is zero
 almost everywhere, a dash is none. *CPU* and *CUDA* tell what computes it there: a library, where it
-is installed and takes the operands, else a generated kernel; there is no operation without one.
+is installed and takes the operands, else a generated kernel; NumPy on the host, where no loops
+express it. What each is tested against stands in [a table of its own](coverage.md).
 """
+GRAPHS, INSIDE = ("loop", "branch"), "kernels of the graph inside"
 LIBRARIES = {onednn: "oneDNN", blas: "BLAS", sequential: "native loops"}
 
 
@@ -48,14 +50,15 @@ def operations() -> str:
     parts = [
         "# Operations",
         INTRODUCTION,
-        _table(("operation", "formula or meaning", "dtypes", "gradient", "CPU", "CUDA"), rows),
+        table(("operation", "formula or meaning", "dtypes", "gradient", "CPU", "CUDA"), rows),
         "## Functions made of operations",
-        _table(("function", "what it does"), made),
+        table(("function", "what it does"), made),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _table(header: Iterable[str], rows: Iterable[str]) -> str:
+def table(header: Iterable[str], rows: Iterable[str]) -> str:
+    """Write a table in Markdown."""
     names = list(header)
     return "\n".join([f"| {' | '.join(names)} |", "|---" * len(names) + "|", *rows])
 
@@ -106,7 +109,8 @@ def by_cuda(kind: type[Op]) -> str:
 def _by(kind: type[Op], libraries: list[str]) -> str:
     if kind.leaf:
         return "–"
-    return ", ".join([*libraries, "kernel"])
+    own = "NumPy on the host" if kind.host else INSIDE if kind.name in GRAPHS else "kernel"
+    return ", ".join([*libraries, own])
 
 
 def nodes(kind: type[Op], sample: Sample) -> list[Value]:

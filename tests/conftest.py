@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import re
@@ -49,6 +50,12 @@ def pytest_configure(config: pytest.Config) -> None:
     _verify_graphs()
 
 
+def pytest_collection_finish() -> None:
+    """Keep the collector of garbage off the tens of thousands of tests, which stay to the end."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files named test_torch_*.py are the second opinion, without saying so again in each."""
@@ -62,10 +69,9 @@ def _verify_graphs() -> None:
     config.set(verify=True)
 
 
-@pytest.fixture(autouse=True)
-def _seeded(request: pytest.FixtureRequest) -> None:
+def pytest_runtest_setup(item: pytest.Item) -> None:
     """Start every test from a state of its own, whichever tests ran before it."""
-    seed = zlib.crc32(request.node.nodeid.encode())
+    seed = zlib.crc32(item.nodeid.encode())  # no fixture: that costs more than a small test
     random.seed(seed)
     np.random.seed(seed)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import networkx as nx
@@ -65,14 +66,21 @@ class Import:
     typing_only: bool  # under `if TYPE_CHECKING:`
 
 
+# Every rule reads the whole package: each text is parsed once, and its imports are listed once.
+@cache
+def parsed(path: Path, text: str) -> ast.Module:
+    """Parse the text of a file."""
+    return ast.parse(text, filename=str(path))
+
+
 def sources(root: Path) -> dict[Path, ast.Module]:
     """Parse every file of a package."""
     return {
-        path: ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-        for path in sorted(root.rglob("*.py"))
+        path: parsed(path, path.read_text(encoding="utf-8")) for path in sorted(root.rglob("*.py"))
     }
 
 
+@cache
 def imports(path: Path, tree: ast.Module, root: Path) -> list[Import]:
     """List every import of a file, wherever it stands, relative ones made absolute."""
     package = ".".join((root.name, *path.relative_to(root).parent.parts))
@@ -109,9 +117,13 @@ def _absolute(statement: ast.ImportFrom, package: str) -> str:
 
 
 def _imports_by_name(call: ast.Call) -> bool:
-    called = ast.unparse(call.func).rsplit(".", 1)[-1]
+    last = call.func.attr if isinstance(call.func, ast.Attribute) else _name(call.func)
     literal = bool(call.args) and isinstance(call.args[0], ast.Constant)
-    return called in {"import_module", "__import__"} and literal
+    return last in {"import_module", "__import__"} and literal
+
+
+def _name(node: ast.AST) -> str:
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 def resolve(each: Import, root: Path) -> Path | None:
@@ -237,7 +249,7 @@ def _goes_over_inputs(function: ast.AST) -> bool:
         for node in ast.walk(function):
             if isinstance(node, ast.For | ast.comprehension):
                 yield node.iter
-            elif isinstance(node, ast.Call) and ast.unparse(node.func) in {"map", "zip"}:
+            elif isinstance(node, ast.Call) and _name(node.func) in {"map", "zip"}:
                 yield from node.args
 
     return any(

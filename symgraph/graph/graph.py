@@ -162,12 +162,18 @@ class Graph(nx.MultiDiGraph):  # type: ignore[misc]
         made._past = (*self._past, _Past(reason, self, tuple(changes), became))
         return made
 
-    def verify(self) -> None:
-        """Check every invariant of a graph; a broken one is a bug of a pass (`PassError`)."""
+    def verify(self, verified: Graph | None = None) -> None:
+        """Check every invariant of a graph; a broken one is a bug of a pass (`PassError`).
+
+        Values of a graph that was `verified` before keep their types: they are immutable.
+        """
         given = set(self.inputs)
+        known = set(verified.values) if verified is not None else set()
         for node in self.values:
             if isinstance(node.op, Input) and node not in given:
                 raise PassError(f"graph: `{node.label}` is needed but is not an input.")
+            if node in known:
+                continue
             with collect_guards():
                 again = node.op.infer(*(operand.type for operand in node.inputs))
             if again != node.type:

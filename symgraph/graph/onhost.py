@@ -18,9 +18,10 @@ def on_host(value: Value) -> bool:
 
 def of_complex(value: Value) -> bool:
     """Tell whether a value or one of its operands is complex."""
-    return any(map(_is_complex, (value.type, *(operand.type for operand in value.inputs))))
+    return _is_complex(value.type) or any(_is_complex(operand.type) for operand in value.inputs)
 
 
 def _is_complex(type: Type) -> bool:
-    parts = type.types if isinstance(type, TupleType) else (type,)
-    return any(is_complex(part.dtype) for part in parts)
+    if isinstance(type, TupleType):
+        return any(is_complex(part.dtype) for part in type.types)
+    return is_complex(type.dtype)

@@ -62,14 +62,20 @@ def union(first: Origins, second: Origins) -> Origins:
     return tuple(dict.fromkeys(first + second))[:LIMIT]
 
 
-@contextmanager
-def inherit(origins: Origins) -> Iterator[None]:
+class inherit:  # noqa: N801 - used like a function
     """Give every node made inside these origins too (rewrites and gradient rules use it)."""
-    token = _inherited.set(union(origins, _inherited.get()))
-    try:
-        yield
-    finally:
-        _inherited.reset(token)
+
+    __slots__ = ("_origins", "_token")
+
+    def __init__(self, origins: Origins) -> None:
+        self._origins = origins
+
+    def __enter__(self) -> None:
+        # no generator: every pass comes here for every value
+        self._token = _inherited.set(union(self._origins, _inherited.get()))
+
+    def __exit__(self, *problem: object) -> None:
+        _inherited.reset(self._token)
 
 
 @contextmanager

@@ -154,7 +154,7 @@ def narrow_comparison(node: Scalar, args: tuple[Scalar, ...]) -> Scalar | None:
 
 def share_reductions(nest: Nest) -> Nest:
     """Give reductions over equal extents the same axes, unless one stands inside the other."""
-    free = free_axes(nest.order())
+    free = dict(nest.free())
     pool: dict[tuple[str, int], Axis] = {}
 
     def change(node: Scalar, args: tuple[Scalar, ...]) -> Scalar | None:

@@ -46,7 +46,7 @@ class Group:
 
     def reads(self) -> tuple[Buffer, ...]:
         """Give the buffers that are read."""
-        return self.nest().reads()
+        return tuple(dict.fromkeys(read for store in self.stores for read in store.reads))
 
     @property
     def writes(self) -> tuple[Buffer, ...]:
@@ -133,11 +133,6 @@ def cost(value: Scalar) -> float:
     return total
 
 
-def has_reduction(value: Scalar) -> bool:
-    """Tell whether an expression reduces."""
-    return any(n.op == "reduce" for n in scalar_order([value]))
-
-
 def reduced_over(value: Scalar, axes: Iterable[Axis]) -> set[frozenset[Axis]]:
     """Give for each reduction the axes for which it is computed anew."""
     own = frozenset(axes)
@@ -208,7 +203,7 @@ class _Fuser:
     def before_updates(self, value: Scalar) -> Scalar:
         """Give a check that computes new values of variables itself, to run before any write."""
         found = {one: self.definitions.get(one) for one in self.program.updates.values()}
-        cheap = {one: own for one, own in found.items() if own and not has_reduction(own.value)}
+        cheap = {one: own for one, own in found.items() if own and not own.reduces}
         while (new := put_inside(value, cheap)) is not value:
             value = new
         return value
@@ -226,7 +221,7 @@ class _Fuser:
     def pays(self, one: Definition, readers: Sequence[Definition]) -> bool:
         """Tell whether computing a definition in all its readers beats storing it."""
         own = cost(one.value)
-        if len(readers) > 1 and (own > CHEAP or has_reduction(one.value)):
+        if len(readers) > 1 and (own > CHEAP or one.reduces):
             return False
         return all(self.pays_in(one, own, reader) for reader in readers)
 
@@ -235,7 +230,7 @@ class _Fuser:
         order = scalar_order([reader.value])
         free = free_axes(order)
         sites = [n for n in order if n.op == "load" and n.attr.buffer is one.target]
-        if has_reduction(one.value):
+        if one.reduces:
             return all(self.row_pays(one, reader, site, free) for site in sites)
         for site in sites:
             walked = self.size(axis.extent for axis in free[site])
@@ -384,8 +379,8 @@ class _Fuser:
         checks = set(self.program.checks)  # they come before any write
         if (one.target in checks) != any(written in checks for written in group.writes):
             return False
-        mine = has_reduction(one.value)
-        theirs = any(has_reduction(store.value) for store in group.stores)
+        mine = one.reduces
+        theirs = any(store.reduces for store in group.stores)
         written = set(group.writes)
         follows = theirs and any(read in written for read in reads)  # what is made of a result
         if mine != theirs and not follows:

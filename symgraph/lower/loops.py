@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from symgraph.graph.index import Axis
 from symgraph.graph.scalar import Scalar, scalar_order
-from symgraph.lower.nest import Nest, Store, free_axes
+from symgraph.lower.nest import Nest, Store
 from symgraph.lower.schedule import Fold, Schedule
 from symgraph.lower.stage import Staged
 
@@ -89,7 +89,7 @@ class _Builder:
     def __init__(self, nest: Nest, schedule: Schedule) -> None:
         self.nest, self.schedule = nest, schedule
         self.order = nest.order()
-        self.free = free_axes(self.order)
+        self.free = nest.free()
         self.done: set[Scalar] = set()
         self.open: frozenset[Axis] = frozenset()
         self.put: set[Store] = set()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,17 @@ class Store:
     index: tuple[Scalar, ...]
     value: Scalar
 
+    @cached_property
+    def reads(self) -> tuple[Buffer, ...]:
+        """The buffers that the value is made of, each once."""
+        loads = (n for n in scalar_order([self.value]) if n.op == "load")
+        return tuple(dict.fromkeys(n.attr.buffer for n in loads))
+
+    @cached_property
+    def reduces(self) -> bool:
+        """Whether there is a reduction in the value."""
+        return any(n.op == "reduce" for n in scalar_order([self.value]))
+
 
 @dataclass(frozen=True, eq=False)
 class Nest:
@@ -89,13 +101,31 @@ class Nest:
             *self.limits.values(),
         )
 
-    def order(self) -> list[Scalar]:
+    def order(self) -> tuple[Scalar, ...]:
         """Give all scalars, arguments first."""
-        return scalar_order(self.roots)
+        return self._order
+
+    def free(self) -> Mapping[Scalar, frozenset[Axis]]:
+        """Give the axes that each scalar depends on."""
+        return self._free
 
     def reads(self) -> tuple[Buffer, ...]:
         """Give the buffers that are read, each once."""
-        return tuple(dict.fromkeys(n.attr.buffer for n in self.order() if n.op == "load"))
+        return self._reads
+
+    # found once: a nest is asked ten times on its way to a kernel
+
+    @cached_property
+    def _order(self) -> tuple[Scalar, ...]:
+        return tuple(scalar_order(self.roots))
+
+    @cached_property
+    def _free(self) -> Mapping[Scalar, frozenset[Axis]]:
+        return free_axes(self._order)
+
+    @cached_property
+    def _reads(self) -> tuple[Buffer, ...]:
+        return tuple(dict.fromkeys(n.attr.buffer for n in self._order if n.op == "load"))
 
     def writes(self) -> tuple[Buffer, ...]:
         """Give the buffers that are written."""
@@ -171,7 +201,7 @@ def free_axes(order: Iterable[Scalar]) -> dict[Scalar, frozenset[Axis]]:
 def verify(nest: Nest) -> None:
     """Hold a nest to its invariants; a broken one is a bug of whoever made it (`LoweringError`)."""
     order = nest.order()
-    axes_of = free_axes(order)
+    axes_of = nest.free()
     own = set(nest.axes)
     for store in nest.stores:
         if any(axis not in own for axis in store.axes):

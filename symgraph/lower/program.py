@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from symgraph.dims import Dim, Size, collect_guards, evaluate, product
@@ -41,6 +42,15 @@ class Definition:
 
     def reads(self) -> tuple[Buffer, ...]:
         """Give the buffers that are read."""
+        return self._reads
+
+    @cached_property
+    def reduces(self) -> bool:
+        """Whether there is a reduction in the expression."""
+        return any(n.op == "reduce" for n in scalar_order([self.value]))
+
+    @cached_property
+    def _reads(self) -> tuple[Buffer, ...]:
         loads = (n for n in scalar_order([self.value]) if n.op == "load")
         return tuple(dict.fromkeys(n.attr.buffer for n in loads))
 

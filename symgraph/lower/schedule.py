@@ -14,7 +14,7 @@ from symgraph.graph.index import Axis
 from symgraph.graph.scalar import Scalar, scalar_order
 from symgraph.lower.linear import linear
 from symgraph.lower.memory import ALIGN
-from symgraph.lower.nest import Buffer, Nest, Store, free_axes
+from symgraph.lower.nest import Buffer, Nest, Store
 from symgraph.lower.program import nbytes, number
 from symgraph.lower.stage import Staged, staged
 
@@ -76,7 +76,7 @@ class Chooser:
     def __init__(self, nest: Nest, nominal: Mapping[Dim, int]) -> None:
         self.nest, self.nominal = nest, nominal
         self.order = nest.order()
-        self.free = free_axes(self.order)
+        self.free = nest.free()
         self.loads = [(n, linear(n.args[0])) for n in self.order if n.op == "load"]
         self.reduces = [n for n in self.order if n.op == "reduce"]
 
@@ -233,7 +233,7 @@ def _whole_lines(store: Store, vector: Axis, lanes: int) -> bool:
 def work(nest: Nest) -> Size:
     """Give a measure of what a nest does: scalar operations of all positions."""
     order = nest.order()
-    free = free_axes(order)
+    free = nest.free()
     inner = {one for n in order if n.op == "reduce" for one in n.attr.axes}
     total: Size = 0
     for node in order:

@@ -105,7 +105,7 @@ def _are_independent(nest: Nest, groups: Iterable[Sequence[Scalar]]) -> bool:
     """Tell whether every reduction is one for each place, and none is made of another."""
     if any(len(store.axes) != len(nest.axes) for store in nest.stores):
         return False
-    free, own = free_axes(nest.order()), frozenset(nest.axes)
+    free, own = nest.free(), frozenset(nest.axes)
     every = [node for group in groups for node in group]
     below = scalar_order([argument for node in every for argument in node.args])
     return all(free[node] == own for node in every) and all(n.op != "reduce" for n in below)

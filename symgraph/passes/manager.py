@@ -55,7 +55,7 @@ class Pass:
                 f"{self.name}: the pass gives {type(found).__name__} {found!r:.60}.",
                 fix="give replacements, {old value: new value}, or {} where there is nothing to do",
             )
-        return _verified(graph.rewrite(found, self.name))
+        return _verified(graph.rewrite(found, self.name), graph)
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class RulePass(Pass):
         sweeper = Sweeper(self.name, self.rules, len(graph.values), limit)
         try:
             swept = graph.sweep(sweeper.step, self.name, sweeper.changes, sweeper.settled)
-            return _verified(swept)
+            return _verified(swept, graph)
         except PassError as problem:
             raise sweeper.explained(problem) from problem.__cause__
 
@@ -81,7 +81,8 @@ class RulePass(Pass):
 
         Raises `PassError` when two rules have one name.
         """
-        rules = tuple(one for one in (*more, *self.rules) if allowed(one))
+        sound = allowed()
+        rules = tuple(one for one in (*more, *self.rules) if one.sound in sound)
         return replace(self, rules=_distinct(self.name, rules))
 
 
@@ -93,9 +94,11 @@ def _distinct(name: str, rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
     return rules
 
 
-def _verified(graph: Graph) -> Graph:
-    if config.verify:
-        graph.verify()
+def _verified(graph: Graph, before: Graph) -> Graph:
+    """Verify what a pass made of a graph that was verified: what is new in it."""
+    same = all(one is other for one, other in zip(graph.roots, before.roots))
+    if config.verify and not same:
+        graph.verify(before)
     return graph
 
 
@@ -195,6 +198,8 @@ def pipeline(extra: Iterable[Pass | Rule] = ()) -> list[Pass]:
 def run_passes(graph: Graph, passes: Iterable[Pass] | None = None) -> Graph:
     """Run passes on a graph: those of a `pipeline`, by default the registered ones."""
     planned = list(pipeline() if passes is None else passes)
+    if config.verify:
+        graph.verify()
     for one in planned:
         graph = one(graph)
     return _inside(graph, planned)
@@ -218,4 +223,4 @@ def _inside(graph: Graph, passes: Sequence[Pass]) -> Graph:
             found[node] = item(made, node.op.index)
         elif not isinstance(node.type, TupleType):
             found[node] = made
-    return _verified(graph.rewrite(found, "bodies")) if found else graph
+    return _verified(graph.rewrite(found, "bodies"), graph) if found else graph

@@ -68,40 +68,49 @@ class Rule:
                 f"{self.name}: a rule takes a value, got {type(value).__name__}.",
                 fix="give it to a function: sg.function(..., passes=[rule])",
             )
-        if not self._takes(value):
+        if self.dtypes not in kinds_of(value):
             return None
         with inherit(value.origins):
-            try:
-                found = self.attempt(value)
-            except SymgraphError as problem:
-                raise PassError(
-                    f"{self.name}: the rule failed on `{value.label}`: {problem.message}",
-                    details=[value.describe(), *problem.details],
-                ) from problem
-            except Exception as problem:
-                raise PassError(
-                    f"{self.name}: the rule failed on `{value.label}`: "
-                    f"{type(problem).__name__}: {problem}",
-                    details=[value.describe()],
-                ) from problem
-            if found is None or found is value:
-                return None
-            found = _fitted(self.name, value, found)
+            return self.applied(value)
+
+    def applied(self, value: Value) -> Value | None:
+        """Apply to a value whose dtypes suit the rule, inside of what inherits its origins."""
+        try:
+            found = self.attempt(value)
+        except SymgraphError as problem:
+            raise PassError(
+                f"{self.name}: the rule failed on `{value.label}`: {problem.message}",
+                details=[value.describe(), *problem.details],
+            ) from problem
+        except Exception as problem:
+            raise PassError(
+                f"{self.name}: the rule failed on `{value.label}`: "
+                f"{type(problem).__name__}: {problem}",
+                details=[value.describe()],
+            ) from problem
+        if found is None or found is value:
+            return None
+        found = _fitted(self.name, value, found)
         add_origins(found, value.origins)
         return found
 
-    def _takes(self, value: Value) -> bool:
-        # rules are about real numbers; what they look at may begin to be real in between
-        if of_complex(value) or any(map(of_complex, value.inputs)):
-            return False
-        if self.dtypes == "any":
-            return True
-        kinds = [part.dtype for part in value.inputs if not isinstance(part.type, TupleType)]
-        numbers = [dtype for dtype in kinds if dtype != "bool"]
-        if not numbers:
-            return False
-        floats = all(map(is_float, numbers))
-        return self.dtypes == "number" or floats == (self.dtypes == "float")
+
+_NOTHING: frozenset[str] = frozenset()
+_ANY = frozenset({"any"})
+_FLOATS = frozenset({"any", "number", "float"})
+_INTEGERS = frozenset({"any", "number", "integer"})
+
+
+def kinds_of(value: Value) -> frozenset[str]:
+    """Give the `dtypes` of the rules that may look at a value, by the dtypes of its operands."""
+    # rules are about real numbers; what they look at may begin to be real in between
+    if of_complex(value) or any(map(of_complex, value.inputs)):
+        return _NOTHING
+    kinds = [part.type.dtype for part in value.inputs if not isinstance(part.type, TupleType)]
+    numbers = [dtype for dtype in kinds if dtype != "bool"]
+    if not numbers:
+        return _ANY
+    return _FLOATS if all(map(is_float, numbers)) else _INTEGERS
 
 
 @dataclass(frozen=True)

@@ -389,7 +389,8 @@ def before_grad(outputs: list[Value], keep: list[Value]) -> list[Value]:
     if hidden:
         done = rebuild(outputs, hidden)
         outputs = [done[output] for output in outputs]
-    rules = [one for one in EVERY if one.before_grad and allowed(one)]
+    sound = allowed()
+    rules = [one for one in EVERY if one.before_grad and one.sound in sound]
     sweeper = Sweeper("before_grad", rules, len(before))
     done = sweep(outputs, sweeper.step, sweeper.settled)
     outputs = [done[output] for output in outputs]

@@ -14,15 +14,16 @@ from symgraph.errors import PassError
 from symgraph.graph.graph import Change
 from symgraph.graph.node import Value
 from symgraph.graph.op import Op
-from symgraph.passes.rules import SOUND, Rule, indexed
+from symgraph.graph.origin import inherit
+from symgraph.passes.rules import SOUND, Rule, indexed, kinds_of
 
 PER_NODE = 30  # applications for one value, for each node of the graph; far more than needed
 
 
-def allowed(rule: Rule) -> bool:
-    """Tell whether `config.rewrites` lets a rule through."""
+def allowed() -> tuple[str, ...]:
+    """Give how sound a rule must be for `config.rewrites` to let it through."""
     level = config.rewrites
-    return level != "none" and SOUND.index(rule.sound) <= SOUND.index(level)
+    return () if level == "none" else SOUND[: SOUND.index(level) + 1]
 
 
 class Sweeper:
@@ -47,13 +48,16 @@ class Sweeper:
         """
         if self._limit is not None and len(self.changes) >= self._limit:
             return None
-        for rule in self._rules(value.op.name):
-            found = rule(value)
-            if found is not None:
-                self.changes.append(Change(rule.name, value, found))
-                if len(self.changes) - self._settled >= self._bound:
-                    raise self._endless(value)
-                return found
+        rules = self._rules(value.op.name)
+        kinds = kinds_of(value) if rules else ()
+        with inherit(value.origins):
+            for rule in rules:
+                found = rule.applied(value) if rule.dtypes in kinds else None
+                if found is not None:
+                    self.changes.append(Change(rule.name, value, found))
+                    if len(self.changes) - self._settled >= self._bound:
+                        raise self._endless(value)
+                    return found
         return self._met_before(value) if value.op.commutes else None
 
     def settled(self) -> None:

@@ -6,7 +6,7 @@ when a graph fails its samples are run alone, so that the failure has a name.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +38,7 @@ from tests.ops.registry_cases import (
     Built,
     Case,
     build,
+    chosen,
     random_like,
 )
 from tests.tolerances import assert_close, class_of
@@ -45,6 +46,11 @@ from tests.tolerances import assert_close, class_of
 pytestmark = pytest.mark.skipif(bool(unavailable()), reason=unavailable() or "there is a compiler")
 
 TOGETHER = 12  # operations whose samples are one graph
+# Where compiling costs most, one sample of each operation is daily and `-m full` takes all: what
+# derivatives and other sizes are made of is seen above, in every sample.
+whole_or_one = pytest.mark.parametrize(
+    "whole", [pytest.param(False, id="one"), pytest.param(True, id="all", marks=pytest.mark.full)]
+)
 
 
 @dataclass
@@ -107,12 +113,18 @@ def groups(names: Sequence[str]) -> list[Any]:
     return found
 
 
-def cases_of(names: Sequence[str], dtype: str) -> list[tuple[Case, str | None]]:
-    """Give the samples that can be of a dtype; those without floats only once, with float32."""
+def cases_of(
+    names: Sequence[str], dtype: str, daily: Container[str] | None = None
+) -> list[tuple[Case, str | None]]:
+    """Give the samples that can be of a dtype; those without floats only once, with float32.
+
+    With `daily` only those that are named there.
+    """
     return [
         (case, dtype if case.float_operands else None)
         for case in CASES
         if case.name in names
+        and (daily is None or case.id in daily)
         and (case.name, dtype) not in REFUSED_DTYPES
         and (dtype in case.dtypes if case.float_operands else dtype == "float32")
     ]
@@ -166,9 +178,9 @@ def check_values(names: Sequence[str], dtype: str) -> None:
         require(sheets)
 
 
-def check_gradients(names: Sequence[str], dtype: str) -> None:
+def check_gradients(names: Sequence[str], dtype: str, daily: Container[str] | None = None) -> None:
     sheets = []
-    for case, kind in cases_of(names, dtype):
+    for case, kind in cases_of(names, dtype, daily):
         sheet = pulled_back(case, kind) if case.checked else None
         if sheet is not None:
             sheets.append(sheet)
@@ -239,14 +251,17 @@ def grown(case: Case, size: str, number: int) -> Built | None:
     return built
 
 
+@whole_or_one
 @pytest.mark.parametrize("size", SIZES)
-def test_kernels_serve_other_sizes(size: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernels_serve_other_sizes(size: str, whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was compiled at the sizes of the samples is right where one of them is larger."""
     cases = [
         case
         for case in CASES
         if size in case.sample.sizes and all(grown(case, size, number) for number in GROWN)
     ]
+    daily = chosen(cases, "other sizes")
+    cases = [case for case in cases if whole or case.id in daily]
     sheets = []
     for case in cases:
         built, sheet = build(case), Sheet()
@@ -254,20 +269,20 @@ def test_kernels_serve_other_sizes(size: str, monkeypatch: pytest.MonkeyPatch) -
         sheets.append(sheet)
     assert sheets
     by_label = {case.id: case for case in cases}
-    for whole, parts in together(sheets):
-        executor = NativeExecutor(Graph(whole.inputs, whole.outputs))
-        executor.compile(whole.env)
+    for joined, parts in together(sheets):
+        executor = NativeExecutor(Graph(joined.inputs, joined.outputs))
+        executor.compile(joined.env)
         monkeypatch.setattr(native, "compile_text", _refuse)
         for number in GROWN:
-            feeds, env = dict[Value, Any](), dict(whole.env)
+            feeds, env = dict[Value, Any](), dict(joined.env)
             for part in parts:
                 larger = grown(by_label[part.labels[0][1]], size, number)
                 assert larger is not None
                 feeds.update(zip(part.inputs, larger.arrays))
             # a size that a sample runs at 0 has a name of its own
             env.update({each: number for each in env if str(each) in (size, f"{size}_or_0")})
-            expected = interpret(whole.outputs, feeds, env)
-            problems = differences(executor.run(feeds, env), expected, whole.labels)
+            expected = interpret(joined.outputs, feeds, env)
+            problems = differences(executor.run(feeds, env), expected, joined.labels)
             assert not problems, f"{size} = {number}:\n" + "\n".join(problems)
         monkeypatch.undo()
 
@@ -279,12 +294,14 @@ def _refuse(text: str) -> bytes:
 # -- derivatives -----------------------------------------------------------------------------------
 
 DIFFERENTIABLE = [name for name in NAMES if any(c.name == name and c.checked for c in CASES)]
+DAILY_DERIVATIVES = chosen([case for case in CASES if case.checked], "native derivatives")
 KERNEL_DIFFERENTIABLE = [name for name in DIFFERENTIABLE if name in KERNEL_NAMES]
 
 
+@whole_or_one
 @pytest.mark.parametrize("names", groups(DIFFERENTIABLE))
-def test_derivatives_are_what_the_reference_gives(names: Sequence[str]) -> None:
-    check_gradients(names, "float32")
+def test_derivatives_are_what_the_reference_gives(names: Sequence[str], whole: bool) -> None:
+    check_gradients(names, "float32", None if whole else DAILY_DERIVATIVES)
 
 
 @pytest.mark.full

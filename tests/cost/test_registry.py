@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any
 
 import pytest
@@ -9,10 +10,19 @@ import pytest
 import symgraph as sg
 from symgraph.cost.flops import node_flops
 from symgraph.dims import evaluate
+from symgraph.graph.node import Value
 from symgraph.graph.scalar import ROWS
 from symgraph.graph.walk import topological
 from tests.cost.counting import COUNTED, FREE, counted_bytes, counted_flops, must_copy, owner
-from tests.ops.registry_cases import CASES, NO_EXPANSION, Case, build, results
+from tests.ops.registry_cases import (
+    CASES,
+    NO_EXPANSION,
+    Built,
+    Case,
+    build,
+    chosen,
+    results,
+)
 
 SYMBOLIC = [case for case in CASES if case.sample.sizes]
 
@@ -41,8 +51,31 @@ BY_SIZE = {
 }
 
 
-def each(cases: list[Case]) -> Any:
-    return pytest.mark.parametrize("case", [pytest.param(case, id=case.id) for case in cases])
+def each(cases: list[Case], daily: Container[str] | None = None) -> Any:
+    """Give every sample; those that are not named as daily are for `-m full`."""
+    return pytest.mark.parametrize(
+        "case",
+        [
+            pytest.param(
+                case,
+                id=case.id,
+                marks=() if daily is None or case.id in daily else pytest.mark.full,
+            )
+            for case in cases
+        ],
+    )
+
+
+_executed: dict[str, tuple[Built, dict[Value, Any]]] = {}
+
+
+def executed(case: Case) -> tuple[Built, dict[Value, Any]]:
+    """Give a sample with the arrays of all its values, which three checks look at."""
+    found = _executed.get(case.id)
+    if found is None:
+        built = build(case)
+        found = _executed[case.id] = (built, built.run())
+    return found
 
 
 def test_every_scalar_operation_is_counted_or_free() -> None:
@@ -52,8 +85,7 @@ def test_every_scalar_operation_is_counted_or_free() -> None:
 
 @each(CASES)
 def test_flops_are_those_of_the_executed_expansion(case: Case) -> None:
-    built = build(case)
-    seen = built.run()
+    built, seen = executed(case)
     for node in topological(built.outputs):
         if node.inputs and node.op.name not in NO_EXPANSION:
             arrays = [seen[operand] for operand in node.inputs]
@@ -62,8 +94,7 @@ def test_flops_are_those_of_the_executed_expansion(case: Case) -> None:
 
 @each(CASES)
 def test_bytes_are_those_of_the_arrays(case: Case) -> None:
-    built = build(case)
-    seen = built.run()
+    built, seen = executed(case)
     for row in sg.cost(built.outputs).nodes:
         node = row.node
         if node.inputs:
@@ -76,8 +107,7 @@ def test_bytes_are_those_of_the_arrays(case: Case) -> None:
 @each(CASES)
 def test_a_view_is_what_shares_memory(case: Case) -> None:
     """An array shares the memory of an operand if its operation says so, and only then."""
-    built = build(case)
-    seen = built.run()
+    built, seen = executed(case)
     for node in topological(built.outputs):
         if node.inputs:
             operands = [a for x in node.inputs for a in results(seen[x])]
@@ -86,7 +116,10 @@ def test_a_view_is_what_shares_memory(case: Case) -> None:
             assert shares == {node.op.view} or must_copy(node, operands, seen[node]), node
 
 
-@each([case for case in SYMBOLIC if case.name not in BY_SIZE])
+BY_FORMULA = [case for case in SYMBOLIC if case.name not in BY_SIZE]
+
+
+@each(BY_FORMULA, daily=chosen(BY_FORMULA, "formulas"))
 def test_formulas_agree_with_the_graph_of_numbers(case: Case) -> None:
     symbolic, concrete = build(case), build(case, symbolic=False)
     one, other = sg.cost(symbolic.outputs), sg.cost(concrete.outputs)

@@ -217,7 +217,8 @@ def run(page: Path) -> list[Step]:
 
 
 def _copy_repository(folder: Path) -> None:
-    skipped = shutil.ignore_patterns("__pycache__", "docs")
+    # with what is compiled, but not what is being written now, nor tests as pytest rewrites them
+    skipped = shutil.ignore_patterns("*.pyc.*", "*-pytest-*", "docs")
     for name in COPIED:
         source = ROOT / name
         if source.is_dir():

@@ -18,6 +18,7 @@ from symgraph import errors
 from symgraph.config import PREFIX, config
 from symgraph.graph.registry import COMPOSITES, OPS, lookup
 from tests.docs.pages import ROOT, Step, blocks, differences, pages, run, same, steps, write
+from tests.ops.registry_cases import CASES, NAMES, NO_DIFFERENCES
 
 # The examples may use any extra; they are documentation first.
 for extra in ("PIL", "sklearn", "matplotlib", "sympy", "mpmath", "scipy"):
@@ -237,6 +238,25 @@ def test_the_reference_has_every_public_name(reference: Path) -> None:
             held = getattr(module, name)
             if not inspect.ismodule(held) and not name.startswith("__"):
                 assert f"\n## {name}\n" in page or f"\n| `{name}(" in page, f"{shown}.{name}"
+
+
+def test_the_table_of_what_is_tested_is_that_of_the_tests(reference: Path) -> None:
+    page = (reference / "coverage.md").read_text(encoding="utf-8")
+    cells = [row.strip("|").split(" | ") for row in page.splitlines() if row.startswith("| `")]
+    rows = {row[0].strip(" `"): [cell.strip() for cell in row[1:]] for row in cells}
+    assert set(rows) == {name for name in NAMES if name in OPS}
+    for name, row in rows.items():
+        own = [case for case in CASES if case.name == name]
+        count, bad = (int(part) for part in row[0].split(" + "))
+        assert (count, bad) == (len(OPS[name].samples), len(OPS[name].bad)), name
+        assert row[1] == row[0].split(" ")[0], f"{name} has samples without an oracle"
+        assert (row[6] == "–") == (name in NO_DIFFERENCES or not any(c.checked for c in own)), name
+    assert rows["tanh"][4:] == [
+        "kernel", "kernel", *rows["tanh"][6:8], "transposed", "derived", "counted", "yes",
+    ]  # fmt: skip
+    assert rows["svd"][4:6] == ["NumPy on the host", "NumPy on the host"]
+    assert rows["tap"][-1] == "–"
+    assert rows["loop"][3:5] == ["–", "kernels of the graph inside"]
 
 
 def test_the_table_of_operations_is_whole(reference: Path) -> None:

@@ -25,11 +25,10 @@ from symgraph.io.attributes import fits, float_bits, float_of
 from symgraph.io.boundedjson import decode_json, encode_json
 from symgraph.io.graphcodec import Decoder, Encoder, names_of
 from symgraph.nn import BatchNorm, Conv2d, Dense, Dropout, Flatten, Sequential
-from tests.ops.registry_cases import CASES, NAMES, STRUCTURE, build
+from tests.ops.registry_cases import CASES, NAMES, NOT_SAVED, STRUCTURE, build
 from tests.random_graphs import Program, programs
 
 Array = Any
-NOT_SAVED = {"tap": "a Python function is its attribute"}
 
 
 def again(graph: Graph) -> Graph:

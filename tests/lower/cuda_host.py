@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import hashlib
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ from symgraph.lower.program import number
 
 SHIM = Path(__file__).with_name("cuda_shim.h")
 COMPILER = shutil.which("g++")
-FLAGS = ("-std=c++17", "-O0", "-march=native", "-ffp-contract=off", "-w", "-shared", "-fPIC")
+FLAGS = ("-std=c++17", "-O0", "-march=native", "-ffp-contract=off", "-w", "-fPIC")
 MEETS = re.compile("__syncthreads|shift_down|of_first")  # what needs threads side by side
 MOST_BLOCKS = 7  # few, so that a block has several tasks
 Env = Mapping[Dim, int]
@@ -44,18 +46,34 @@ def compiled(source: str, launchers: Sequence[str], folder: Path, *flags: str) -
 
     What was compiled in the folder before is taken from there.
     """
-    assert COMPILER is not None
-    text = "\n".join([SHIM.read_text(), source, *launchers])
+    text = "\n".join([source, *launchers])
     name = hashlib.sha256("\n".join([*flags, text]).encode()).hexdigest()[:16]
     file, target = folder / f"{name}.cpp", folder / f"{name}.so"
     if not target.exists():
         file.write_text(text)
         made = folder / f"{name}.new"
-        command = [COMPILER, *FLAGS, *flags, "-o", str(made), str(file)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr[:4000]
+        header = ("-include", str(precompiled_shim()))
+        _compile(*header, *flags, "-shared", "-o", str(made), str(file))
         made.replace(target)
     return ctypes.CDLL(str(target))
+
+
+@cache
+def precompiled_shim() -> Path:
+    """Give the shim, compiled once a process: that is most of what a small module costs."""
+    folder = Path(tempfile.mkdtemp(prefix="symgraph-shim-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    header = folder / SHIM.name
+    shutil.copy(SHIM, header)
+    _compile("-x", "c++-header", "-o", f"{header}.gch", str(header))
+    return header
+
+
+def _compile(*arguments: str) -> None:
+    assert COMPILER is not None
+    command = [COMPILER, *FLAGS, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[:4000]
 
 
 class Host:

@@ -106,7 +106,9 @@ ROWS = [
 
 
 @pytest.mark.parametrize("build", ROWS)
-@pytest.mark.parametrize("channels", [1, 3, 16, 33, 100])
+@pytest.mark.parametrize(
+    "channels", [1, 33, *(pytest.param(count, marks=pytest.mark.full) for count in (3, 16, 100))]
+)
 def test_a_column_has_several_threads(build: Any, channels: int, tmp_path: Path) -> None:
     x = sg.tensor("x", (sg.dim("columns_rows"), 50, channels))
     env = {x.shape[0]: 9}

@@ -5,7 +5,7 @@ Blocks run in random order, and so do the threads between two barriers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,10 @@ from tests.backends.test_native_registry import (
     groups,
     pulled_back,
     together,
+    whole_or_one,
 )
 from tests.lower.cuda_host import COMPILER, Host, planned, run
-from tests.ops.registry_cases import FLOATS, KERNEL_NAMES, build
+from tests.ops.registry_cases import CASES, FLOATS, KERNEL_NAMES, build, chosen
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="g++ is not installed")
 
@@ -50,35 +51,48 @@ def require(sheets: Sequence[Sheet], folder: Path) -> None:
     assert not problems, "\n".join(problems)
 
 
-def check_values(names: Sequence[str], dtype: str, folder: Path) -> None:
+Daily = Container[str] | None  # names of samples; None means all
+
+
+def check_values(names: Sequence[str], dtype: str, folder: Path, daily: Daily = None) -> None:
     sheets = []
-    for case, kind in cases_of(names, dtype):
+    for case, kind in cases_of(names, dtype, daily):
         built, sheet = build(case, kind), Sheet()
         sheet.add(built, built.outputs, built.feeds)
         sheets.append(sheet)
     require(sheets, folder)
 
 
-def check_gradients(names: Sequence[str], dtype: str, folder: Path) -> None:
-    cases = [pair for pair in cases_of(names, dtype) if pair[0].checked]
+def check_gradients(names: Sequence[str], dtype: str, folder: Path, daily: Daily = None) -> None:
+    cases = [pair for pair in cases_of(names, dtype, daily) if pair[0].checked]
     sheets = [pulled_back(case, kind) for case, kind in cases]
     require([sheet for sheet in sheets if sheet is not None], folder)
 
 
-def every_sixth(found: list[Any]) -> list[Any]:
-    """Leave five of six to the full matrix: derivatives are made of operations seen above."""
-    seldom = [pytest.param(*one.values, id=one.id, marks=pytest.mark.full) for one in found]
-    return [one if place % 6 == 0 else seldom[place] for place, one in enumerate(found)]
+DAILY = chosen(CASES, "cuda")
+DAILY_DERIVATIVES = chosen([case for case in CASES if case.checked], "cuda derivatives")
 
 
+@whole_or_one
 @pytest.mark.parametrize("names", groups(list(KERNEL_NAMES)))
-def test_every_sample_is_what_the_reference_gives(names: Sequence[str], tmp_path: Path) -> None:
-    check_values(names, "float32", tmp_path)
+def test_every_sample_is_what_the_reference_gives(
+    names: Sequence[str], whole: bool, tmp_path: Path
+) -> None:
+    check_values(names, "float32", tmp_path, None if whole else DAILY)
 
 
-@pytest.mark.parametrize("names", every_sixth(groups(KERNEL_DIFFERENTIABLE)))
-def test_derivatives_are_what_the_reference_gives(names: Sequence[str], tmp_path: Path) -> None:
-    check_gradients(names, "float32", tmp_path)
+def every_third(found: list[Any]) -> list[Any]:
+    """Leave two of three to the full matrix: derivatives are made of operations seen above."""
+    seldom = [pytest.param(*one.values, id=one.id, marks=pytest.mark.full) for one in found]
+    return [one if place % 3 == 0 else seldom[place] for place, one in enumerate(found)]
+
+
+@whole_or_one
+@pytest.mark.parametrize("names", every_third(groups(KERNEL_DIFFERENTIABLE)))
+def test_derivatives_are_what_the_reference_gives(
+    names: Sequence[str], whole: bool, tmp_path: Path
+) -> None:
+    check_gradients(names, "float32", tmp_path, None if whole else DAILY_DERIVATIVES)
 
 
 @pytest.mark.full

@@ -11,6 +11,7 @@ import pkgutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,9 @@ NO_EXPANSION: Mapping[str, str] = {
     "branch": "runs one of the graphs inside it",
     **{name: "its `ref` computes it" for name, op in OPS.items() if op.host and op.samples},
 }
+
+# operations that are in no file
+NOT_SAVED: Mapping[str, str] = {"tap": "a Python function is its attribute"}
 
 # operations whose errors of shape or dtype are about arguments, not about operands with a line
 ABOUT_ARGUMENTS: Mapping[str, str] = {
@@ -199,6 +203,19 @@ BAD = [
     for name, (_, cases) in NAMES.items()
     for number, bad in enumerate(cases)
 ]
+
+
+# -- the daily slice -------------------------------------------------------------------------------
+
+
+def chosen(cases: Sequence[Case], check: str) -> set[str]:
+    """Give the names of the samples that stand for their operation every day in a costly check.
+
+    One of each operation, chosen by its name and the check's, so that checks meet different ones;
+    the others are for `-m full`.
+    """
+    ranked = sorted(cases, key=lambda case: zlib.crc32(f"{case.id}:{check}".encode()))
+    return set({case.name: case.id for case in ranked}.values())
 
 
 # -- building and running --------------------------------------------------------------------------
@@ -328,6 +345,7 @@ def results(found: Any) -> list[Any]:
     return list(found) if isinstance(found, tuple | list) else [found]
 
 
+@cache
 def instances(name: str) -> list[tuple[Op, Value]]:
     """Give each different operation that the samples of a name build, with one node of it."""
     found: dict[Op, Value] = {}

@@ -44,6 +44,7 @@ from tests.ops.registry_cases import (
     Case,
     as_list,
     build,
+    chosen,
     declare,
     instances,
     random_like,
@@ -58,16 +59,23 @@ SYMBOLIC = [case for case in CASES if case.sample.sizes]
 DIFFERENTIABLE = [case for case in CASES if case.checked]
 
 
-def with_dtypes(cases: Sequence[Case], slice: Sequence[str] = FLOATS) -> list[Any]:
-    """Give each sample in every float dtype (those outside the slice are for `-m full`), or once
-    when it has no floats.
+def with_dtypes(
+    cases: Sequence[Case], whole: Sequence[str | None], slice: Sequence[str], check: str
+) -> list[Any]:
+    """Give each sample in every float dtype, or once (None) when it has no floats.
+
+    Daily are all samples of the dtypes in `whole`, and of those in `slice` one of each operation;
+    the rest is for `-m full`.
     """
+    daily = {dtype: chosen(cases, f"{check}:{dtype}") for dtype in slice}
     return [
         pytest.param(
             case,
             dtype,
             id=f"{case.id}:{dtype or 'as_is'}",
-            marks=[] if dtype is None or dtype in slice else [pytest.mark.full],
+            marks=()
+            if dtype in whole or case.id in daily.get(str(dtype), ())
+            else pytest.mark.full,
         )
         for case in cases
         for dtype in (case.dtypes if case.float_operands else (None,))
@@ -75,9 +83,19 @@ def with_dtypes(cases: Sequence[Case], slice: Sequence[str] = FLOATS) -> list[An
     ]
 
 
-def each(cases: Sequence[Case], check: str) -> Any:
+def each(cases: Sequence[Case], check: str, whole: bool = True) -> Any:
+    """Give every sample; unless `whole` only one of each operation is daily."""
+    daily = {case.id for case in cases} if whole else chosen(cases, check)
     return pytest.mark.parametrize(
-        "case", [pytest.param(case, id=f"{case.id}:{check}") for case in cases]
+        "case",
+        [
+            pytest.param(
+                case,
+                id=f"{case.id}:{check}",
+                marks=() if case.id in daily else pytest.mark.full,
+            )
+            for case in cases
+        ],
     )
 
 
@@ -131,7 +149,7 @@ def test_what_is_left_out_exists() -> None:
 # -- values and types ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("case", "dtype"), with_dtypes(CASES))
+@pytest.mark.parametrize(("case", "dtype"), with_dtypes(CASES, (None, "float32"), FLOATS, "ref"))
 def test_ref(case: Case, dtype: str | None) -> None:
     assert_follows_oracle(case, build(case, dtype), dtype)
 
@@ -177,7 +195,7 @@ def assert_builds(built: Built, dtype: str | None) -> None:
         assert built.nodes(), f"{built.case.id} does not build `{built.case.name}`"
 
 
-@each(SYMBOLIC, "symbolic")
+@each(SYMBOLIC, "symbolic", whole=False)
 def test_symbolic_sizes_mean_the_same(case: Case) -> None:
     symbolic, concrete = build(case), build(case, symbolic=False)
     assert len(symbolic.outputs) == len(concrete.outputs)
@@ -194,7 +212,12 @@ def assert_same(first: Any, second: Any) -> None:
 
 @pytest.mark.parametrize(
     ("case", "dtype"),
-    with_dtypes([case for case in CASES if not case.composite], slice=("float32", "bfloat16")),
+    with_dtypes(
+        [case for case in CASES if not case.composite],
+        (None, "float32"),
+        ("bfloat16",),
+        "expand",
+    ),
 )
 def test_expand(case: Case, dtype: str | None) -> None:
     built = build(case, dtype)
@@ -252,7 +275,8 @@ def gradients(built: Built, rng: np.random.Generator) -> tuple[list[Value], dict
 
 
 @pytest.mark.parametrize(
-    ("case", "dtype"), with_dtypes(DIFFERENTIABLE, slice=("float32", "float16"))
+    ("case", "dtype"),
+    with_dtypes(DIFFERENTIABLE, (None,), ("float32", "float16"), "cotangents"),
 )
 def test_cotangents_have_the_operands_types(case: Case, dtype: str | None) -> None:
     built = build(case, dtype)
@@ -277,7 +301,7 @@ def test_vjp(case: Case) -> None:
         check_differences(built, outputs, list(feeds.values()), pulled, feeds, rng, order=1)
 
 
-@each(DIFFERENTIABLE, "order2")
+@each(DIFFERENTIABLE, "order2", whole=False)
 def test_second_order(case: Case) -> None:
     rng = np.random.default_rng(case.seed)
     built = build(case, "float64")
@@ -315,6 +339,7 @@ def check_differences(
     for slot, derivative in zip(checked_operands(built), analytic):
         assert np.all(np.isfinite(derivative)), f"{built.case.id}: operand {slot}: not finite"
         x = built.arrays[slot]
+        assert derivative.shape == x.shape
         for number in range(3):
             direction = random_like(rng, TensorType(str(x.dtype), x.shape), {})
             if number == 2:  # one element alone: sums hide little errors

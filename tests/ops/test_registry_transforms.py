@@ -1,12 +1,15 @@
 """Every sample of the registry pushed forwards, and done for many lanes at once.
 
 Forward mode is held against reverse mode and against differences, a batch against a Python loop
-over its lanes. All samples of an operation are one test: `-k conv` runs those of one.
+over its lanes. Samples of an operation are one test: `-k conv` runs those of one. Two of each, its
+first and one that differs from check to check, are daily where lanes are looped over; `-m full`
+takes all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -31,6 +34,7 @@ from tests.ops.registry_cases import (
     Built,
     Case,
     build,
+    chosen,
     random_like,
     watch_into,
 )
@@ -40,8 +44,24 @@ Array = Any
 LANES = 3
 
 
+whole_or_two = pytest.mark.parametrize(
+    "whole", [pytest.param(False, id="two"), pytest.param(True, id="all", marks=pytest.mark.full)]
+)
+
+
+@cache
 def cases_of(name: str) -> list[Case]:
     return [case for case in CASES if case.name == name]
+
+
+def some(cases: Sequence[Case], check: str, whole: bool) -> list[Case]:
+    """Give all samples, or the first and one chosen for this check."""
+    daily = chosen(cases, check)
+    return [one for place, one in enumerate(cases) if whole or not place or one.id in daily]
+
+
+def of_operands(name: str) -> list[Case]:
+    return [case for case in cases_of(name) if case.sample.args]
 
 
 DIFFERENTIABLE = [name for name in NAMES if any(case.checked for case in cases_of(name))]
@@ -197,11 +217,10 @@ def subsets(built: Built) -> list[list[int]]:
     return [slots for number, slots in enumerate(every) if slots not in every[:number]]
 
 
+@whole_or_two
 @pytest.mark.parametrize("name", list(NAMES))
-def test_batch(name: str) -> None:
-    for case in cases_of(name):
-        if not case.sample.args:
-            continue
+def test_batch(name: str, whole: bool) -> None:
+    for case in some(of_operands(name), "batch", whole):
         for slots in subsets(build(case)):
             for count in (LANES, 1) if len(slots) == len(case.sample.args) else (LANES,):
                 lanes = Lanes(case, slots, count)
@@ -210,23 +229,25 @@ def test_batch(name: str) -> None:
                 lanes.check(outputs, found, f"for {count} lanes of operands {slots}", True)
 
 
+@whole_or_two
 @pytest.mark.parametrize("name", list(NAMES))
-def test_no_lanes_at_all(name: str) -> None:
+def test_no_lanes_at_all(name: str, whole: bool) -> None:
     size = dim("V", min=0)
-    for case in [case for case in cases_of(name) if case.sample.args][:4]:
+    for case in some(of_operands(name), "no lanes", whole):
         built = build(case)
-        whole = {x: tensor("v", (size, *x.shape), x.dtype) for x in built.inputs}
-        found: Any = F.batch(built.outputs, whole, size)
+        lanes = {x: tensor("v", (size, *x.shape), x.dtype) for x in built.inputs}
+        found: Any = F.batch(built.outputs, lanes, size)
         feeds = {
-            whole[x]: np.zeros((0, *array.shape), array.dtype) for x, array in built.feeds.items()
+            lanes[x]: np.zeros((0, *array.shape), array.dtype) for x, array in built.feeds.items()
         }
         arrays = watch_into({}, found, feeds, {**built.env, size: 0})
         assert [array.shape[0] for array in arrays] == [0] * len(found)
 
 
+@whole_or_two
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
-def test_gradients_of_batches_and_batches_of_gradients(name: str) -> None:
-    for case in [case for case in cases_of(name) if case.checked][:3]:
+def test_gradients_of_batches_and_batches_of_gradients(name: str, whole: bool) -> None:
+    for case in some([case for case in cases_of(name) if case.checked], "gradients", whole):
         check_gradients(case)
 
 
@@ -254,15 +275,16 @@ PLAIN = [
     if name in NAMES
     and name not in NO_EXPANSION
     and not issubclass(kind, Elementwise)
-    and any(case.sample.args for case in cases_of(name))
+    and of_operands(name)
 ]
 
 
+@whole_or_two
 @pytest.mark.parametrize("name", PLAIN)
-def test_derived_rules(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_derived_rules(name: str, whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """With no rule in the table, every operation is batched by its index expression alone."""
     monkeypatch.setattr("symgraph.autodiff.batch.BATCH", {})
-    for case in [case for case in cases_of(name) if case.sample.args][:4]:
+    for case in some(of_operands(name), "derived", whole):
         for slots in subsets(build(case))[:1] + subsets(build(case))[-1:]:
             lanes = Lanes(case, slots, 2)
             found: Any = F.batch(lanes.built.outputs, lanes.whole, lanes.size)

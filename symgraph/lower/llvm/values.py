@@ -14,7 +14,7 @@ from symgraph.lower.llvm.operations import philox, write
 from symgraph.lower.llvm.types import Reg, literal, wide
 from symgraph.lower.llvm.writer import Writer
 from symgraph.lower.loops import unprinted
-from symgraph.lower.nest import Nest, free_axes
+from symgraph.lower.nest import Nest
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Values:
         self.nest = nest
         self.w = Writer(name, "ptr %arguments, i64 %low, i64 %high")
         self.order = nest.order()
-        self.free = free_axes(self.order)
+        self.free = nest.free()
         self.buffers = tuple(dict.fromkeys([*nest.reads(), *nest.writes()]))
         self.sizes: dict[Size, str] = {}
         self.head: list[str] = []
