@@ -122,7 +122,7 @@ def _progress(run: Run, count: int, seconds: float) -> None:
     bar = "#" * (30 * done // count)
     left = seconds / done * (count - done)
     text = f"[{bar:<30}] {done}/{count} {seconds:.0f} s, {left:.0f} s left"
-    end = "\n" if not sys.stderr.isatty() and done % 100 == 0 else ""
+    end = "\n" if not sys.stderr.isatty() and done % 20 == 0 else ""
     if sys.stderr.isatty() or end:
         print(f"\r{text}", end=end, file=sys.stderr, flush=True)
 

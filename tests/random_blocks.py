@@ -83,6 +83,33 @@ def _scan_numpy(x: Array, s: Array, w: Array, back: bool, last: bool, body: Any)
 block("scan", ("fib", "f", "fib"), _scan_build, _scan_numpy, _scan)
 
 
+def _until(maker: Any, x: Any, s: Any) -> tuple[tuple[Any, ...], str]:
+    body, _ = maker.body([rows_of(x), whole(s)], some(maker), wanted=1)
+    every = maker.chance.choice([None, None, 2, 3])
+    return (every, body), s.dtype
+
+
+def _until_build(x: Any, s: Any, every: int | None, body: Any) -> Any:
+    def one(row: Any, state: Any) -> Any:
+        new = mixed(state, body(row, state))
+        return new if every else (new, sg.until(sg.sum(row.cast("int64")) > 1))
+
+    return sg.scan(one, x, [s], checkpoint=every)[0]
+
+
+def _until_numpy(x: Array, s: Array, every: int | None, body: Any) -> Array:
+    found = np.zeros((len(x), *s.shape))
+    for number, row in enumerate(x):
+        s = mixed_numpy(s, body(row, s))
+        found[number] = s
+        if not every and np.sum(row.astype(np.int64)) > 1:
+            break
+    return found
+
+
+block("scan_until", ("ib", "f"), _until_build, _until_numpy, _until)
+
+
 def _two_outputs(maker: Any, x: Any, s: Any) -> tuple[tuple[Any, ...], str]:
     body, _ = maker.body([rows_of(x), whole(s), whole(s)], some(maker), wanted=1)
     other, result = maker.body([rows_of(x), whole(s)], some(maker))

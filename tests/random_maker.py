@@ -241,7 +241,8 @@ def draw(
     maker = Maker(chance, lanes)
     program = Program(list(lanes))
     fed: set[str | int] = set()  # sizes that an input has
-    pool: list[str | int] = chance.sample([*NUMBERS, *FIXED], 4)
+    names = [*NUMBERS] if chance.randint(0, 3) == 0 else [*NUMBERS][:3]  # D is large
+    pool: list[str | int] = chance.sample([*names, *FIXED], 4)
     for _ in range(chance.randint(1, 6)):
         kind = chance.choice(kinds)
         own = [size for size in pool if kind == "input" or size in fed or isinstance(size, int)]

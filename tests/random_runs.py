@@ -150,7 +150,10 @@ def prepared(backend: str, folder: Path) -> str:
     if backend != "shim":
         return backend
     from tests.backends.host_device import HostDevice
+    from tests.lower.cuda_host import precompile
 
+    if not any(folder.glob("*.gch")):
+        precompile(folder)
     made = HostDevice(folder, f"cuda of {folder}")
     importlib.import_module("symgraph.function").device = lambda number: made  # type: ignore[attr-defined]
     return "cuda"

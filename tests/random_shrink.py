@@ -10,7 +10,7 @@ import numpy as np
 
 from symgraph.graph.node import Value
 from tests.random_checks import Derivative, derivatives
-from tests.random_graphs import Call, Lane, Leaf, Program
+from tests.random_graphs import NUMBERS, Body, Call, Lane, Leaf, Program
 from tests.random_maker import wide_program
 
 
@@ -198,15 +198,8 @@ def script(case: Case, backend: str) -> str:
         for number, call in enumerate(program.calls, start=len(program.leaves))
     ]
     lines += [*bodies, *steps]
-    own = []
-    for number, one in enumerate(case.derivatives):
-        y, x = f"sg.sin(3 * v{one.output})", f"v{one.leaf}"
-        made = (
-            f'sg.jvp({y}, {x}, sg.cos({x}), missing="zero")' if one.kind == "jvp"
-            else f'sg.grad(sg.sum({y}), {x}, missing="zero")'
-        )  # fmt: skip
-        lines.append(f"d{number} = {made}")
-        own.append(f"d{number}")
+    own = [f"d{number}" for number in range(len(case.derivatives))]
+    lines += [f"{name} = {one.text()}" for name, one in zip(own, case.derivatives)]
     inputs = ", ".join(f"v{i}" for i, leaf in enumerate(program.leaves) if leaf.kind == "input")
     outputs = ", ".join([*(f"v{i}" for i in program.outputs), *own])
     updates = ", ".join(f"v{a}: v{b}" for a, b in program.updates.items())
@@ -219,7 +212,7 @@ def script(case: Case, backend: str) -> str:
 
 
 def _least(name: str) -> int:
-    return 0 if name not in "BC" else 1
+    return min(NUMBERS.get(name, (0,)))
 
 
 def _leaf(program: Program, number: int) -> str:
@@ -245,8 +238,6 @@ def _array(array: Any) -> str:
 
 def _call(call: Call, name: str, bodies: list[str]) -> str:
     """Give the text of a call; the functions that it needs are added to `bodies`."""
-    from tests.random_graphs import Body
-
     given = [f"{name}{slot}" for slot in call.slots]
     for one in call.attributes:
         if isinstance(one, Body):

@@ -399,7 +399,7 @@ def _inner(x: Array, y: Array) -> bool:
 
 step("matmul", ("f", "f"), sg.matmul, np.matmul, when=_inner, smooth=True, aligned=False)
 step("gram", F, lambda x: x @ x.T, lambda x: x @ x.T, when=lambda x: x.ndim == 2, smooth=True)
-step("project", F, lambda x: x @ sg.broadcast_to(0.5, (x.shape[-1], 2)),
+step("project", F, lambda x: x @ sg.broadcast_to(sg.cast(0.5, x.dtype), (x.shape[-1], 2)),
      lambda x: x @ np.full((x.shape[-1], 2), 0.5), when=lambda x: x.ndim, smooth=True)  # fmt: skip
 step("outer", ("f", "f"), sg.outer, np.multiply.outer, smooth=True, aligned=False,
      when=lambda x, y: x.ndim == y.ndim == 1)  # fmt: skip

@@ -39,6 +39,14 @@ def planned(graph: Graph, env: Env) -> Plan:
     return make_plan(graph, env, device_target(env))
 
 
+def precompile(folder: Path) -> None:
+    """Compile the header once for all that is compiled in this folder: it takes longest."""
+    assert COMPILER is not None
+    here = folder / SHIM.name
+    here.write_text(SHIM.read_text())
+    subprocess.run([COMPILER, *FLAGS[:-2], "-fPIC", "-x", "c++-header", str(here)], check=True)
+
+
 def compiled(source: str, launchers: Sequence[str], folder: Path, *flags: str) -> ctypes.CDLL:
     """Compile the source of kernels, unchanged, with functions that launch them.
 
@@ -49,6 +57,8 @@ def compiled(source: str, launchers: Sequence[str], folder: Path, *flags: str) -
     name = hashlib.sha256("\n".join([*flags, text]).encode()).hexdigest()[:16]
     file, target = folder / f"{name}.cpp", folder / f"{name}.so"
     if not target.exists():
+        if (folder / f"{SHIM.name}.gch").exists() and not flags:
+            text = "\n".join([f'#include "{SHIM.name}"', source, *launchers])
         file.write_text(text)
         made = folder / f"{name}.new"
         command = [COMPILER, *FLAGS, *flags, "-o", str(made), str(file)]
