@@ -23,7 +23,7 @@ Array = Any
 STEP = 1e-4, 1e-3  # of central differences, in float64; of second ones
 
 
-class Wrong(AssertionError):
+class DifferenceError(AssertionError):
     """A result differs from NumPy's, or from that of an equal call."""
 
 
@@ -141,7 +141,7 @@ def _ends(program: Program, slot: int) -> bool:
 def check(
     program: Program, own: Sequence[Derivative], backend: str, says: Callable[[str], None]
 ) -> None:
-    """Compile and run a program; raises `Wrong`, or whatever symgraph raises."""
+    """Compile and run a program; raises `DifferenceError`, or whatever symgraph raises."""
     says("build")
     slots = program.build(program.declare())
     outputs = [slots[i] for i in program.outputs]
@@ -162,7 +162,7 @@ def check(
         kept = [array.copy() for array in given]
         found = [np.asarray(one) for one in compiled(*given)]
         if not all(np.array_equal(a, b) for a, b in zip(given, kept)):
-            raise Wrong("an input was written")
+            raise DifferenceError("an input was written")
         found += [np.asarray(target.value) for target in updates]
         _compare(program, found, lane, len(own))
         _derived(program, own, found[len(outputs) :], lane)
@@ -199,7 +199,7 @@ def _compare(program: Program, found: Sequence[Array], lane: int, skipped: int) 
         exact, *others = (program.results[slot][i] for i in _group(program, lane))
         dtype = program.dtypes[slot]
         if (str(got.dtype), got.shape) != (dtype, exact.shape):
-            raise Wrong(f"v{slot}: {got.dtype}{got.shape}, NumPy has {dtype}{exact.shape}")
+            raise DifferenceError(f"v{slot}: {got.dtype}{got.shape}, NumPy has {dtype}{exact.shape}")
         if dtype not in EPSILON:
             wrong = got != exact
         else:
@@ -207,7 +207,7 @@ def _compare(program: Program, found: Sequence[Array], lane: int, skipped: int) 
             wrong = ~(np.abs(got - exact) <= allowed(exact, others, dtype))
         if np.any(wrong):
             shown = f"{np.asarray(got)[wrong][:4]}, NumPy has {exact[wrong][:4]}"
-            raise Wrong(f"v{slot} ({dtype}): {int(np.sum(wrong))} of {wrong.size} wrong: {shown}")
+            raise DifferenceError(f"v{slot} ({dtype}): {int(np.sum(wrong))} of {wrong.size} wrong: {shown}")
 
 
 def _derived(
@@ -216,10 +216,10 @@ def _derived(
     for one, got in zip(own, found):
         said = one.check(program, got, _group(program, lane))
         if said:
-            raise Wrong(f"{one.kind} of v{one.output} by v{one.leaf}: {said}")
+            raise DifferenceError(f"{one.kind} of v{one.output} by v{one.leaf}: {said}")
 
 
 def _same_bits(first: Sequence[Array], found: Sequence[Array]) -> None:
     for number, (one, other) in enumerate(zip(first, found, strict=True)):
         if one.tobytes() != other.tobytes():
-            raise Wrong(f"result {number} differs from that of an equal call: {one} {other}")
+            raise DifferenceError(f"result {number} differs from that of an equal call: {one} {other}")

@@ -27,8 +27,8 @@ from tests.random_graphs import (
     Program,
     allowed,
 )
-from tests.random_steps import STEPS, Refused, Step, margin
 from tests.random_more_steps import MORE
+from tests.random_steps import STEPS, Refused, Step, margin
 from tests.tolerances import EPSILON, HALVES
 
 Array = Any
@@ -62,9 +62,7 @@ class Maker:
         self.calls: list[Call] = []
         self.refused: Counter[str] = Counter()
 
-    def add(
-        self, value: Value, dtype: str, lanes: Sequence[Array], given: bool = False
-    ) -> Slot:
+    def add(self, value: Value, dtype: str, lanes: Sequence[Array], given: bool = False) -> Slot:
         """Add a slot; `Refused` where rounding would spoil it, unless it is given."""
         error = 0.0
         for number, lane in enumerate(self.lanes):
@@ -249,7 +247,9 @@ def draw(
         if kind in ("shared", "constant"):
             own = [size for size in own if isinstance(size, int)]
         shape = tuple(chance.choice(own or [2]) for _ in range(chance.choice(RANKS)))
-        leaf = Leaf(kind, _leaf_dtype(chance, kind, dtypes), shape, _leaf_seed(program, kind, chance))
+        leaf = Leaf(
+            kind, _leaf_dtype(chance, kind, dtypes), shape, _leaf_seed(program, kind, chance)
+        )
         program.leaves.append(leaf)
         fed.update(shape if kind == "input" else ())
     arrays = [[leaf.array(lane.sizes) for lane in lanes] for leaf in program.leaves]

@@ -12,11 +12,12 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import symgraph as sg
-from tests.random_checks import Wrong, check
+from tests.random_checks import DifferenceError, check
 from tests.random_shrink import Case
 
 BACKENDS = ("cpu", "shim")
@@ -122,7 +123,7 @@ def _child(seeds: list[int], backend: str, folder: Path, make: Any, writing: int
         with sg.config(cache="off"):
             name = prepared(backend, folder)
             for seed in seeds:
-                tell(asdict(outcome_of(seed, lambda stage: make(seed, stage), name, tell)))
+                tell(asdict(outcome_of(seed, partial(make, seed), name, tell)))
         status = 0
     finally:
         os._exit(status)
@@ -135,9 +136,9 @@ def outcome_of(seed: int, make: Callable[[Says], Case], backend: str, says: Says
         case = make(says)
         nodes, refused = len(case.program.calls), dict(case.program.refused)
         check(case.program, case.derivatives, backend, says)
-    except Wrong as wrong:
+    except DifferenceError as wrong:
         return Outcome(seed, "wrong", str(wrong)[:400], nodes, refused)
-    except Exception as error:  # whatever it is, it is a find
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is a find
         where = traceback.extract_tb(error.__traceback__)[-1]
         notes = " ".join(getattr(error, "__notes__", []))
         said = f"{str(error)[:300]} {notes[:200]} ({Path(where.filename).name}:{where.lineno})"

@@ -23,9 +23,9 @@ class Case:
     derivatives: tuple[Derivative, ...]
 
     @classmethod
-    def of(cls, seed: int) -> Case:
-        """Give the case of a seed."""
-        program = wide_program(seed)
+    def of(cls, seed: int, program: Program | None = None) -> Case:
+        """Give the case of a seed, or of another program."""
+        program = wide_program(seed) if program is None else program
         return cls(seed, program, tuple(derivatives(program, seed)))
 
 
@@ -57,10 +57,9 @@ def _smaller(case: Case) -> Iterator[Case]:
         rest = [one for one in program.outputs if one != slot]
         if rest and slot not in [one.output for one in case.derivatives]:
             yield _tidy(case, outputs=rest)
-    for number, derivative in enumerate(case.derivatives):
+    for number in range(len(case.derivatives)):
         kept = case.derivatives[:number] + case.derivatives[number + 1 :]
         yield _tidy(case, derivatives=kept)
-        del derivative
     for target in program.updates:
         kept_updates = {key: new for key, new in program.updates.items() if key != target}
         yield _tidy(case, updates=kept_updates)
@@ -181,13 +180,20 @@ def _own_sizes(
 def script(case: Case, backend: str) -> str:
     """Give a Python program that shows the failure, to run beside the folder `tests`."""
     program = case.program
-    known = {"cpu": "cpu", "shim": "cuda"}[backend]
     lines = [
         "import numpy as np", "import symgraph as sg",
         "from tests.random_blocks import BLOCKS", "from tests.random_more_steps import MORE",
         "from tests.random_steps import STEPS", "", "step = {**STEPS, **MORE, **BLOCKS}",
+        f'backend = "{backend}"',
     ]  # fmt: skip
-    names = sorted({size for leaf in program.leaves for size in leaf.shape if isinstance(size, str)})
+    if backend == "shim":
+        lines += [
+            "import pathlib, tempfile", "from tests.random_runs import prepared",
+            'backend = prepared("shim", pathlib.Path(tempfile.mkdtemp()))',
+        ]  # fmt: skip
+    names = sorted(
+        {size for leaf in program.leaves for size in leaf.shape if isinstance(size, str)}
+    )
     lines += [f'{name} = sg.dim("{name}", min={_least(name)})' for name in names]
     if any(leaf.kind in ("uniform", "normal", "bernoulli") for leaf in program.leaves):
         lines.append("stream = sg.random.stream(7)")
@@ -203,7 +209,7 @@ def script(case: Case, backend: str) -> str:
     inputs = ", ".join(f"v{i}" for i, leaf in enumerate(program.leaves) if leaf.kind == "input")
     outputs = ", ".join([*(f"v{i}" for i in program.outputs), *own])
     updates = ", ".join(f"v{a}: v{b}" for a, b in program.updates.items())
-    lines.append(f'f = sg.function([{inputs}], [{outputs}], {{{updates}}}, backend="{known}")')
+    lines.append(f'f = sg.function([{inputs}], [{outputs}], {{{updates}}}, backend=backend)')
     for lane in (i for i, one in enumerate(program.lanes) if not one.noise):
         given = ", ".join(_array(array) for array in program.given(lane))
         lines.append(f"print(f({given}))")

@@ -26,9 +26,8 @@ from symgraph.graph.dtypes import itemsize, numpy_dtype
 from symgraph.graph.graph import Graph
 from symgraph.graph.leaves import Shared
 from symgraph.graph.node import Value
-from symgraph.graph.op import Op
 from symgraph.graph.onhost import on_host
-from symgraph.graph.op import Array
+from symgraph.graph.op import Array, Op
 from symgraph.lower.carry import carry
 from symgraph.lower.llvm.kernel import print_kernel
 from symgraph.lower.llvm.module import module
