@@ -5,17 +5,19 @@ random_maker.py`), compiled once, called with two choices of sizes and again wit
 results, errors, equal calls that differ, crashes and hangs are finds. Runs go on where the ledger
 beside this file ends, so that they add up. What was run is written there also after Ctrl-C.
 
-    python benchmarks/fuzz.py [--backend cpu|shim] [--programs 2000] [--limit 120]
+    python benchmarks/fuzz.py [--backend cpu|shim|reference] [--programs 2000] [--limit 120]
     python benchmarks/fuzz.py --seed 123 [--shrink]
     python benchmarks/fuzz.py --totals
 
-`shim` is the CUDA path with kernels compiled by g++ for this CPU.
+`shim` is the CUDA path with kernels compiled by g++ for this CPU; `reference` compiles no kernels,
+and so tests gradients and passes at several times the speed.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import signal
 import subprocess
 import sys
 import time
@@ -30,7 +32,7 @@ from tests.random_shrink import Case, script, shrunk
 
 LEDGER = Path(__file__).with_name("fuzz_ledger.tsv")
 COLUMNS = ("backend", "first", "last", "agreed", "finds", "commit", "date", "seeds of finds")
-PROGRAMS = {"cpu": 2000, "shim": 300}
+PROGRAMS = {"cpu": 2000, "shim": 300, "reference": 2000}
 
 
 @dataclass
@@ -117,6 +119,10 @@ def fuzz(backend: str, count: int, first: int, limit: float) -> Run:
     return run
 
 
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def _progress(run: Run, count: int, seconds: float) -> None:
     done = len(run.outcomes)
     bar = "#" * (30 * done // count)
@@ -165,6 +171,8 @@ def main() -> int:
         return one(given.backend, given.seed, given.limit, given.shrink)
     first = next_seed(given.backend) if given.first is None else given.first
     count = given.programs or (12 if given.quick else PROGRAMS[given.backend])
+    for each in (signal.SIGINT, signal.SIGTERM):  # a shell lets what it starts behind ignore Ctrl-C
+        signal.signal(each, _stop)
     run = fuzz(given.backend, count, first, given.limit)
     if not given.quick:
         write(run)

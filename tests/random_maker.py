@@ -318,7 +318,8 @@ def programs(draw_one: Any, steps: int = 14, smooth: bool = False) -> Program:
     sizes = {name: chance.choice(numbers[:5]) for name, numbers in NUMBERS.items()}
     known = [one for one in STEPS.values() if one.smooth or not smooth]
     dtypes = ("float64",) if smooth else DTYPES
-    return draw(chance, chance.randint(1, 3) * steps, known, dtypes, [Lane(sizes)])
+    taken = max(1, chance.randint(1, 3) * steps * 3 // 5)
+    return draw(chance, taken, known, dtypes, [Lane(sizes)])
 
 
 def wide_program(seed: int, most: int = 200) -> Program:

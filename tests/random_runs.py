@@ -20,7 +20,7 @@ import symgraph as sg
 from tests.random_checks import DifferenceError, check
 from tests.random_shrink import Case
 
-BACKENDS = ("cpu", "shim")
+BACKENDS = ("cpu", "shim", "reference")
 MOST = 50  # programs of one process
 Says = Callable[[str], None]
 
@@ -120,6 +120,7 @@ def _child(seeds: list[int], backend: str, folder: Path, make: Any, writing: int
     status = 1
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         with sg.config(cache="off"):
             name = prepared(backend, folder)
             for seed in seeds:
