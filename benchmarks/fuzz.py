@@ -41,6 +41,7 @@ class Run:
 
     backend: str
     first: int
+    commit: str = field(default_factory=lambda: current_commit())  # where it began
     outcomes: list[Outcome] = field(default_factory=list)
 
     def row(self) -> str:
@@ -49,7 +50,7 @@ class Run:
         last = self.first + len(self.outcomes) - 1
         cells = (
             self.backend, self.first, last, len(self.outcomes) - len(finds), len(finds),
-            commit(), datetime.date.today().isoformat(),
+            self.commit, datetime.date.today().isoformat(),
             " ".join(f"{one.seed}:{one.kind}" for one in finds),
         )  # fmt: skip
         return "\t".join(map(str, cells)).rstrip()
@@ -76,7 +77,7 @@ def write(run: Run) -> None:
         file.write(run.row() + "\n")
 
 
-def commit() -> str:
+def current_commit() -> str:
     """Name the commit, with a plus where files differ from it."""
     folder = Path(__file__).parent
     git = ("git", "-C", str(folder))

@@ -134,9 +134,9 @@ def test_runs_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fuzz, "LEDGER", tmp_path / "ledger.tsv")
     assert fuzz.next_seed("cpu") == 0
     fine = [Outcome(seed, "agreed") for seed in range(3)]
-    fuzz.write(fuzz.Run("cpu", 0, [*fine, Outcome(3, "wrong", "much")]))
-    fuzz.write(fuzz.Run("shim", 0, fine))
-    fuzz.write(fuzz.Run("cpu", 4, []))
+    fuzz.write(fuzz.Run("cpu", 0, "abc", [*fine, Outcome(3, "wrong", "much")]))
+    fuzz.write(fuzz.Run("shim", 0, "abc", fine))
+    fuzz.write(fuzz.Run("cpu", 4, "abc", []))
     assert (fuzz.next_seed("cpu"), fuzz.next_seed("shim")) == (4, 3)
     assert fuzz.rows()[0]["seeds of finds"] == "3:wrong"
     cpu, shim, reference = fuzz.totals().splitlines()
