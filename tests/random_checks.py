@@ -199,7 +199,9 @@ def _compare(program: Program, found: Sequence[Array], lane: int, skipped: int) 
         exact, *others = (program.results[slot][i] for i in _group(program, lane))
         dtype = program.dtypes[slot]
         if (str(got.dtype), got.shape) != (dtype, exact.shape):
-            raise DifferenceError(f"v{slot}: {got.dtype}{got.shape}, NumPy has {dtype}{exact.shape}")
+            raise DifferenceError(
+                f"v{slot}: {got.dtype}{got.shape}, NumPy has {dtype}{exact.shape}"
+            )
         if dtype not in EPSILON:
             wrong = got != exact
         else:
@@ -207,7 +209,9 @@ def _compare(program: Program, found: Sequence[Array], lane: int, skipped: int) 
             wrong = ~(np.abs(got - exact) <= allowed(exact, others, dtype))
         if np.any(wrong):
             shown = f"{np.asarray(got)[wrong][:4]}, NumPy has {exact[wrong][:4]}"
-            raise DifferenceError(f"v{slot} ({dtype}): {int(np.sum(wrong))} of {wrong.size} wrong: {shown}")
+            raise DifferenceError(
+                f"v{slot} ({dtype}): {int(np.sum(wrong))} of {wrong.size} wrong: {shown}"
+            )
 
 
 def _derived(
@@ -222,4 +226,6 @@ def _derived(
 def _same_bits(first: Sequence[Array], found: Sequence[Array]) -> None:
     for number, (one, other) in enumerate(zip(first, found, strict=True)):
         if one.tobytes() != other.tobytes():
-            raise DifferenceError(f"result {number} differs from that of an equal call: {one} {other}")
+            raise DifferenceError(
+                f"result {number} differs from that of an equal call: {one} {other}"
+            )

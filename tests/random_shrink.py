@@ -209,7 +209,7 @@ def script(case: Case, backend: str) -> str:
     inputs = ", ".join(f"v{i}" for i, leaf in enumerate(program.leaves) if leaf.kind == "input")
     outputs = ", ".join([*(f"v{i}" for i in program.outputs), *own])
     updates = ", ".join(f"v{a}: v{b}" for a, b in program.updates.items())
-    lines.append(f'f = sg.function([{inputs}], [{outputs}], {{{updates}}}, backend=backend)')
+    lines.append(f"f = sg.function([{inputs}], [{outputs}], {{{updates}}}, backend=backend)")
     for lane in (i for i, one in enumerate(program.lanes) if not one.noise):
         given = ", ".join(_array(array) for array in program.given(lane))
         lines.append(f"print(f({given}))")
