@@ -2,51 +2,117 @@
 
 A `Program` is a list of steps on numbered slots; it can be built with symbolic sizes or with
 numbers, again and again, and printed: a failing one reads as the code that makes it. It is drawn
-together with its NumPy results, so that a step that is undefined there (an empty maximum, a root of
-a negative number), or so near to a jump that rounding decides, is never taken.
+together with its NumPy results, in one or several lanes (other sizes, or other roundings), so that
+a step that is undefined in one of them (an empty maximum, a root of a negative number), or so near
+to a jump that rounding decides, is never taken.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from random import Random
+from types import SimpleNamespace
 from typing import Any
 
+import ml_dtypes
 import numpy as np
-from hypothesis import strategies as st
 
 import symgraph as sg
-from symgraph.errors import SymgraphError
 from symgraph.graph.leaves import Shared
 from symgraph.graph.node import Value
-from tests.random_steps import STEPS, Refused, Step
+from tests.ops import oracle_random
+from tests.random_steps import Refused, Step
+from tests.tolerances import EPSILON, HALVES, SMALLEST
 
 Array = Any
 LARGEST = 1e3  # floats beyond it would make the tolerance meaningless
-NUMBERS = {"A": (0, 1, 2, 3, 5), "B": (1, 2, 3, 4), "C": (1, 2, 7)}
+MOST_ELEMENTS = 3000
+SAFETY = 64, 8  # how many times as far off as a perturbed lane a result may be; of halves
+ROUNDINGS = 16, 3  # epsilons of itself that a result may be off besides; of halves
+NUMBERS = {"A": (0, 1, 2, 3, 5, 17), "B": (1, 2, 3, 4, 33), "C": (1, 2, 7, 16), "D": (1, 63, 130)}
 FIXED = (1, 2, 3, 4)
-DTYPES = ("float64", "float64", "float64", "int64", "int32", "bool")
+DRAWS = ("uniform", "normal", "bernoulli")
+STREAM_SEED = 7
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One evaluation in float64: the numbers of the sizes, and a seed of perturbations, or 0."""
+
+    sizes: Mapping[str, int]
+    noise: int = 0
+
+    def number(self, size: str | int) -> int:
+        """Give a size as a number."""
+        return self.sizes[size] if isinstance(size, str) else size
+
+    def blurred(self, array: Array, dtype: str, *place: int) -> Array:
+        """Perturb floats by at most one epsilon of their dtype; the same place, the same way."""
+        if not self.noise or dtype not in EPSILON:
+            return array
+        chance = np.random.default_rng([self.noise, *place]).uniform(-1, 1, array.shape)
+        return array * (1 + EPSILON[dtype] * chance)
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """An input, a shared variable or a constant: sizes by name or number, and numbers by seed."""
+    """An input, a shared variable, a constant or a draw: sizes by name or number, and a seed.
+
+    The seed of a draw is its number among the draws of the program.
+    """
 
     kind: str
     dtype: str
     shape: tuple[str | int, ...]
     seed: int
+    given: tuple[Array, ...] = ()  # numbers for each lane, where they are not drawn
 
-    def array(self, sizes: dict[str, int]) -> Array:
-        """Draw the numbers."""
+    def array(self, sizes: Mapping[str, int]) -> Array:
+        """Draw the numbers; floats are float64 that the own dtype holds exactly."""
         shape = tuple(sizes[size] if isinstance(size, str) else size for size in self.shape)
+        if self.kind in DRAWS:
+            return self._drawn(shape)
         rng = np.random.default_rng(self.seed)
         if self.dtype == "bool":
             return rng.integers(0, 2, shape).astype(bool)
-        if self.dtype != "float64":
-            return rng.integers(-3, 4, shape).astype(self.dtype)
-        return np.asarray(rng.uniform(-2, 2, shape))
+        if self.dtype not in EPSILON:
+            return (rng.integers(-3, 4, shape) + 3 * (self.dtype == "uint8")).astype(self.dtype)
+        return np.asarray(rng.uniform(-2, 2, shape)).astype(self.dtype).astype(np.float64)
+
+    def _drawn(self, shape: tuple[int, ...]) -> Array:
+        own = SimpleNamespace(
+            name=f"random_{self.kind}", dtype=self.dtype, shape=shape, node=self.seed,
+            by_row=False, threshold=2**31,
+        )  # fmt: skip
+        return getattr(oracle_random, own.name)(own, (STREAM_SEED, 0, 0))
+
+
+@dataclass(frozen=True)
+class Body:
+    """What a loop or a branch does: calls on slots, of which the first are its parameters."""
+
+    parameters: tuple[str, ...]  # dtypes
+    calls: tuple[Call, ...]
+    result: int
+
+    def build(self, *values: Any) -> Value:
+        """Build the result on values."""
+        slots = [*values]
+        for call in self.calls:
+            slots.append(call.build(slots))
+        return slots[self.result]
+
+    def at(self, lane: Lane, checked: bool, *place: int) -> Callable[..., Array]:
+        """Give the NumPy evaluation in a lane."""
+
+        def run(*arrays: Array) -> Array:
+            slots = list(arrays)
+            for number, call in enumerate(self.calls):
+                slots.append(call.evaluate(lane, slots, checked, *place, number))
+            return slots[self.result]
+
+        return run
 
 
 @dataclass(frozen=True)
@@ -56,51 +122,112 @@ class Call:
     step: Step
     slots: tuple[int, ...]
     attributes: tuple[Any, ...]
+    dtype: str
+    dtypes: tuple[str, ...]  # of the operands
 
-    def __str__(self) -> str:
+    def build(self, slots: Sequence[Value]) -> Value:
+        """Build the step on the values of all slots."""
+        made = [one.build if isinstance(one, Body) else one for one in self.attributes]
+        return self.step.build(*(slots[i] for i in self.slots), *made)
+
+    def evaluate(self, lane: Lane, slots: Sequence[Array], checked: bool, *place: int) -> Array:
+        """Compute the step by NumPy; `Refused` where it is not defined or not bounded."""
+        operands = [
+            lane.blurred(slots[i], dtype, *place, k)
+            for k, (i, dtype) in enumerate(zip(self.slots, self.dtypes))
+        ]
+        rest = [
+            one.at(lane, checked, *place, 77) if isinstance(one, Body) else one
+            for one in self.attributes
+        ]
+        if checked:
+            self.step.check(*operands, *rest)
+        with np.errstate(all="ignore"):
+            result = np.asarray(self.step.numpy(*operands, *rest))
+        if checked:
+            _bounded(result)
+        return lane.blurred(result, self.dtype, *place, 99)
+
+    def __repr__(self) -> str:
         inside = [f"v{slot}" for slot in self.slots] + [repr(each) for each in self.attributes]
         return f"{self.step.name}({', '.join(inside)})"
+
+
+def _bounded(result: Array) -> None:
+    if result.size > MOST_ELEMENTS:
+        raise Refused("large")
+    if result.dtype.kind == "f" and not np.all(np.abs(result) < LARGEST):
+        raise Refused("far")
+    if result.dtype.kind == "i" and np.any(np.abs(result.astype(np.int64)) > 2**20):
+        raise Refused("far")
 
 
 @dataclass
 class Program:
     """Leaves, steps, and which slots are results and new values of shared variables."""
 
-    sizes: dict[str, int]
+    lanes: list[Lane]
     leaves: list[Leaf] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     outputs: list[int] = field(default_factory=list)
     updates: dict[int, int] = field(default_factory=dict)
-    arrays: list[Array] = field(default_factory=list)
+    results: list[list[Array]] = field(default_factory=list)  # of each slot, in each lane
+    dtypes: list[str] = field(default_factory=list)  # of each slot
+    refused: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """The numbers of the named sizes in the first lane."""
+        return self.lanes[0].sizes
+
+    @property
+    def arrays(self) -> list[Array]:
+        """All slots in the first lane."""
+        return [lanes[0] for lanes in self.results]
+
+    def fed(self, slot: int, lane: int = 0) -> Array:
+        """Give an array of a leaf in its own dtype."""
+        return self.results[slot][lane].astype(numpy_dtype(self.dtypes[slot]))
 
     def declare(self, symbolic: bool = True) -> list[Value]:
         """Make the leaves, with named sizes or with their numbers."""
         made: list[Value] = []
+        stream = sg.random.stream(STREAM_SEED)
         for number, leaf in enumerate(self.leaves):
-            array = self.arrays[number]
+            shape = [named(s) if symbolic else self.lanes[0].number(s) for s in leaf.shape]
             if leaf.kind == "shared":
-                made.append(sg.shared(array, f"v{number}"))
+                made.append(sg.shared(self.fed(number), f"v{number}"))
             elif leaf.kind == "constant":
-                made.append(sg.constant(array))
+                made.append(sg.constant(self.fed(number)))
+            elif leaf.kind == "bernoulli":
+                made.append(stream.bernoulli(shape))
+            elif leaf.kind in DRAWS:
+                made.append(getattr(stream, leaf.kind)(shape, dtype=leaf.dtype))
             else:
-                shape = [named(size) if symbolic else self.number(size) for size in leaf.shape]
                 made.append(sg.tensor(f"v{number}", shape, leaf.dtype))
         return made
-
-    def number(self, size: str | int) -> int:
-        """Give a size as a number."""
-        return self.sizes[size] if isinstance(size, str) else size
 
     def build(self, leaves: Sequence[Value]) -> list[Value]:
         """Build all slots on these leaves."""
         slots = list(leaves)
         for call in self.calls:
-            slots.append(call.step.build(*(slots[i] for i in call.slots), *call.attributes))
+            slots.append(call.build(slots))
+        return slots
+
+    def evaluate(self, lane: Lane, leaves: Sequence[Array], checked: bool = True) -> list[Array]:
+        """Compute all slots by NumPy."""
+        slots = list(leaves)
+        for number, call in enumerate(self.calls, start=len(leaves)):
+            slots.append(call.evaluate(lane, slots, checked, number))
         return slots
 
     def inputs(self, slots: Sequence[Any]) -> list[Any]:
         """Pick what belongs to the inputs."""
         return [slots[i] for i, leaf in enumerate(self.leaves) if leaf.kind == "input"]
+
+    def given(self, lane: int = 0) -> list[Array]:
+        """Give the arrays of the inputs."""
+        return self.inputs([self.fed(i, lane) for i in range(len(self.leaves))])
 
     def env(self) -> dict[sg.Dim, int]:
         """Give the numbers of the named sizes."""
@@ -110,10 +237,19 @@ class Program:
         """Give the updates of the shared variables."""
         return {slots[target]: slots[new] for target, new in self.updates.items()}  # type: ignore[misc]
 
+    def needed(self) -> set[int]:
+        """Give the slots that the results depend on; a printed program shows no others."""
+        needed = {*self.outputs, *self.updates, *self.updates.values()}
+        first = len(self.leaves)
+        for number in reversed(range(first, first + len(self.calls))):
+            if number in needed:
+                needed.update(self.calls[number - first].slots)
+        return needed
+
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name}={number}" for name, number in self.sizes.items())
         lines = [f"sizes {sizes}"]
-        needed = self._needed()
+        needed = self.needed()
         for number, leaf in enumerate(self.leaves):
             if number not in needed:
                 continue
@@ -126,108 +262,27 @@ class Program:
         lines.append(f"return {', '.join(f'v{i}' for i in self.outputs)}")
         return "\n" + "\n".join(lines)
 
-    def _needed(self) -> set[int]:
-        """Give the slots that the results depend on; a printed program shows no others."""
-        needed = {*self.outputs, *self.updates, *self.updates.values()}
-        first = len(self.leaves)
-        for number in reversed(range(first, first + len(self.calls))):
-            if number in needed:
-                needed.update(self.calls[number - first].slots)
-        return needed
-
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         printer.text(repr(self))  # Hypothesis shows the program, not the fields of the dataclass
 
 
 def named(name: str | int) -> Any:
     """Give the named size, or the number itself; `A` may be 0."""
-    return sg.dim(name, min=min(NUMBERS[name])) if isinstance(name, str) else name
+    return sg.dim(name, min=min(NUMBERS.get(name, (0,)))) if isinstance(name, str) else name
 
 
-@st.composite
-def programs(draw: Any, steps: int = 14, smooth: bool = False) -> Program:
-    """Draw a program; a `smooth` one takes only steps that have derivatives, on floats."""
-    program = Program({name: draw(st.sampled_from(values)) for name, values in NUMBERS.items()})
-    size = st.sampled_from([*NUMBERS, *FIXED])
-    for _ in range(draw(st.integers(1, 4))):
-        kind = draw(st.sampled_from(["input", "input", "input", "shared", "constant"]))
-        own = size if kind == "input" else st.sampled_from(FIXED)
-        shape = tuple(draw(st.lists(own, max_size=3)))
-        dtype = "float64" if smooth else draw(st.sampled_from(DTYPES))
-        leaf = Leaf(kind, dtype, shape, draw(st.integers(0, 9)))
-        program.leaves.append(leaf)
-        program.arrays.append(leaf.array(program.sizes))
-    values = program.declare()
-    known = [step for step in STEPS.values() if step.smooth or not smooth]
-    chance = draw(st.randoms(use_true_random=False))  # spreads evenly, and shrinks all the same
-    for _ in range(draw(st.integers(1, 3)) * steps):
-        _take_step(draw, program, values, chance.choice(known), chance)
-    _choose_results(draw, program, values)
-    return program
+def numpy_dtype(dtype: str) -> Any:
+    """Give the dtype of arrays."""
+    return np.dtype(ml_dtypes.bfloat16) if dtype == "bfloat16" else np.dtype(dtype)
 
 
-def _take_step(
-    draw: Any, program: Program, values: list[Value], step: Step, chance: Random
-) -> None:
-    """Draw operands and attributes; where they do not suit, nothing happens."""
-    slots: list[int] = []
-    for kind in step.kinds:
-        fitting = [i for i, array in enumerate(program.arrays) if array.dtype.kind in kind]
-        if not fitting:
-            return
-        slots.append(chance.choice(fitting))
-    arrays = [program.arrays[i] for i in slots]
-    try:
-        attributes = tuple(draw(each(*arrays)) for each in step.attributes)
-        step.check(*arrays, *attributes)
-        with np.errstate(all="ignore"):
-            result = np.asarray(step.numpy(*arrays, *attributes))
-    except Refused:
-        return
-    floating = result.dtype.kind == "f"
-    if (floating and not np.all(np.abs(result) < LARGEST)) or result.size > 3000:
-        return
-    if result.dtype.kind == "i" and np.any(np.abs(result) > 2**20):
-        return
-    operands = [values[i] for i in slots]
-    if step.aligned and not _aligned(operands, arrays):
-        return
-    values.append(step.build(*operands, *attributes))
-    program.calls.append(Call(step, tuple(slots), attributes))
-    program.arrays.append(result)
-
-
-def _aligned(values: Sequence[Value], arrays: Sequence[Array]) -> bool:
-    """Whether operands broadcast for what is known: a named size is not a 1 that stretches."""
-    shapes = [list(zip(v.shape, a.shape))[::-1] for v, a in zip(values, arrays)]
-    for axis in range(max(map(len, shapes))):
-        here = [shape[axis] for shape in shapes if axis < len(shape)]
-        fixed = [pair for pair in here if not (isinstance(pair[0], int) and pair[0] == 1)]
-        if len({number for _, number in fixed}) > 1:
-            return False
-    return True
-
-
-def _choose_results(draw: Any, program: Program, values: Sequence[Value]) -> None:
-    last = len(values) - 1
-    chosen = draw(st.lists(st.integers(0, last), max_size=2, unique=True))
-    program.outputs = list(dict.fromkeys([last, *chosen]))
-    for target, leaf in enumerate(program.leaves):
-        if leaf.kind != "shared":
-            continue
-        own = program.arrays[target]
-        new = [
-            i
-            for i, array in enumerate(program.arrays)
-            if array.dtype == own.dtype and array.shape == own.shape and _possible(values[i], own)
-        ]
-        if draw(st.booleans()):
-            program.updates[target] = draw(st.sampled_from(new))
-
-
-def _possible(value: Value, array: Array) -> bool:
-    try:
-        sg.specify_shape(value, array.shape)
-    except SymgraphError:
-        return False
-    return True
+def allowed(exact: Array, others: Sequence[Array], dtype: str) -> Array:
+    """Give how far each element may be off, from what perturbed lanes make of it."""
+    if dtype not in EPSILON or not exact.size:
+        return np.zeros(exact.shape)
+    half = dtype in HALVES
+    own = ROUNDINGS[half] * EPSILON[dtype] * np.abs(exact) + 2 * SMALLEST[dtype]
+    if not others:
+        return np.asarray(own)
+    off = np.max([np.abs(one - exact) for one in others], axis=0)
+    return np.asarray(own + SAFETY[half] * np.maximum(off, np.max(off) / 8))

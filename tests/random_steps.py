@@ -4,18 +4,20 @@ it is defined. Oracles are named functions of NumPy and SciPy, never an operatio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 import numpy as np
-from hypothesis import strategies as st
 from scipy import special
 
 import symgraph as sg
 
 Array = Any
 MARGIN = 1e-3  # how far floats stay away from jumps, kinks and poles
+_margins = [MARGIN]
 
 
 class Refused(Exception):  # noqa: N818 - not an error: the step is not taken
@@ -31,9 +33,12 @@ class Step:
     build: Callable[..., Any]
     numpy: Callable[..., Array]
     check: Callable[..., None]
-    attributes: tuple[Callable[..., Any], ...]  # operand arrays -> strategy
+    attributes: tuple[Callable[..., Any], ...]  # chance, operand arrays -> value
     smooth: bool
     aligned: bool  # operands broadcast against each other
+    dtype: str | None  # of a float result; None: that of the float operands
+    prepare: Callable[..., tuple[tuple[Any, ...], str]] | None  # of a block: attributes, dtype
+    halves: bool  # whether float16 and bfloat16 are exact enough for it
 
     def __repr__(self) -> str:
         return self.name
@@ -51,6 +56,10 @@ def step(
     when: Callable[..., Any] = lambda *args: True,
     smooth: bool = False,
     aligned: bool = True,
+    dtype: str | None = None,
+    prepare: Callable[..., tuple[tuple[Any, ...], str]] | None = None,
+    halves: bool = True,
+    group: dict[str, Step] | None = None,
 ) -> None:
     """Add a step; `when` tells for operands and attributes whether it is defined and safe."""
 
@@ -59,73 +68,87 @@ def step(
             if not np.all(when(*args)):
                 raise Refused
 
-    STEPS[name] = Step(name, tuple(kinds), build, numpy, check, attributes, smooth, aligned)
+    made = Step(
+        name, tuple(kinds), build, numpy, check, attributes, smooth, aligned, dtype, prepare, halves
+    )  # fmt: skip
+    (STEPS if group is None else group)[name] = made
 
 
 # -- what attributes are drawn from ---------------------------------------------------------------
 
 
-def an_axis(x: Array, *others: Array) -> Any:
+def an_axis(chance: Random, x: Array, *others: Array) -> Any:
     """Any axis, from the front or the back."""
     if not x.ndim:
         raise Refused
-    return st.integers(-x.ndim, x.ndim - 1)
+    return chance.randint(-x.ndim, x.ndim - 1)
 
 
-def some_axes(x: Array, *others: Array) -> Any:
+def some_axes(chance: Random, x: Array, *others: Array) -> Any:
     """All axes, one, or several."""
-    if not x.ndim:
-        return st.just(None)
-    several = st.lists(st.integers(0, x.ndim - 1), max_size=x.ndim, unique=True).map(tuple)
-    return st.one_of(st.just(None), st.integers(-x.ndim, x.ndim - 1), several)
+    if not x.ndim or chance.randint(0, 2) == 0:
+        return None
+    if chance.randint(0, 1):
+        return chance.randint(-x.ndim, x.ndim - 1)
+    return tuple(chance.sample(range(x.ndim), chance.randint(0, x.ndim)))
 
 
-def a_flag(*arrays: Array) -> Any:
+def a_flag(chance: Random, *arrays: Array) -> Any:
     """True or false."""
-    return st.booleans()
+    return bool(chance.randint(0, 1))
 
 
-def a_place(x: Array, *others: Array) -> Any:
+def a_place(chance: Random, x: Array, *others: Array) -> Any:
     """Where a new axis can go."""
-    return st.integers(0, x.ndim)
+    return chance.randint(0, x.ndim)
 
 
-def a_number(*arrays: Array) -> Any:
-    """A Python float that float64 holds exactly."""
-    return st.sampled_from([1.0, 0.5, -1.5, 2.0, -0.25])
+def a_number(chance: Random, *arrays: Array) -> Any:
+    """A Python float that every float dtype holds exactly."""
+    return chance.choice([1.0, 0.5, -1.5, 2.0, -0.25])
 
 
-def a_whole(*arrays: Array) -> Any:
+def a_whole(chance: Random, *arrays: Array) -> Any:
     """A small Python int."""
-    return st.sampled_from([1, 2, -1, 3])
+    return chance.choice([1, 2, -1, 3])
 
 
-def an_order(x: Array, *others: Array) -> Any:
+def an_order(chance: Random, x: Array, *others: Array) -> Any:
     """A permutation of the axes."""
-    return st.permutations(range(x.ndim)).map(tuple)
+    return tuple(chance.sample(range(x.ndim), x.ndim))
 
 
-def a_slice(x: Array, *others: Array) -> Any:
+def a_slice(chance: Random, x: Array, *others: Array) -> Any:
     """A slice of the first axis."""
     if not x.ndim:
         raise Refused
-    edge = st.sampled_from([None, 0, 1, 2, -1, -2])
-    return st.builds(slice, edge, edge, st.sampled_from([None, 1, 2, -1, -2]))
+    edges = [None, 0, 1, 2, -1, -2]
+    return slice(chance.choice(edges), chance.choice(edges), chance.choice([None, 1, 2, -1, -2]))
 
 
-def an_index(x: Array, *others: Array) -> Any:
+def an_index(chance: Random, x: Array, *others: Array) -> Any:
     """A place on the first axis, from the front or the back."""
     if not x.ndim or not x.shape[0]:
         raise Refused
-    return st.integers(-x.shape[0], x.shape[0] - 1)
+    return chance.randint(-x.shape[0], x.shape[0] - 1)
 
 
 # -- when steps are defined -----------------------------------------------------------------------
 
 
+@contextmanager
+def margin(least: float) -> Iterator[None]:
+    """Inside, floats stay away from jumps by so much at least: their own error is larger."""
+    _margins.append(max(_margins[-1], least))
+    try:
+        yield
+    finally:
+        _margins.pop()
+
+
 def away(*distances: Array) -> Any:
     """Whether all distances are clearly not 0."""
-    return np.all([np.all(np.abs(distance) > MARGIN) for distance in distances])
+    return np.all([np.all(np.abs(distance) > _margins[-1]) for distance in distances])
 
 
 def apart(x: Array, y: Array, *rest: Any) -> Any:
@@ -258,7 +281,8 @@ for _name, _kinds, _dtype in [
     ("float_of_int", I, "float64"), ("float_of_bool", B, "float64"), ("int_of_bool", B, "int64"),
     ("int32_of_int", I, "int32"), ("bool_of_int", I, "bool"),
 ]:  # fmt: skip
-    step(_name, _kinds, lambda x, d=_dtype: x.cast(d), lambda x, d=_dtype: x.astype(d))
+    step(_name, _kinds, lambda x, d=_dtype: x.cast(d), lambda x, d=_dtype: x.astype(d),
+         dtype=_dtype)  # fmt: skip
 step("int_of_float", F, lambda x: x.cast("int64"), lambda x: x.astype(np.int64), when=whole_away)
 
 # -- reductions -----------------------------------------------------------------------------------
@@ -314,7 +338,8 @@ def _seen(x: Array, *rest: Any) -> bool:
     return bool(x.size)
 
 
-def _join_axis(x: Array, y: Array) -> Any:
+def join_axis(chance: Random, x: Array, y: Array) -> Any:
+    """An axis along which two arrays can be joined."""
     if x.ndim != y.ndim or not x.ndim or x.dtype != y.dtype:
         raise Refused
     good = [
@@ -322,13 +347,13 @@ def _join_axis(x: Array, y: Array) -> Any:
     ]
     if not good:
         raise Refused
-    return st.sampled_from(good)
+    return chance.choice(good)
 
 
-def _two(x: Array, *rest: Any) -> Any:
+def _two(chance: Random, x: Array, *rest: Any) -> Any:
     if x.ndim < 2:
         raise Refused
-    return st.integers(0, x.ndim - 2)
+    return chance.randint(0, x.ndim - 2)
 
 
 # a size that is 0 leaves the one that -1 stands for open, as in NumPy
@@ -348,9 +373,9 @@ step("take_by", ("fib", "i"), lambda x, i: sg.take(x, sg.remainder(i, 2)),
      lambda x, i: np.take(x, np.remainder(i, 2), axis=0), aligned=False,
      when=lambda x, i: x.ndim and x.shape[0] > 1 and x.ndim + i.ndim < 5)  # fmt: skip
 step("concat", ("f", "f"), lambda x, y, a: sg.concat([x, y], a),
-     lambda x, y, a: np.concatenate([x, y], a), _join_axis, smooth=True, aligned=False)  # fmt: skip
+     lambda x, y, a: np.concatenate([x, y], a), join_axis, smooth=True, aligned=False)  # fmt: skip
 step("int_concat", ("i", "i"), lambda x, y, a: sg.concat([x, y], a),
-     lambda x, y, a: np.concatenate([x, y], a), _join_axis, aligned=False)  # fmt: skip
+     lambda x, y, a: np.concatenate([x, y], a), join_axis, aligned=False)  # fmt: skip
 step("concat_self", F, lambda x, a: sg.concat([x, x * 2, x], a),
      lambda x, a: np.concatenate([x, x * 2, x], a), an_axis, smooth=True)  # fmt: skip
 step("stack", ("f", "f"), lambda x, y: sg.stack([x, y]), lambda x, y: np.stack([x, y]),
@@ -374,7 +399,7 @@ def _inner(x: Array, y: Array) -> bool:
 
 step("matmul", ("f", "f"), sg.matmul, np.matmul, when=_inner, smooth=True, aligned=False)
 step("gram", F, lambda x: x @ x.T, lambda x: x @ x.T, when=lambda x: x.ndim == 2, smooth=True)
-step("project", F, lambda x: x @ sg.broadcast_to(0.5, (x.shape[-1], 2)),
+step("project", F, lambda x: x @ sg.broadcast_to(sg.cast(0.5, x.dtype), (x.shape[-1], 2)),
      lambda x: x @ np.full((x.shape[-1], 2), 0.5), when=lambda x: x.ndim, smooth=True)  # fmt: skip
 step("outer", ("f", "f"), sg.outer, np.multiply.outer, smooth=True, aligned=False,
      when=lambda x, y: x.ndim == y.ndim == 1)  # fmt: skip

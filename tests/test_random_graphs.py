@@ -13,7 +13,8 @@ from symgraph.graph.graph import Graph
 from symgraph.graph.node import Value
 from symgraph.graph.walk import rebuild
 from symgraph.passes.manager import PASSES
-from tests.random_graphs import Program, programs
+from tests.random_graphs import Program
+from tests.random_maker import programs
 
 Array = Any
 QUICK = {"values": 250, "gradients": 150, "views": 60}
@@ -72,7 +73,7 @@ def _check_values(program: Program) -> None:
     roots = [*(slots[i] for i in program.outputs), *(slots[i] for i in program.updates.values())]
     expected = [program.arrays[i] for i in [*program.outputs, *program.updates.values()]]
     inputs, env = program.inputs(slots), program.env()
-    feeds = dict(zip(inputs, program.inputs(program.arrays)))
+    feeds = dict(zip(inputs, program.given()))
     _same(sg.interpret(roots, feeds, env), expected, "interpret")
     graph = Graph(inputs, roots)
     for one in PASSES.values():
@@ -93,7 +94,7 @@ def _check_function(program: Program, slots: list[Value], expected: list[Array])
     updates = program.new_values(slots)
     outputs = [slots[i] for i in program.outputs]
     compiled = sg.function(program.inputs(slots), outputs, updates)
-    given = program.inputs(program.arrays)
+    given = program.given()
     kept = [array.copy() for array in given]
     found = compiled(*given)
     _same([*found, *(target.value for target in updates)], expected, "function")
@@ -113,7 +114,7 @@ def _check_numbers(program: Program, slots: list[Value], expected: list[Array]) 
         fixed if leaf.kind == "input" else slot
         for leaf, fixed, slot in zip(program.leaves, program.declare(symbolic=False), slots)
     ]
-    feeds = dict(zip(program.inputs(leaves), program.inputs(program.arrays)))
+    feeds = dict(zip(program.inputs(leaves), program.given()))
     direct = program.build(leaves)
     _same(sg.interpret([direct[i] for i in roots], feeds), expected, "built with numbers")
     env = program.env()
@@ -148,9 +149,9 @@ def _check_gradients(program: Program) -> None:
     loss = (last * sg.specify_shape(sg.constant(weight), last.shape)).sum()
     gradients = sg.grad(loss, inputs, missing="zero")
     compiled = sg.function(inputs, gradients)
-    found = compiled(*program.inputs(program.arrays))
+    found = compiled(*program.given())
     for number, (leaf, gradient) in enumerate(zip(inputs, found)):
-        assert gradient.shape == program.inputs(program.arrays)[number].shape, leaf
+        assert gradient.shape == program.given()[number].shape, leaf
         direction = np.asarray(rng.uniform(-1, 1, gradient.shape))
         slope, curve = _difference(program, number, direction, weight)
         scale = max(1.0, abs(slope), abs(curve))

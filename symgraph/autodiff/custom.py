@@ -378,11 +378,12 @@ class _Again(Rules):
         found: list[Cotangent] = [ZERO if has_gradient(x.dtype) else None for x in xs]
         if not pairs or not slots:
             return tuple(found)
+        # a value given twice is one operand here, whose cotangent must not count twice
+        first = {own[slot]: slot for slot in reversed(slots)}
         pulled: Iterable[Value] = F.vjp(
-            [one for one, _ in pairs], [own[slot] for slot in slots], [one for _, one in pairs],
-            missing="zero",
-        )  # fmt: skip
-        for slot, one in zip(slots, pulled):
+            [one for one, _ in pairs], list(first), [one for _, one in pairs], missing="zero"
+        )
+        for slot, one in zip(first.values(), pulled):
             found[slot] = one
         return tuple(found)
 

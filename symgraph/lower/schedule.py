@@ -92,7 +92,8 @@ class Chooser:
         tasks, block = self._tasks(order, vector, lanes)
         streamed = self._streamed(aligned, vector, lanes)
         rest = [one for one in order if one not in tasks]
-        kept = staged(self.nest, [vector, *rest] if block and vector is not None else rest)
+        walked = [vector, *rest] if block and vector is not None else rest
+        kept = staged(self.nest, walked, vector=vector, lanes=lanes)
         return Schedule(order, vector, lanes, tasks, block, self._folds(vector), streamed, kept)
 
     # -- the vector axis ---------------------------------------------------------------------------

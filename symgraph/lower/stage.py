@@ -33,11 +33,17 @@ class Staged:
 
 
 def staged(
-    nest: Nest, loops: Sequence[Axis], room: int = ROOM, dear: int = DEAR
+    nest: Nest,
+    loops: Sequence[Axis],
+    room: int = ROOM,
+    dear: int = DEAR,
+    vector: Axis | None = None,
+    lanes: int = 1,
 ) -> tuple[Staged, ...]:
     """Find what is worth keeping in a nest; `loops` are the axes that open one after another.
 
-    The loop that asks must open after all that the reduction depends on, and so after it.
+    The loop that asks must open after all that the reduction depends on, and so after it. Where
+    `lanes` positions of another axis, `vector`, are computed at once, each has room of its own.
     """
     order = nest.order()
     known, free = set(order), free_axes(order)
@@ -54,7 +60,7 @@ def staged(
                 continue
             twins = _along(along, over, node.args, free)
             for made in _outermost(node.args, twins, known):
-                size = WIDEST * over.extent
+                size = WIDEST * over.extent * (lanes if vector is not along else 1)
                 fits = is_float(made.dtype) and size <= room and free[made] - {over} == free[node]
                 if twins[made] not in found and fits and _cost(made, over, free) >= dear:
                     found[twins[made]] = Staged(made, twins[made], over, along)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from symgraph.dims import Size, minimum
+from symgraph.dims import Size, equal, minimum
 from symgraph.errors import ArgumentError
 from symgraph.graph.arguments import plain_int
 from symgraph.graph.body import closed, like
@@ -72,10 +72,25 @@ class ScanLoop:
     def _nested(
         self, sequences: Sequence[Value], starts: Sequence[Value], length: Size, each: int
     ) -> tuple[list[Value], list[Value]]:
-        """Make a loop over groups of steps, each of which is a loop that is computed again."""
+        """Make a loop over groups of steps, each of which is a loop that is computed again.
+
+        Steps that fill no group are one more loop behind.
+        """
         if each < 1:
             raise ArgumentError(f"scan: checkpoint must be at least 1, got {each}.", fix="about 10")
         groups = length // each
+        whole = groups * each
+        if equal(whole, length) is True:
+            return self._groups(sequences, starts, groups, each)
+        states, before = self._groups([one[:whole] for one in sequences], starts, groups, each)
+        rest = [one[whole:] for one in sequences]
+        found: Any = F.loop(self.body, rest, states, self.others, length - whole, again=True)
+        after = found[self.states :]
+        return list(found[: self.states]), [F.concat(two, axis=0) for two in zip(before, after)]
+
+    def _groups(
+        self, sequences: Sequence[Value], starts: Sequence[Value], groups: Size, each: int
+    ) -> tuple[list[Value], list[Value]]:
         rows = [F.reshape(one, (groups, each, *one.shape[1:])) for one in sequences]
         row_inputs = [like(one.tensor.with_shape(one.shape[1:])) for one in rows]
         state_inputs = [like(one.tensor) for one in starts]
@@ -83,5 +98,5 @@ class ScanLoop:
         found: Any = F.loop(self.body, row_inputs, state_inputs, others, each, again=True)
         body, outside, _ = closed("scan", [*row_inputs, *state_inputs, *others], list(found))
         whole: Any = F.loop(body, rows, starts, [*self.others, *outside], groups)
-        kept = [F.reshape(one, (length, *one.shape[2:])) for one in whole[self.states :]]
+        kept = [F.reshape(one, (groups * each, *one.shape[2:])) for one in whole[self.states :]]
         return list(whole[: self.states]), kept

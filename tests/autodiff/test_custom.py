@@ -183,6 +183,14 @@ def test_a_checkpoint_changes_neither_values_nor_gradients(x: Any) -> None:
         np.testing.assert_allclose(one, other, rtol=1e-12)
 
 
+def test_a_value_given_twice_to_a_checkpoint_has_its_gradient_once(x: Any) -> None:
+    y = sg.checkpoint(lambda one, other: one * sg.exp(other))(x, x)
+    only = sg.checkpoint(lambda one, other: sg.exp(other))(x, x)
+    found = run([sg.grad(y.sum(), x), sg.grad(only.sum(), x)], (x, X))
+    np.testing.assert_allclose(found[0], np.exp(X) * (1 + X))
+    np.testing.assert_allclose(found[1], np.exp(X))
+
+
 def test_a_checkpoint_lowers_the_peak_of_memory() -> None:
     x = sg.tensor("x", (sg.dim("B"), 64))
     w = sg.shared(np.eye(64, dtype=np.float32), "w")

@@ -84,6 +84,20 @@ def test_results_are_those_of_computing_again(width: int, monkeypatch: pytest.Mo
             assert one.tobytes() == other.tobytes()
 
 
+@needs_compiler
+@pytest.mark.parametrize("shape", [(6, 2), (5, 19), (600, 7), (2, 9, 33)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_columns_that_are_computed_together_keep_their_own(
+    shape: tuple[int, ...], dtype: str
+) -> None:
+    x = sg.tensor("x", shape, dtype)
+    array = np.random.default_rng(len(shape)).standard_normal(shape).astype(dtype)
+    (found,) = compiled([x], [sg.softmax(x, axis=-2)])(array)
+    powers = np.exp(array.astype(np.float64))
+    wanted = powers / powers.sum(axis=-2, keepdims=True)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5 if dtype == "float32" else 1e-13)
+
+
 # -- stores past the caches ------------------------------------------------------------------------
 
 

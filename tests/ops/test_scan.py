@@ -220,6 +220,28 @@ def test_checkpoints_change_nothing_but_memory(backend: str) -> None:
 
 
 @both
+def test_a_checkpoint_need_not_divide_the_steps(backend: str) -> None:
+    T, w = sg.dim("T", min=0), sg.tensor("w", (3,), "float64")
+    x = sg.tensor("x", (T, 3), "float64")
+
+    def made(each: int | None, rows: Any) -> sg.Function:
+        states, _ = sg.scan(lambda a, s: sg.tanh(s * w + a), rows, [np.zeros(3)], checkpoint=each)
+        loss = sg.sum(states * states)
+        return sg.function([x, w], [states, sg.grad(loss, w), sg.grad(loss, x)], backend=backend)
+
+    plain, again = made(None, x), made(4, x)
+    for count in (0, 3, 4, 11):
+        arrays = drawn(count, 3), drawn(3)
+        for one, other in zip(plain(*arrays), again(*arrays), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-10)
+    fixed = [made(each, x[:7]) for each in (None, 3, 9)]
+    arrays = drawn(8, 3), drawn(3)
+    for wanted, *others in zip(*(f(*arrays) for f in fixed), strict=True):
+        for other in others:
+            np.testing.assert_allclose(other, wanted, rtol=1e-10)
+
+
+@both
 def test_a_loop_in_a_loop(backend: str) -> None:
     x, w = sg.tensor("x", (4, 3), "float64"), sg.tensor("w", (), "float64")
 

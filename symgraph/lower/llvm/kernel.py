@@ -201,24 +201,29 @@ class _Printer(Values):
     def keep(self, staged: Staged, frame: Frame) -> None:
         """Store a value into the kernel's own memory; lanes that are not in use have room there."""
         value = self.w.splat(self.value(staged.made, frame), frame.lanes)
-        pointer = self._slot(staged, frame.places[staged.over])
+        pointer = self._slot(staged, frame.places[staged.over], frame)
         self.w.line(f"store {value}, ptr {pointer}, align {itemsize(value.dtype)}")
 
     def fetched(self, staged: Staged, frame: Frame) -> Reg:
         """Load what was kept."""
         dtype = staged.made.dtype
-        lanes = frame.lanes if frame.vector is staged.along else 1
-        pointer = self._slot(staged, frame.places[staged.along])
+        lanes = 1 if frame.vector is staged.over else frame.lanes
+        pointer = self._slot(staged, frame.places[staged.along], frame)
         type = wide(REGISTER[dtype], lanes)
         text = f"load {type}, ptr {pointer}, align {itemsize(dtype)}"
         return self.w.reg(text, dtype, lanes)
 
-    def _slot(self, staged: Staged, place: str) -> str:
+    def _slot(self, staged: Staged, place: str, frame: Frame) -> str:
+        """Give where a position is kept; around an axis of vectors, each has room for its lanes."""
         type = REGISTER[staged.made.dtype]
+        outer = frame.vector not in (None, staged.over, staged.along)
         if staged not in self.slots:
             assert isinstance(staged.over.extent, int)  # see `staged`
-            room = staged.over.extent + MOST_LANES
+            extent = staged.over.extent
+            room = extent * frame.lanes if outer else extent + MOST_LANES
             self.slots[staged] = self.w.allocate(f"[{room} x {type}]")
+        if outer:
+            place = self.w.whole("mul", place, str(frame.lanes))
         return self.w.new(f"getelementptr {type}, ptr {self.slots[staged]}, i64 {place}")
 
     # -- reductions --------------------------------------------------------------------------------
