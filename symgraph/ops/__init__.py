@@ -82,6 +82,7 @@ from symgraph.ops.pool_functions import (
 from symgraph.ops.reduce import all, any, max, min, prod, sum
 from symgraph.ops.scan import foldl, foldr, map, reduce, scan, until
 from symgraph.ops.scatter import scatter
+from symgraph.ops.selected import argwhere, compress, nonzero
 from symgraph.ops.segment import (
     segment_max, segment_mean, segment_min, segment_prod, segment_sum,
 )
@@ -108,12 +109,12 @@ from symgraph.ops.transcendental import (
 __all__ = [
     "abs", "acos", "acosh", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d",
     "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d", "add", "all", "allclose",
-    "angle", "any", "arange", "argmax", "argmin", "argsort", "asarray", "asin", "asinh", "astype",
+    "angle", "any", "arange", "argmax", "argmin", "argsort", "argwhere", "asarray", "asin", "asinh", "astype",
     "atan", "atan2", "atanh", "avg_pool1d", "avg_pool2d", "avg_pool3d", "batch_norm",
     "batch_norm_inference", "beta", "betaln", "binary_cross_entropy",
     "binary_cross_entropy_with_logits", "bitwise_and", "bitwise_invert", "bitwise_left_shift",
     "bitwise_or", "bitwise_right_shift", "bitwise_xor", "broadcast_arrays", "broadcast_to", "cast",
-    "ceil", "celu", "clip", "clip_gradient", "complex", "concat", "cond", "conj", "conv1d",
+    "ceil", "celu", "clip", "clip_gradient", "complex", "compress", "concat", "cond", "conj", "conv1d",
     "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "copysign",
     "cos", "cosh", "cosine_similarity", "count_nonzero", "crop_mirror", "cross", "cross_entropy",
     "ctc_loss", "cummax", "cummin", "cumulative_prod", "cumulative_sum", "deg2rad", "diag",
@@ -132,7 +133,7 @@ __all__ = [
     "logical_or", "logical_xor", "logit", "logsumexp", "map", "matmul", "matrix_transpose", "max",
     "max_pool1d", "max_pool2d", "max_pool3d", "maximum", "mean", "median", "meshgrid", "min",
     "minimum", "mish", "moveaxis", "mse_loss", "multiply", "nan_to_num", "ndtr", "ndtri",
-    "negative", "nextafter", "not_equal", "one_hot", "ones", "ones_like", "outer", "pad",
+    "negative", "nextafter", "nonzero", "not_equal", "one_hot", "ones", "ones_like", "outer", "pad",
     "pairwise_distance", "permute_dims", "pixel_shuffle", "pixel_unshuffle", "poisson_nll_loss",
     "polygamma", "positive", "pow", "prelu", "prod", "quantile", "rad2deg", "real", "reciprocal",
     "reduce", "relu", "relu6", "remainder", "repeat", "reshape", "reverse_gradient", "rms_norm",

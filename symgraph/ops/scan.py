@@ -16,10 +16,10 @@ from symgraph.graph.arguments import plain_int
 from symgraph.graph.body import closed, like
 from symgraph.graph.draws import collect_draws, draw_by_step, drawn
 from symgraph.graph.leaves import Shared, as_value
+from symgraph.graph.measured import substituted
 from symgraph.graph.node import Value, operand_lines
 from symgraph.graph.registry import F, function_of
 from symgraph.graph.types import TensorType
-from symgraph.graph.walk import rebuild
 from symgraph.ops.scan_loop import ScanLoop
 
 Updates = dict[Shared, Value]
@@ -227,7 +227,7 @@ class _Trace:
         if draws:
             self.step = like(TensorType("int64", ()), "step")
             roots = [*self.outputs, *self.updates.values(), *([self.stop] if self.stop else [])]
-            done = rebuild(roots, draw_by_step(draws, self.step))
+            done = substituted(roots, draw_by_step(draws, self.step))
             self.outputs = [done[one] for one in self.outputs]
             self.updates = {target: done[new] for target, new in self.updates.items()}
             self.stop = done[self.stop] if self.stop else None
@@ -317,7 +317,7 @@ class _Trace:
             inputs.insert(0, like(TensorType("bool", ()), "going"))
             news.insert(0, F.logical_not(self.stop))
         if changing:
-            done = rebuild([*news, *self.outputs], changing)
+            done = substituted([*news, *self.outputs], changing)
             news = [done[one] for one in news]
             outputs = [done[one] for one in self.outputs]
         else:
