@@ -106,7 +106,7 @@ def _decided_inside(size: Dim, value: Value) -> GraphError:
         f"body: the size `{size}` of `{value.label}` depends on numbers that change inside a loop, "
         "a branch or a function with rules of its own.",
         details=[value.describe()],
-        fix="keep the shape and mark what counts: sg.where(mask, x, 0), x.at[mask].set(v); or "
+        fix="keep the shape: sg.where(mask, x, 0), x.at[mask].set(v), sg.scan(..., pad=True); or "
         "select before the loop",
     )
 

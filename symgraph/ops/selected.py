@@ -14,9 +14,16 @@ from typing import Any
 import numpy as np
 
 from symgraph.dims import Size, equal
-from symgraph.errors import ArgumentError, DTypeError, IndexRangeError, ShapeError
+from symgraph.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    DTypeError,
+    IndexRangeError,
+    ShapeError,
+)
 from symgraph.graph.arguments import normal_axis, plain_int, shape_argument
-from symgraph.graph.leaves import as_value, cast_to, needs_integer
+from symgraph.graph.index import Compute, axes, load
+from symgraph.graph.leaves import Constant, as_value, cast_to, needs_integer
 from symgraph.graph.measured import measured
 from symgraph.graph.node import Value, make, operand_lines
 from symgraph.graph.op import Array, Cotangent, Op, op
@@ -73,6 +80,38 @@ class Places(_Selection):
 
 
 @op
+class RepeatCounts(Op):
+    """Counts as they are; a negative one raises `IndexRangeError`."""
+
+    def infer(self, counts: TensorType) -> Type:
+        if counts.dtype != "int64":
+            raise DTypeError(f"{{counts}} must be int64, not {counts.dtype}.", fix="cast it first")
+        return counts
+
+    def ref(self, xp: ModuleType, *arrays: Array) -> Array:
+        (counts,) = arrays
+        if bool(xp.any(counts < 0)):
+            raise IndexRangeError(
+                f"repeat: an element cannot be repeated {int(counts.min())} times.",
+                fix="counts are >= 0",
+            )
+        return xp.array(counts)
+
+    def legal(self, F: Functions, *xs: Value) -> Value | None:
+        return F.all(xs[0] >= 0)
+
+    def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
+        return (None,)
+
+    def expand(self, F: Functions, *xs: Value) -> Compute:
+        out = axes(xs[0].shape)
+        return Compute(out, load(0, "int64", *out))
+
+    samples = (sample(lambda x: F.repeat_counts(x), arg(("B",), "int64", low=0, high=3)),)
+    bad = (bad(lambda x: F.repeat_counts(x), arg((3,)), error=DTypeError, match="must be int64"),)
+
+
+@op
 class RepeatPlaces(_Selection):
     """Each position of a vector of counts as often as it says, `size` positions in all."""
 
@@ -86,16 +125,8 @@ class RepeatPlaces(_Selection):
         return TensorType("int64", (self.size,))
 
     def ref(self, xp: ModuleType, *arrays: Array) -> Array:
-        (counts,) = arrays
-        if bool(xp.any(counts < 0)):
-            raise IndexRangeError(
-                f"repeat: an element cannot be repeated {int(counts.min())} times.",
-                fix="counts are >= 0",
-            )
+        counts = xp.maximum(arrays[0], 0)
         return self._filled(xp, xp.repeat(xp.arange(len(counts)), counts))
-
-    def legal(self, F: Functions, *xs: Value) -> Value | None:
-        return F.all(xs[0] >= 0)
 
     samples = (
         sample(lambda x: F.repeat_places(x, 3), arg((4,), "int64", values=(2, 0, 1, 0))),
@@ -115,6 +146,12 @@ def places(mask: Any, size: Size) -> Value:
 
 
 @function_of
+def repeat_counts(counts: Any) -> Value:
+    """Give counts as they are; a negative one raises `IndexRangeError` when it is met."""
+    return make(RepeatCounts(), as_value(counts))
+
+
+@function_of
 def repeat_places(counts: Any, size: Size) -> Value:
     """Give each position as often as its count says, `size` positions in all, as int64."""
     (count,) = shape_argument("repeat_places", (size,))
@@ -124,14 +161,26 @@ def repeat_places(counts: Any, size: Size) -> Value:
 @function_of
 def repeat_each(x: Value, counts: Value, axis: int) -> Value:
     """Give each element along an axis as often as its own count says; counts are not negative."""
-    each = F.broadcast_to(cast_to(counts, "int64"), (x.shape[axis],))
-    label = f"{counts.label}.sum()"
-    size = measured(F.sum(F.maximum(each, 0)), label)
+    length = x.shape[axis]
+    if counts.ndim > 1 or (counts.ndim and equal(counts.shape[0], length) is False):
+        raise ShapeError(
+            f"repeat: there must be one count for each of {length} elements, or one for all; "
+            f"`{counts.label}` is {counts.type}.",
+            details=operand_lines([x, counts]),
+            fix="give an integer for each element along the axis",
+        )
+    wide = cast_to(counts, "int64")
+    each = F.specify_shape(wide, (length,)) if wide.ndim else F.broadcast_to(wide, (length,))
+    if isinstance(counts.op, Constant):
+        size: Size = int(counts.op.array.sum())
+    else:
+        each = F.repeat_counts(each)
+        size = measured(F.sum(each), f"{counts.label}.sum")
     return F.take(x, F.repeat_places(each, size), axis=axis)
 
 
 def _holds(name: str, x: Any) -> Value:
-    """Give where elements are not zero."""
+    """Give where elements are not zero, of a value that has axes."""
     value = as_value(x)
     if not value.ndim:
         raise ShapeError(
@@ -139,6 +188,10 @@ def _holds(name: str, x: Any) -> Value:
             details=operand_lines([value]),
             fix="reshape it to (1,)",
         )
+    return _true(value)
+
+
+def _true(value: Value) -> Value:
     return value if value.dtype == "bool" else F.not_equal(value, 0)
 
 
@@ -179,6 +232,24 @@ def nonzero(x: Any) -> tuple[Value, ...]:
 
 @composite(
     samples=[
+        sample(lambda x: F.flatnonzero(x), arg((2, "B"), "int8", low=0, high=2), label="matrix"),
+        sample(lambda x: F.flatnonzero(x), arg(()), label="scalar"),
+    ],
+    bad=[bad(lambda x: F.flatnonzero("x"), arg(()), error=ArgumentTypeError, match="operand: str")],
+)
+def flatnonzero(x: Any) -> Value:
+    """Give the positions of the elements that are not zero, in row-major order, as `x` flattened.
+
+    >>> import symgraph as sg
+    >>> sg.flatnonzero(sg.constant([[0, 1], [1, 0]])).eval().tolist()
+    [1, 2]
+    """
+    value = as_value(x)
+    return _flat_places(_true(value), value.label)
+
+
+@composite(
+    samples=[
         sample(lambda x: F.argwhere(x), arg((3, "B"), "int8", low=0, high=2), label="matrix"),
         sample(lambda x: F.argwhere(x), arg((0,), "bool"), label="empty"),
     ],
@@ -201,7 +272,9 @@ def argwhere(x: Any) -> Value:
             lambda c, x: F.compress(c, x, axis=1), arg(("B",), "bool", values=(1, 0, 1)),
             arg((2, "B")), label="columns",
         ),
-        sample(lambda c, x: F.compress(c, x), arg((4,), "int32", high=2), arg((2, 2)), label="flat"),
+        sample(
+            lambda c, x: F.compress(c, x), arg((4,), "int32", low=0), arg((2, 2)), label="flat"
+        ),
     ],
     bad=[
         bad(

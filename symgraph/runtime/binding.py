@@ -102,6 +102,12 @@ class Binder:
                 f"make it {number}.",
                 fix="give arrays whose sizes fit",
             )
+        low, high = size.range or (0, None)
+        if number < (low or 0) or (high is not None and number > high):
+            raise GuardError(
+                f"{self.name}: the data make size `{size}` {number}, not {low or 0} to {high}.",
+                fix="the file that the function was read from is damaged",
+            )
         env[size] = number
         for guard in self.later:
             if size in guard.free() and guard.free() <= env.keys():

@@ -18,7 +18,6 @@ from symgraph.runtime.interpreted import InterpretedExecutor
 from symgraph.runtime.native import NativeExecutor
 from symgraph.runtime.staged import StagedExecutor, own_sizes
 
-
 Executor = NativeExecutor | DeviceExecutor | InterpretedExecutor | StagedExecutor
 
 
