@@ -82,7 +82,7 @@ from symgraph.ops.pool_functions import (
 from symgraph.ops.reduce import all, any, max, min, prod, sum
 from symgraph.ops.scan import foldl, foldr, map, reduce, scan, until
 from symgraph.ops.scatter import scatter
-from symgraph.ops.selected import argwhere, compress, flatnonzero, nonzero
+from symgraph.ops.selected import argwhere, as_size, compress, flatnonzero, nonzero
 from symgraph.ops.segment import (
     segment_max, segment_mean, segment_min, segment_prod, segment_sum,
 )
@@ -110,9 +110,9 @@ from symgraph.ops.unique import unique_all, unique_counts, unique_inverse, uniqu
 __all__ = [
     "abs", "acos", "acosh", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d",
     "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d", "add", "all", "allclose",
-    "angle", "any", "arange", "argmax", "argmin", "argsort", "argwhere", "asarray", "asin", "asinh",
-    "astype", "atan", "atan2", "atanh", "avg_pool1d", "avg_pool2d", "avg_pool3d", "batch_norm",
-    "batch_norm_inference", "beta", "betaln", "binary_cross_entropy",
+    "angle", "any", "arange", "argmax", "argmin", "argsort", "argwhere", "as_size", "asarray",
+    "asin", "asinh", "astype", "atan", "atan2", "atanh", "avg_pool1d", "avg_pool2d", "avg_pool3d",
+    "batch_norm", "batch_norm_inference", "beta", "betaln", "binary_cross_entropy",
     "binary_cross_entropy_with_logits", "bitwise_and", "bitwise_invert", "bitwise_left_shift",
     "bitwise_or", "bitwise_right_shift", "bitwise_xor", "broadcast_arrays", "broadcast_to", "cast",
     "ceil", "celu", "clip", "clip_gradient", "complex", "compress", "concat", "cond", "conj",

@@ -18,7 +18,7 @@ from symgraph.graph.draws import collect_draws, draw_by_step, drawn
 from symgraph.graph.leaves import Shared, as_value
 from symgraph.graph.measured import measured, substituted
 from symgraph.graph.node import Value, operand_lines
-from symgraph.graph.registry import F, function_of
+from symgraph.graph.registry import F, function_of, lookup
 from symgraph.graph.types import TensorType
 from symgraph.ops.scan_loop import ScanLoop
 
@@ -182,11 +182,7 @@ def _length(name: str, rows: Sequence[_Sequence], n_steps: Any) -> Size:
     """Give the number of steps: as asked, else that of the shortest sequence."""
     if n_steps is not None:
         if isinstance(n_steps, Value):
-            raise ArgumentTypeError(
-                f"{name}: n_steps must be a size, `{n_steps.label}` is a value of the graph.",
-                details=operand_lines([n_steps]),
-                fix="give an int or a Dim, or use while_loop",
-            )
+            return lookup("as_size")(n_steps)
         return n_steps if isinstance(n_steps, Dim) else plain_int(name, "n_steps", n_steps)
     if not rows:
         raise ArgumentError(

@@ -203,6 +203,41 @@ def _flat_places(mask: Value, label: str) -> Value:
 
 @composite(
     samples=[
+        sample(lambda n: F.arange(F.as_size(n)), arg((), "int32", values=(3,)), label="steps"),
+        sample(
+            lambda x, n: F.zeros((F.as_size(n), x.shape[0])), arg(("B",)),
+            arg((), "uint8", values=(2,)), gradient=(), label="shape",
+        ),
+    ],
+    bad=[
+        bad(lambda n: F.as_size(n), arg(()), error=DTypeError, match="as_size: .* integers"),
+        bad(lambda n: F.as_size(n), arg((2,), "int32"), match="as_size: .* must be a scalar"),
+    ],
+)  # fmt: skip
+def as_size(number: Any, name: str | None = None) -> Size:
+    """Give the size whose number an integer value is, for shapes: sg.zeros((sg.as_size(n), 3)).
+
+    It prints as `name`, or as the value's. The data of a call decide it; a negative number raises
+    `GuardError` then. Raises `DTypeError` unless the value holds integers, `ShapeError` unless it
+    is a scalar.
+
+    >>> import symgraph as sg
+    >>> n = sg.iscalar("n")
+    >>> sg.arange(sg.as_size(n)).eval(n=3).tolist()
+    [0, 1, 2]
+    """
+    value = needs_integer("as_size", as_value(number))
+    if value.ndim:
+        raise ShapeError(
+            f"as_size: `{value.label}` must be a scalar, it is {value.type}.",
+            details=operand_lines([value]),
+            fix="a size is one number",
+        )
+    return measured(cast_to(value, "int64"), name or value.label)
+
+
+@composite(
+    samples=[
         sample(lambda x: F.nonzero(x), arg(("B",), "int32", low=0, high=2), label="vector"),
         sample(lambda x: F.nonzero(x), arg((3, "B"), values=(0, 1, -0.0, 2, 0)), label="matrix"),
         sample(lambda x: F.nonzero(x), arg((2, 0, 3), "bool"), label="empty"),

@@ -12,7 +12,7 @@ import numpy as np
 
 from symgraph.cost.formulas import Arguments
 from symgraph.cost.limit import memory_limit, require_memory
-from symgraph.dims import Dim, Guard, Size, evaluate, free, solve_all
+from symgraph.dims import Dim, Guard, Size, bounds, evaluate, free, solve_all
 from symgraph.errors import ArgumentError, GuardError, InputError
 from symgraph.graph.dtypes import numpy_dtype
 from symgraph.graph.graph import Graph
@@ -102,11 +102,13 @@ class Binder:
                 f"make it {number}.",
                 fix="give arrays whose sizes fit",
             )
-        low, high = size.range or (0, None)
+        low, high = bounds(size)
         if number < (low or 0) or (high is not None and number > high):
+            upto = "or more" if high is None else f"to {high}"
             raise GuardError(
-                f"{self.name}: the data make size `{size}` {number}, not {low or 0} to {high}.",
-                fix="the file that the function was read from is damaged",
+                f"{self.name}: the data make size `{size}` {number}, it must be {low or 0} {upto}.",
+                details=[self.graph.sizes[size].describe()],
+                fix="see that what decides it is in these bounds, e.g. sg.maximum(n, 0)",
             )
         env[size] = number
         for guard in self.later:

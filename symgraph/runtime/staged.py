@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from symgraph.backends.cuda.device import Device
 from symgraph.backends.cuda.exchange import DeviceArray
 from symgraph.dims import Dim
@@ -52,7 +54,7 @@ class StagedExecutor:
                 made = DeviceExecutor(stage.graph, device, precision, guard, where)
             self.executors.append(made)
         self.name = self.executors[0].name
-        self._fetch = device if outputs_on == "host" else None  # results of stages before the last
+        self.stay = outputs_on == "device"
 
     def run(self, feeds: Mapping[Value, Array], env: Mapping[Dim, int]) -> list[Any]:
         """Compute the outputs, fresh arrays, and write the updates."""
@@ -60,7 +62,7 @@ class StagedExecutor:
         last = self.stages[-1]
         for stage, found in self.walk(feeds, env, _run):
             for place, array in zip(stage.results, found[len(stage.sizes) + len(stage.kept) :]):
-                outputs[place] = array if stage is last else self._result(array)
+                outputs[place] = array if stage is last or self.stay else self._here(array)
         return outputs
 
     def walk(
@@ -72,7 +74,7 @@ class StagedExecutor:
             given = {one: known[one] for one in stage.graph.inputs}
             found = run(executor, given, own_sizes(stage, sizes))
             for size, number in zip(stage.sizes, found):
-                self._decide(sizes, size, int(number))
+                self._decide(sizes, size, int(self._here(number)))
             for one, array in zip(stage.kept, found[len(stage.sizes) :]):
                 known[one] = array if self.device is None else self.device.read(one.label, array)
             yield stage, found
@@ -90,11 +92,11 @@ class StagedExecutor:
         for executor in self.executors:
             executor.close()
 
-    def _result(self, array: Any) -> Any:
-        """Give a result of a stage before the last one where the caller wants it."""
-        if self._fetch is None:
+    def _here(self, array: Any) -> Array:
+        """Give the numbers of what a stage has computed; stages before the last leave it there."""
+        if isinstance(array, np.ndarray) or self.device is None:
             return array
-        return fetched(self._fetch, self._fetch.read("a result", array))
+        return fetched(self.device, self.device.read("a result", array))
 
 
 def own_sizes(stage: Stage, sizes: Mapping[Dim, int]) -> dict[Dim, int]:

@@ -18,6 +18,8 @@ ORACLES = {
     "places": lambda op, x: filled(op.size, np.nonzero(x)[0]),
     "repeat_places": lambda op, n: filled(op.size, np.arange(len(n)).repeat(n)),
     "repeat_counts": lambda op, n: n,
+    "as_size:steps": lambda n: np.arange(n),
+    "as_size:shape": lambda x, n: np.zeros((n, len(x))),
     "nonzero": lambda x: np.nonzero(x),
     "flatnonzero": lambda x: np.flatnonzero(x),
     "argwhere": lambda x: np.argwhere(x),
