@@ -7,14 +7,19 @@ attributes. Whoever runs a graph computes the number first (`lower/cuts.py`).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from weakref import WeakValueDictionary
 
 from symgraph.dims import Dim, Size, anonymous, free
+from symgraph.dims.core import forget
 from symgraph.graph.leaves import Constant, SizeOf
 from symgraph.graph.node import Value
 from symgraph.graph.op import Op
 from symgraph.graph.walk import postorder, rebuild, topological
+
+EACH = 8  # new sizes, after which what is remembered of formulas is let go: see `measured`
+_made = itertools.count(1)
 
 # by the identity of what is measured, which lives as long as its size: one value has one size
 _known: WeakValueDictionary[int, Dim] = WeakValueDictionary()
@@ -24,6 +29,8 @@ def measured(count: Value, label: str, most: Size | None = None) -> Size:
     """Give the size whose number an integer scalar is: at least 0, at most `most`.
 
     The same value gives the same size; that of a constant is a number, that of a size this size.
+    A size keeps its source, and with it the variables that it is computed from, but formulas that
+    are remembered must not keep sizes for long.
     """
     if isinstance(count.op, Constant):
         return int(count.op.array)
@@ -31,6 +38,8 @@ def measured(count: Value, label: str, most: Size | None = None) -> Size:
         return count.op.dim
     found = _known.get(id(count))
     if found is None:
+        if next(_made) % EACH == 0:
+            forget()
         made = anonymous(label, most if isinstance(most, int) else None, count)
         found = _known.setdefault(id(count), made)
     return found
