@@ -89,6 +89,10 @@ class Basic:
         bad(lambda x, m: x[m], arg((3, 2)), arg((2,), "bool"), error=IndexRangeError,
             match="index: the mask"),
         bad(lambda x, m: x[m], arg((3, 2)), arg((), "bool"), error=DTypeError, match="a scalar"),
+        bad(lambda x, m: x[m], arg((3,)), arg((3, 2), "bool"), error=IndexRangeError,
+            match="index: the mask .* has 2 axes"),
+        bad(lambda x, m: x[0, m], arg((3, 2)), arg((2, 2), "bool"), error=IndexRangeError,
+            match="index: 3 indices"),
         bad(lambda x, i: x[i:], arg((3, 2)), arg((2,), "int32"), match="must be a scalar"),
         bad(lambda x, i: x[i:], arg((3, 2)), arg(()), error=DTypeError, match="hold integers"),
         bad(lambda x, i: x[::i], arg((3, 2)), arg((), "int32"), error=ArgumentError,
@@ -127,6 +131,12 @@ def is_mask(key: Any) -> bool:
 
 def _under_mask(x: Value, mask: Value) -> Value:
     """Select by one mask, of the first axes."""
+    if mask.ndim > x.ndim:
+        raise IndexRangeError(
+            f"index: the mask `{mask.label}` has {mask.ndim} axes, `{x.label}` has {x.ndim}.",
+            details=[x.describe(), mask.describe()],
+            fix="a mask has the sizes of the axes it stands for",
+        )
     (fitted,) = _symbolic_masks([mask], x)
     tail = x.shape[mask.ndim :]
     rows = F.reshape(x, (fitted.size, *tail))
@@ -150,7 +160,7 @@ def _between(x: Value, key: Any) -> tuple[Value, Any]:
 
 def _is_computed(part: slice) -> bool:
     bounds = (part.start, part.stop, part.step)
-    return any(isinstance(one, Value) for one in bounds)
+    return any(isinstance(one, Value) and not isinstance(one.op, Constant) for one in bounds)
 
 
 Layout = Sequence[Value | str]
@@ -369,6 +379,8 @@ def _add_slice(basic: Basic, part: slice, size: Size) -> None:
 
 
 def _bound(bound: Any) -> Size | None:
+    if isinstance(bound, Value) and isinstance(bound.op, Constant) and not bound.ndim:
+        bound = bound.op.array[()]
     if bound is None or isinstance(bound, Dim):
         return bound
     if isinstance(bound, bool) or not isinstance(bound, int | np.integer):

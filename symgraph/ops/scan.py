@@ -182,7 +182,8 @@ def _length(name: str, rows: Sequence[_Sequence], n_steps: Any) -> Size:
     """Give the number of steps: as asked, else that of the shortest sequence."""
     if n_steps is not None:
         if isinstance(n_steps, Value):
-            return lookup("as_size")(n_steps)
+            size: Size = lookup("as_size")(n_steps)
+            return size
         return n_steps if isinstance(n_steps, Dim) else plain_int(name, "n_steps", n_steps)
     if not rows:
         raise ArgumentError(
