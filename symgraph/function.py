@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,18 +25,19 @@ from symgraph.errors import (
 from symgraph.graph.arguments import plain_int
 from symgraph.graph.graph import Graph, Step, collect_effects, missing_inputs
 from symgraph.graph.leaves import Input, Shared, as_value
+from symgraph.graph.measured import measured_sizes, substituted
 from symgraph.graph.node import Value
 from symgraph.graph.op import Array
 from symgraph.graph.registry import function_of
 from symgraph.graph.request import Pairs, givens_of, inputs_of, updates_of
-from symgraph.graph.walk import leaves, rebuild
+from symgraph.graph.walk import leaves
 from symgraph.io.functionfile import Saved, read_function, write_function
 from symgraph.io.graphcodec import names_of
 from symgraph.passes.manager import Pass, pipeline, run_passes
 from symgraph.passes.precision import PASSES
 from symgraph.passes.rules import Rule
 from symgraph.runtime.binding import Binder
-from symgraph.runtime.bound import Bound, bound
+from symgraph.runtime.bound import Bound, Executor, bound
 from symgraph.runtime.device import DeviceExecutor
 from symgraph.runtime.device_profile import device_profile
 from symgraph.runtime.feeds import Feeds, convert, merge_named
@@ -43,6 +45,8 @@ from symgraph.runtime.guard import NanGuard
 from symgraph.runtime.interpreted import InterpretedExecutor
 from symgraph.runtime.native import BoundPlan, NativeExecutor
 from symgraph.runtime.profile import Profile, profile
+from symgraph.runtime.staged import StagedExecutor
+from symgraph.runtime.staged_profile import staged_profile
 
 # Functions that share variables take turns: each sees all updates of another's call, or none.
 _state = threading.RLock()
@@ -82,14 +86,17 @@ class Function:
         self._feeds = Feeds(name, graph.inputs, found)
         machine = None if found is None else found.memory
         self._binder = Binder(name, graph, built.guards(), machine=machine)
-        self._executor: NativeExecutor | DeviceExecutor | InterpretedExecutor
         guard = name if nan_guard else ""
-        if backend == "cpu":
-            self._executor = NativeExecutor(graph, precision == "bf16", guard, threads)
+        self._executor: Executor
+        if backend == "reference":
+            self._executor = InterpretedExecutor(graph)
+        elif graph.sizes:
+            options = (found, precision, guard, threads, outputs_on)
+            self._executor = StagedExecutor(graph, self._binder.decide, *options)
         elif found is not None:
             self._executor = DeviceExecutor(graph, found, precision, guard, outputs_on)
         else:
-            self._executor = InterpretedExecutor(graph)
+            self._executor = NativeExecutor(graph, precision == "bf16", guard, threads)
         self._shared = graph.shared
         self._lock = _state if self._shared else threading.RLock()
         self._process = os.getpid()
@@ -130,7 +137,7 @@ class Function:
         """Give the arrays of a call by input, and the numbers of its sizes; nothing runs."""
         feeds = self._feeds.take(args, named)
         env = self._binder.bind(feeds, {})
-        if isinstance(self._executor, DeviceExecutor):
+        if isinstance(self._executor, DeviceExecutor | StagedExecutor):
             feeds = self._executor.on_host(feeds)
         return feeds, env
 
@@ -169,6 +176,8 @@ class Function:
         feeds = self._feeds.take(args, named)
         with self._lock:
             env = self._binder.bind(feeds, {})
+            if isinstance(self._executor, StagedExecutor):
+                return staged_profile(self.name, self._executor, feeds, env, repeat)
             if isinstance(self._executor, DeviceExecutor):
                 return device_profile(self.name, self._executor, feeds, env, repeat)
             return profile(self.name, self._executor, feeds, env, repeat)
@@ -196,11 +205,12 @@ class Function:
                 if not given:
                     arrays = [feeds[one] for one in self.inputs]
                     self._last = _Last.of(arrays, self._executor, settings)
-            elif isinstance(self._executor, DeviceExecutor):
-                outputs = self._executor.run(feeds, env)
-            else:
+            elif isinstance(self._executor, InterpretedExecutor):
                 watch = NanGuard(self.name) if self.nan_guard else None
-                outputs = self._executor.run(feeds, env, watch)
+                sizes = dict(env)
+                outputs = self._executor.run(feeds, env, watch, partial(self._binder.decide, sizes))
+            else:
+                outputs = self._executor.run(feeds, env)
         return _packed(self._structure, outputs)
 
     def _check_process(self) -> None:
@@ -300,13 +310,14 @@ def function(
     roots = [*values, *wanted.values()]
     replace = givens_of(givens or {}, name)
     if replace:
-        done = rebuild(roots, replace)
+        done = substituted(roots, replace)
         roots = [done[root] for root in roots]
-    effects, _ = collect_effects(roots)
+    effects, _ = collect_effects([*roots, *measured_sizes(roots).values()])
     for target, new in effects.items():
         wanted.setdefault(target, new)
     new_values = [*roots[len(values) :], *list(wanted.values())[len(roots) - len(values) :]]
-    built = Graph(declared, roots[: len(values)], dict(zip(wanted, new_values)))
+    sizes = measured_sizes([*roots[: len(values)], *new_values])
+    built = Graph(declared, roots[: len(values)], dict(zip(wanted, new_values)), sizes)
     _check_inputs(built, name)
     options = (passes, nan_guard, backend, precision, threads, outputs_on)
     return _compiled(name, built, structure, *options)
@@ -437,7 +448,8 @@ def eval(value: Value, feeds: Any = None, /, **named: Any) -> Array:
 
     Updates attached to values on the way (running means, random streams) are applied.
     """
-    needed = [leaf for leaf in leaves([value]) if isinstance(leaf.op, Input)]
+    counts = measured_sizes([value]).values()
+    needed = [leaf for leaf in leaves([value, *counts]) if isinstance(leaf.op, Input)]
     for key in feeds if isinstance(feeds, Mapping) else ():
         # an input of which only the sizes are needed is no leaf of the value
         if isinstance(key, Value) and isinstance(key.op, Input) and key not in set(needed):

@@ -154,8 +154,7 @@ def prepared(backend: str, folder: Path) -> str:
     from tests.backends.host_device import HostDevice
     from tests.lower.cuda_host import precompiled_shim
 
-    if not any(folder.glob("*.gch")):
-        precompiled_shim()  # before processes are forked
+    precompiled_shim()  # before processes are forked
     made = HostDevice(folder, f"cuda of {folder}")
     importlib.import_module("symgraph.function").device = lambda number: made  # type: ignore[attr-defined]
     return "cuda"

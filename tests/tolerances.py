@@ -58,6 +58,7 @@ FAMILIES: Mapping[str, str] = {
     "cumulative": "reduce", "sorting": "exact", "manipulation": "exact", "diagonals": "exact",
     "scatter": "reduce", "floating": "elementwise",
     "topk": "exact", "gather": "reduce", "along_axis": "reduce", "index": "exact",
+    "selected": "exact",
     "control": "exact", "random": "exact", "random_laws": "norm", "portable": "elementwise",
     "linalg": "contract", "conv": "contract",
     "specify": "exact", "barrier": "exact", "gradients": "exact",

@@ -26,6 +26,7 @@ from symgraph.graph.body import like as placeholder
 from symgraph.graph.draws import collect_draws, drawn
 from symgraph.graph.elementwise import Elementwise
 from symgraph.graph.leaves import Item, as_value, items
+from symgraph.graph.measured import measured_sizes
 from symgraph.graph.node import Value, make, operand_lines
 from symgraph.graph.origin import inherit
 from symgraph.graph.registry import F, function_of
@@ -64,6 +65,7 @@ def lanes(
     """Give outputs for all lanes; None for those that are the same in all of them."""
     own = set(different)
     live = depends_on(outputs, [*batched, *own])
+    _require_sizes(outputs, [*batched, *own])
     known: dict[Value, tuple[Value, ...]] = {}
     for node in topological(outputs, stop=batched):
         if node in batched:
@@ -72,6 +74,18 @@ def lanes(
             with inherit(node.origins):
                 known[node] = _node(node, known, size, node in own)
     return [known[output][0] if output in known else None for output in outputs]
+
+
+def _require_sizes(outputs: Sequence[Value], batched: Sequence[Value]) -> None:
+    """Raise `ShapeError` where a size would differ from lane to lane."""
+    for size, count in measured_sizes(outputs).items():
+        if depends_on([count], batched):
+            raise ShapeError(
+                f"vmap: the size `{size}` differs from lane to lane, and lanes of several sizes "
+                "are no array.",
+                details=operand_lines([count]),
+                fix="keep the shape and mark what counts: sg.where(mask, x, 0)",
+            )
 
 
 def _node(

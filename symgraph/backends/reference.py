@@ -9,7 +9,7 @@ import numpy as np
 
 from symgraph.dims import Dim
 from symgraph.graph.graph import Graph
-from symgraph.graph.interpret import Watch, interpret
+from symgraph.graph.interpret import Bound, Watch, interpret
 from symgraph.graph.node import Value
 from symgraph.graph.op import Array
 
@@ -22,9 +22,15 @@ class ReferenceExecutor:
         self.xp = xp
 
     def run(
-        self, feeds: Mapping[Value, Array], env: Mapping[Dim, int], watch: Watch | None = None
+        self,
+        feeds: Mapping[Value, Array],
+        env: Mapping[Dim, int],
+        watch: Watch | None = None,
+        bound: Bound | None = None,
     ) -> list[Array]:
-        """Compute the outputs, then the new values of updated shared variables."""
+        """Compute the outputs, the new values of shared variables, and the numbers of sizes."""
+        graph = self.graph
         return interpret(
-            self.graph.roots, feeds, env, self.xp, watch=watch, order=self.graph.values
-        )
+            graph.roots, feeds, env, self.xp,
+            watch=watch, order=graph.values, measured=graph.sizes, bound=bound,
+        )  # fmt: skip

@@ -21,6 +21,7 @@ from symgraph.dims import Dim, Size, evaluate, free, maximum, total
 from symgraph.errors import ArgumentError, ArgumentTypeError
 from symgraph.graph.graph import Graph, collect_effects
 from symgraph.graph.leaves import Input, Shared
+from symgraph.graph.measured import measured_sizes
 from symgraph.graph.node import Node, Value
 from symgraph.graph.types import TensorType
 from symgraph.graph.walk import leaves
@@ -263,8 +264,9 @@ def _graph_of(what: Value | Sequence[Value] | Graph | HasGraph) -> Graph:
 def _graph_between(values: Sequence[Value]) -> Graph:
     """Give the graph of values with the updates attached to them, as `function` would."""
     updates, _ = collect_effects(values)
-    found = leaves([*values, *updates.values()])
-    return Graph([leaf for leaf in found if isinstance(leaf.op, Input)], values, updates)
+    sizes = measured_sizes([*values, *updates.values()])
+    found = leaves([*values, *updates.values(), *sizes.values()])
+    return Graph([leaf for leaf in found if isinstance(leaf.op, Input)], values, updates, sizes)
 
 
 def bytes_argument(what: str, memory: int | str) -> int:

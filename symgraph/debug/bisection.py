@@ -61,7 +61,7 @@ def bisect_passes(
     feeds, env = f.given(*args, **named)
 
     def results(graph: Graph) -> list[Any]:
-        return interpret(graph.roots, feeds, env, order=graph.values)
+        return interpret(graph.roots, feeds, env, order=graph.values, measured=graph.sizes)
 
     oracle = results(f.built)
 

@@ -83,8 +83,10 @@ def check(
         else:
             right.add(value)
 
-    interpret(f.built.roots, feeds, env, watch=remember, order=f.built.values)
-    interpret(graph.roots, feeds, env, watch=compare, order=graph.values)
+    interpret(
+        f.built.roots, feeds, env, watch=remember, order=f.built.values, measured=f.built.sizes
+    )
+    interpret(graph.roots, feeds, env, watch=compare, order=graph.values, measured=graph.sizes)
     if not wrong:
         return f.with_executor(lambda executor: check_kernels(executor, feeds, env, rtol))
     value, written, error = wrong[0]

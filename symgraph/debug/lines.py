@@ -14,6 +14,7 @@ from symgraph.errors import ArgumentTypeError
 from symgraph.function import Function
 from symgraph.graph.graph import Graph
 from symgraph.graph.leaves import Constant, Input, Shared, SizeOf, short_text
+from symgraph.graph.measured import measured_sizes
 from symgraph.graph.node import Value
 from symgraph.graph.walk import leaves
 
@@ -57,8 +58,9 @@ def graph_of(what: Any, asked: str = "show") -> Graph:
         what = what.example()
     values = [what] if isinstance(what, Value) else what
     if isinstance(values, Sequence) and values and all(isinstance(v, Value) for v in values):
-        inputs = [leaf for leaf in leaves(values) if isinstance(leaf.op, Input)]
-        return Graph(inputs, values)
+        sizes = measured_sizes(values)
+        found = leaves([*values, *sizes.values()])
+        return Graph([leaf for leaf in found if isinstance(leaf.op, Input)], values, {}, sizes)
     raise ArgumentTypeError(
         f"{asked}: cannot show {type(what).__name__}.",
         fix="give a function, a graph, a value, a list of values or a module",

@@ -32,6 +32,8 @@ def show(what: Any, *, origins: bool = True) -> str:
     for variable in graph.shared:
         result.extend(_wrapped(f"  shared {names[variable]}: {variable.type}"))
     result.extend(_computed(lines, origins))
+    for size, value in graph.sizes.items():
+        result.extend(_wrapped(f"  size {size} = {names[value]}"))
     for guard in _guards(graph):
         result.extend(_wrapped(f"  require {guard}"))
     for target, value in graph.updates.items():

@@ -32,8 +32,9 @@ def encode(sizes: Sequence[Size]) -> dict[str, list[Any]]:
             if atom in index:
                 continue
             if atom.kind == "symbol":
-                low = (atom.range or (0, None))[0]
-                atoms.append(["anonymous", atom.name] if is_anonymous(atom)
+                low, most = atom.range or (0, None)
+                known = [] if most is None else [most]
+                atoms.append(["anonymous", atom.name, *known] if is_anonymous(atom)
                              else ["size", atom.name, low])  # fmt: skip
             else:
                 atoms.append([atom.kind, *(terms(arg) for arg in atom.args)])
@@ -69,7 +70,7 @@ def _list(data: Any) -> list[Any]:
 def _atom(head: object, rest: list[Any], atoms: Sequence[Size]) -> Size:
     if head == "size" and len(rest) == 2:
         return dim(*rest)
-    if head == "anonymous" and len(rest) == 1:
+    if head == "anonymous" and len(rest) in (1, 2):
         return anonymous(*rest)
     args = [_terms(arg, atoms) for arg in rest]
     if head == "//" and len(args) == 2:

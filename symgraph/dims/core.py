@@ -76,7 +76,7 @@ class Dim:
 
     __slots__ = (
         "__weakref__", "_free", "_terms", "_text", "_walk",
-        "args", "kind", "name", "order", "range",
+        "args", "kind", "name", "order", "range", "source",
     )  # fmt: skip
     __hash__ = object.__hash__
     __array_ufunc__ = None  # a NumPy scalar on the left leaves the operation to this class
@@ -86,6 +86,7 @@ class Dim:
     args: tuple[Size, ...]  # of an atom that is no symbol
     order: tuple[int, str, int]  # position in products
     range: Range | None  # proven bounds; of a sum: None until asked for
+    source: Any  # what computes the number of an anonymous size that data decide; else None
     _terms: Terms | None
     _free: frozenset[Dim] | None
     _text: str | None
@@ -298,6 +299,7 @@ def _make(
     new.args = args
     new.order = (0 if kind == "symbol" else 1, name, next(_serial))
     new.range = bounds
+    new.source = None
     new._terms = terms
     new._free = frozenset() if kind == "symbol" else None
     new._text = name or None
@@ -392,15 +394,21 @@ def dims(names: str, min: int = 1) -> tuple[Dim, ...]:
     return tuple(dim(name, min) for name in names.replace(",", " ").split())
 
 
-def anonymous(label: str) -> Dim:
-    """A fresh size >= 0, equal to nothing else, that prints as its label.
+def anonymous(label: str, most: int | None = None, source: Any = None) -> Dim:
+    """A fresh size from 0 to `most`, equal to nothing else, that prints as its label.
+
+    `source` is what computes its number, where data decide it (`graph/measured.py`).
 
     >>> anonymous("x.shape[0]")
     x.shape[0]
     """
     if not isinstance(label, str) or not label:
         raise DimError(f"the label of an anonymous size must be a string, not {label!r}.")
-    return _make("symbol", label, (), None, (0, None))
+    if most is not None and (type(most) is not int or most < 0):
+        raise DimError(f"the greatest value of size `{label}` must be an int >= 0, not {most!r}.")
+    made = _make("symbol", label, (), None, (0, most))
+    made.source = source
+    return made
 
 
 def is_symbol(size: Size) -> bool:

@@ -18,6 +18,7 @@ from symgraph.errors import DTypeError, GraphError, ShapeError
 from symgraph.graph.graph import collect_effects
 from symgraph.graph.interpret import interpret
 from symgraph.graph.leaves import Constant, Input, Shared, SharedLeaf, SizeOf, tensor
+from symgraph.graph.measured import measures
 from symgraph.graph.node import Value
 from symgraph.graph.op import Array, Nested, Op
 from symgraph.graph.types import TensorType, TupleType
@@ -43,6 +44,9 @@ class Body(Nested):
         for value in self.values:
             if isinstance(value.op, Input | SharedLeaf) and value not in given:
                 raise GraphError(f"body: reads `{value.label}`, which is not among its inputs.")
+            for size in measures(value.op):
+                if not given.isdisjoint(topological([size.source])):
+                    raise _decided_inside(size, value)
 
     @cached_property
     def values(self) -> tuple[Value, ...]:
@@ -95,6 +99,16 @@ class Body(Nested):
 
     def __repr__(self) -> str:
         return f"<body {self.serial}: {len(self.values)} nodes>"
+
+
+def _decided_inside(size: Dim, value: Value) -> GraphError:
+    return GraphError(
+        f"body: the size `{size}` of `{value.label}` depends on numbers that change inside a loop, "
+        "a branch or a function with rules of its own.",
+        details=[value.describe()],
+        fix="keep the shape: sg.where(mask, x, 0), x.at[mask].set(v), sg.scan(..., pad=True); or "
+        "select before the loop",
+    )
 
 
 Effects = dict[Shared, Value]

@@ -198,6 +198,11 @@ class TensorMethods:
         """Select along an axis by integers."""
         return apply("take", self, indices, axis)
 
+    def nonzero(self) -> tuple[Value, ...]:
+        """Positions of the elements that are not zero, a vector for each axis."""
+        found: Any = apply("nonzero", self)
+        return tuple(found)
+
     def repeat(self, repeats: Any, axis: int | None = None) -> Value:
         """Give each element along an axis several times."""
         return apply("repeat", self, repeats, axis)

@@ -14,11 +14,12 @@ from typing import Any
 
 import networkx as nx
 
-from symgraph.dims import Guard, collect_guards
+from symgraph.dims import Dim, Guard, collect_guards
 from symgraph.errors import GraphError, PassError
 from symgraph.graph.leaves import Attach, Input, Shared, check_update
+from symgraph.graph.measured import operands
 from symgraph.graph.node import Value
-from symgraph.graph.walk import rewrite, sweep, topological
+from symgraph.graph.walk import postorder, rewrite, sweep, topological
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ class _Past:
 class Graph(nx.MultiDiGraph):  # type: ignore[misc]
     """The graph between `inputs` and `outputs` with the `updates` of shared variables.
 
+    `sizes` are those that its data decide, each with the value that is its number.
+
     >>> import symgraph as sg
     >>> x = sg.vector("x")
     >>> g = Graph([x], [(x * x).sum()])
@@ -83,13 +86,15 @@ class Graph(nx.MultiDiGraph):  # type: ignore[misc]
         inputs: Sequence[Value] = (),
         outputs: Sequence[Value] = (),
         updates: Mapping[Shared, Value] | None = None,
+        sizes: Mapping[Dim, Value] | None = None,
     ) -> None:
         super().__init__()
         self.inputs = tuple(inputs)
         self.outputs = tuple(outputs)
         self.updates = dict(updates or {})
+        self.sizes = dict(sizes or {})
         self._past: tuple[_Past, ...] = ()
-        self.values = tuple(topological(self.roots))
+        self.values = tuple(self._ordered())
         self.add_nodes_from([value.node for value in self.values])
         self.add_edges_from(
             (operand.node, value.node, slot)
@@ -99,8 +104,14 @@ class Graph(nx.MultiDiGraph):  # type: ignore[misc]
 
     @property
     def roots(self) -> tuple[Value, ...]:
-        """The outputs, then the new values of the updated shared variables."""
-        return (*self.outputs, *self.updates.values())
+        """The outputs, the new values of updated shared variables, then the numbers of sizes."""
+        return (*self.outputs, *self.updates.values(), *self.sizes.values())
+
+    def _ordered(self) -> list[Value]:
+        """List all values, operands first, and the number of a size before what has that size."""
+        if not self.sizes:
+            return topological(self.roots)
+        return postorder(self.roots, lambda node: operands(node, self.sizes))
 
     @property
     def shared(self) -> tuple[Shared, ...]:
@@ -158,7 +169,8 @@ class Graph(nx.MultiDiGraph):  # type: ignore[misc]
             made = copy.copy(self)  # shares its edges: graphs are not edited
         else:
             updates = {target: became[value] for target, value in self.updates.items()}
-            made = Graph(self.inputs, [became[value] for value in self.outputs], updates)
+            sizes = {size: became[value] for size, value in self.sizes.items()}
+            made = Graph(self.inputs, [became[value] for value in self.outputs], updates, sizes)
         made._past = (*self._past, _Past(reason, self, tuple(changes), became))
         return made
 

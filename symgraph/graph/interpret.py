@@ -14,11 +14,13 @@ import numpy as np
 from symgraph.dims import Dim
 from symgraph.errors import GraphError
 from symgraph.graph.leaves import Shared
+from symgraph.graph.measured import measured_sizes, operands
 from symgraph.graph.node import Value
 from symgraph.graph.op import Array
-from symgraph.graph.walk import topological
+from symgraph.graph.walk import postorder, topological
 
 Watch = Callable[[Value, Array], None]
+Bound = Callable[[Dim, int], None]
 
 
 def interpret(
@@ -29,15 +31,23 @@ def interpret(
     *,
     watch: Watch | None = None,
     order: Sequence[Value] | None = None,
+    measured: Mapping[Dim, Value] | None = None,
+    bound: Bound | None = None,
 ) -> list[Array]:
     """Compute the outputs from arrays for the inputs and numbers for the sizes.
 
     Shared variables give their present numbers unless fed. `watch(node, array)` sees every result.
     A value is dropped as soon as nothing needs it any more. `order` is a topological order where
-    one is known already.
+    one is known already. `measured` are the values that are numbers of sizes: a size has its
+    number from when that is computed, and `bound(size, number)` is told.
     """
-    sizes = env or {}
-    nodes = order if order is not None else topological(outputs)
+    sizes = dict(env or {})
+    if measured is None and order is None:
+        measured = measured_sizes(outputs)
+    decided: dict[Value, list[Dim]] = {}
+    for size, value in (measured or {}).items():
+        decided.setdefault(value, []).append(size)
+    nodes = order if order is not None else _ordered(outputs, measured or {})
     uses = Counter(operand for node in nodes for operand in node.inputs)
     uses.update(outputs)
     values: dict[Value, Array] = {}
@@ -57,9 +67,19 @@ def interpret(
                 result = node.op.at(sizes).ref(xp, *operands)
         if watch is not None:
             watch(node, result)
+        for size in decided.get(node, ()):
+            sizes[size] = int(result)
+            if bound is not None:
+                bound(size, sizes[size])
         values[node] = result
         for operand in node.inputs:
             uses[operand] -= 1
             if not uses[operand]:
                 del values[operand]
     return [values[output] for output in outputs]
+
+
+def _ordered(outputs: Sequence[Value], measured: Mapping[Dim, Value]) -> list[Value]:
+    if not measured:
+        return topological(outputs)
+    return postorder(outputs, lambda node: operands(node, measured))

@@ -9,6 +9,7 @@
     bodies   [inputs, outputs]: the graphs inside loops and branches; their nodes stand above too
     modules  where an operation that is not symgraph's own is defined
     inputs, outputs, updates: [variable, node]
+    measured [size, node]: sizes that data decide, and what computes their numbers
 
 What must hold for the sizes of a call (guards) is not written: it follows from the operations, and
 is stated again when the graph is built again. So are all types, which have to be those in the file.
@@ -24,6 +25,7 @@ import numpy as np
 from symgraph.config import config
 from symgraph.dims import Dim, Size
 from symgraph.dims.codec import decode, encode
+from symgraph.dims.core import is_anonymous
 from symgraph.errors import CheckpointError, PassError, SymgraphError
 from symgraph.graph.body import Body
 from symgraph.graph.dtypes import ALL
@@ -80,6 +82,12 @@ class Encoder:
                 [self._shared[target], self._nodes[new]] for target, new in graph.updates.items()
             ],
         }
+        if graph.sizes:  # what has none can be read by versions that know of none
+            self.document["measured"] = [
+                [self._refer("size", size), self._nodes[count]]
+                for size, count in graph.sizes.items()
+            ]
+            self.document["sizes"] = encode(list(self._sizes))
 
     def _refer(self, kind: str, value: Any) -> Json:
         if kind == "size":
@@ -184,12 +192,30 @@ class Decoder:
                 self._where = f"its node {number}"
                 self.nodes.append(self._node(one, Origin(name, number)))
         self._where = "its graph"
-        self.graph = self._graph(parts["inputs"], parts["outputs"], parts["updates"])
+        measured = self._measured(document.get("measured", []))
+        self.graph = self._graph(parts["inputs"], parts["outputs"], parts["updates"], measured)
 
     def _refused(self, what: str) -> CheckpointError:
         return CheckpointError(f"{self.path} cannot be read: {self._where} {what}.")
 
-    def _graph(self, inputs: Json, outputs: Json, updates: Any) -> Graph:
+    def _measured(self, written: Any) -> dict[Dim, Value]:
+        """Say of sizes that data decide what computes them."""
+        found: dict[Dim, Value] = {}
+        for pair in written if isinstance(written, list) else [written]:
+            if not isinstance(pair, list) or len(pair) != 2:
+                raise self._refused(f"has a size that cannot be read: {str(pair)[:60]}")
+            size, count = self._found("size", pair[0]), self._places([pair[1]])[0]
+            if not isinstance(size, Dim) or not is_anonymous(size) or size in found:
+                raise self._refused(f"says twice, or of none, what the size {size!s:.60} is")
+            if count.type != TensorType("int64", ()):
+                raise self._refused(f"has the size {size!s:.60}, which is no integer")
+            found[size] = count
+            size.source = count
+        return found
+
+    def _graph(
+        self, inputs: Json, outputs: Json, updates: Any, measured: Mapping[Dim, Value]
+    ) -> Graph:
         new: dict[Shared, Value] = {}
         for pair in updates:
             if not isinstance(pair, list) or len(pair) != 2:
@@ -204,8 +230,8 @@ class Decoder:
         results = self._places(outputs)
         if any(isinstance(one.type, TupleType) for one in (*results, *new.values())):
             raise self._refused("gives a node with several results")
-        graph = Graph(given, results, new)
         try:
+            graph = Graph(given, results, new, measured)
             graph.verify()
         except SymgraphError as problem:
             raise self._refused(f"is none: {problem.message}") from None

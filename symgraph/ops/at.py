@@ -12,11 +12,11 @@ from symgraph.errors import (
     ShapeError,
 )
 from symgraph.graph.dtypes import promote
-from symgraph.graph.leaves import Constant, as_value, cast_to
+from symgraph.graph.leaves import as_value, cast_to
 from symgraph.graph.node import Value, operand_lines
 from symgraph.graph.registry import F, composite
 from symgraph.graph.samples import arg, bad, sample
-from symgraph.ops.index import Basic, planned, selection, with_new_axes
+from symgraph.ops.index import Basic, is_mask, planned, selection, with_new_axes
 
 MODES = ("set", "add", "multiply", "max", "min")
 
@@ -42,6 +42,13 @@ MODES = ("set", "add", "multiply", "max", "min")
             lambda x, m, v: x.at[m].min(v), arg(("B", 2), distinct=True), arg(("B",), "bool"),
             arg((2,)), label="mask",
         ),
+        sample(
+            lambda x, m: x.at[m].add(2 * x[m]), arg(("B", 2)), arg(("B",), "bool"),
+            label="masked rows",
+        ),
+        sample(
+            lambda x, m: x.at[m, 0].set(1.0), arg((3, 2)), arg((3,), "bool"), label="mask, one"
+        ),
     ],
     bad=[
         bad(lambda x, v: x.at[1:].set(v), arg((3,)), arg((3,)), match="update_at: .* must fit"),
@@ -51,16 +58,12 @@ MODES = ("set", "add", "multiply", "max", "min")
             match="update_at: .*int32 cannot hold float32",
         ),
         bad(
-            lambda x, m, v: x.at[m].set(v), arg((3,)), arg((3,), "bool"), arg((3,)),
+            lambda x, m, v: x.at[m].set(v), arg((3,)), arg((3,), "bool"), arg((2, 2)),
             match="update_at: .* fit the elements",
         ),
         bad(
             lambda x, m: x.at[m].set(1.0), arg((3,)), arg((4,), "bool"),
             match="update_at: the mask",
-        ),
-        bad(
-            lambda x, m: x.at[m, 0].set(1.0), arg((3, 2)), arg((3,), "bool"), error=DTypeError,
-            match="index: .* integers",
         ),
         bad(
             lambda x: F.update_at(x, 0, 1.0, "put"), arg((3,)), error=ArgumentError,
@@ -71,8 +74,9 @@ MODES = ("set", "add", "multiply", "max", "min")
 def update_at(x: Any, key: Any, new: Any, mode: str = "set") -> Value:
     """Give `x` with the elements `x[key]` replaced by, or combined with, `new`.
 
-    The key is one that `x[key]` takes, or a mask of the first axes; `new` is broadcast to the shape
-    of `x[key]` (under a mask to that of one of its elements). `mode` is "set", "add", "multiply",
+    The key is one that `x[key]` takes, but for bounds that are values; `new` is broadcast to the
+    shape of `x[key]`. Under a mask alone that costs no size that the data decide, unless `new` has
+    an element for each that is selected. `mode` is "set", "add", "multiply",
     "max" or "min"; where integers name a place twice, the last is set, and others all count. Raises
     as `x[key]` does, `ShapeError` for what cannot be broadcast, `DTypeError` for what the dtype of
     `x` cannot hold.
@@ -87,9 +91,8 @@ def update_at(x: Any, key: Any, new: Any, mode: str = "set") -> Value:
             f"update_at: mode must be one of {', '.join(MODES)}, got {mode!r}.", fix='mode="set"'
         )
     given = _holding(value, new)
-    mask = _mask(key)
-    if mask is not None:
-        return _masked(value, mask, given, mode)
+    if is_mask(key):
+        return _masked(value, key, given, mode)
     basic, layout = planned(value, key)
     cut = basic.apply(value)
     whole = with_new_axes(cut, layout)
@@ -149,12 +152,6 @@ def _put_back(x: Value, basic: Basic, cut: Value, changed: Value) -> Value:
     return F.where(here, F.slice_put(changed, x.shape, basic.starts, **put), x)
 
 
-def _mask(key: Any) -> Value | None:
-    """Give a key that is a mask whose values are not known yet."""
-    fixed = not isinstance(key, Value) or isinstance(key.op, Constant)
-    return None if fixed or key.dtype != "bool" else key
-
-
 def _masked(x: Value, mask: Value, new: Value, mode: str) -> Value:
     if mask.ndim > x.ndim:
         raise IndexRangeError(
@@ -172,13 +169,17 @@ def _masked(x: Value, mask: Value, new: Value, mode: str) -> Value:
             fix="compare the value itself: x.at[x < 0].set(0)",
         ) from None
     tail = x.shape[mask.ndim :]
-    if new.ndim > len(tail):
+    if new.ndim > len(tail) + 1:
         raise ShapeError(
             f"update_at: under a mask `{new.label}` must fit the elements, of "
-            f"{len(tail)} axes; it has {new.ndim}.",
+            f"{len(tail)} axes and one for how many there are; it has {new.ndim}.",
             details=operand_lines([x, mask, new]),
-            fix="how many elements a mask selects is not known; use sg.where(mask, new, x)",
+            fix="what has the shape of the whole is chosen by sg.where(mask, new, x)",
         )
+    if new.ndim > len(tail):
+        rows = F.reshape(x, (where.size, *tail))
+        changed = F.scatter(rows, (F.flatnonzero(where),), new, axis=0, mode=mode)
+        return F.reshape(changed, x.shape)
     column = F.reshape(where, (*where.shape, *(1,) * len(tail)))
     return F.where(column, _combined(x, _spread(x, new, tail), mode), x)
 

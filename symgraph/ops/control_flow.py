@@ -14,10 +14,10 @@ from symgraph.graph.arguments import plain_int
 from symgraph.graph.body import closed, like
 from symgraph.graph.draws import collect_draws, draw_by_step, drawn
 from symgraph.graph.leaves import as_value
+from symgraph.graph.measured import substituted
 from symgraph.graph.node import Value, now, operand_lines
 from symgraph.graph.registry import F, function_of
 from symgraph.graph.types import TensorType
-from symgraph.graph.walk import rebuild
 
 Tree = Any  # a value, or a list, tuple or dictionary of trees
 
@@ -80,7 +80,7 @@ def while_loop(
     first = _condition(cond(shaped(init, starts)))
     if draws:
         step = like(TensorType("int64", ()), "step")
-        done = rebuild([again, *news], draw_by_step(draws, step))
+        done = substituted([again, *news], draw_by_step(draws, step))
         again, *news = (done[one] for one in (again, *news))
         starts, inputs, news = [*starts, F.constant(0, "int64")], [*inputs, step], [*news, step + 1]
     going = like(TensorType("bool", ()), "going")

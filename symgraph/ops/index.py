@@ -59,6 +59,18 @@ class Basic:
         sample(
             lambda x: x[:, np.array([True, False, True])], arg(("B", 3, 2)), label="fixed mask"
         ),
+        sample(lambda x: x[x > 0], arg(("B", 3)), label="mask"),
+        sample(lambda x, m: x[m], arg(("B", 3)), arg(("B",), "bool"), label="mask of rows"),
+        sample(
+            lambda x, m: x[1:, m, 0], arg((3, "B", 2)), arg(("B",), "bool"), label="mask between"
+        ),
+        sample(
+            lambda x, i: x[i : i + 3, ::-1], arg(("B", 3)), arg((), "int32", values=(1,)),
+            sizes={"B": 6}, label="computed bounds",
+        ),
+        sample(
+            lambda x, i: x[:, i::-2], arg((2, 9)), arg((), "int8", values=(-3,)), label="backwards"
+        ),
     ],
     bad=[
         bad(lambda x: x[3], arg((3, 2)), error=IndexRangeError, match="index: 3 is out of range"),
@@ -73,17 +85,28 @@ class Basic:
         bad(
             lambda x: x[[True, False]], arg((3, 2)), error=IndexRangeError, match="index: a mask"
         ),
-        bad(lambda x: x[x > 0], arg((3, 2)), error=DTypeError, match="index: .* integers"),
-        bad(lambda x: x[x[0, 0] :], arg((3, 2), "int32"), error=ArgumentTypeError, match="a bound"),
+        bad(lambda x: x[x * 2], arg((3, 2)), error=DTypeError, match="index: .* integers"),
+        bad(lambda x, m: x[m], arg((3, 2)), arg((2,), "bool"), error=IndexRangeError,
+            match="index: the mask"),
+        bad(lambda x, m: x[m], arg((3, 2)), arg((), "bool"), error=DTypeError, match="a scalar"),
+        bad(lambda x, m: x[m], arg((3,)), arg((3, 2), "bool"), error=IndexRangeError,
+            match="index: the mask .* has 2 axes"),
+        bad(lambda x, m: x[0, m], arg((3, 2)), arg((2, 2), "bool"), error=IndexRangeError,
+            match="index: 3 indices"),
+        bad(lambda x, i: x[i:], arg((3, 2)), arg((2,), "int32"), match="must be a scalar"),
+        bad(lambda x, i: x[i:], arg((3, 2)), arg(()), error=DTypeError, match="hold integers"),
+        bad(lambda x, i: x[::i], arg((3, 2)), arg((), "int32"), error=ArgumentError,
+            match="index: the step"),
     ],
 )  # fmt: skip
 def index(x: Any, key: Any) -> Value:
     """Select elements by NumPy's rules: what `x[key]` does.
 
     Integers (negative ones count from the end), slices with bounds that may be symbolic, `...`,
-    None, and integer values or arrays. A symbolic bound is taken to be counted from the front
-    unless it is negative for all sizes. Raises `IndexRangeError` for an integer that is outside for
-    all sizes, `DTypeError` for values that hold no integers.
+    None, integer values or arrays, and masks. A symbolic bound is taken to be counted from the
+    front unless it is negative for all sizes. Under a mask, and between bounds that are integer
+    values, the data decide how many elements there are. Raises `IndexRangeError` for an integer
+    that is outside for all sizes, `DTypeError` for values that hold no integers.
 
     >>> import symgraph as sg
     >>> x = sg.tensor("x", (sg.dim("B"), 3))
@@ -91,10 +114,53 @@ def index(x: Any, key: Any) -> Value:
     ('float32[B - 1]', 'float32[(B + 1)//2, 3]')
     """
     value = as_value(x)
-    basic, layout = planned(value, key)
-    found = _gathered(basic.apply(value), layout)
+    if is_mask(key):
+        found = _under_mask(value, key)
+    else:
+        between, parts = _between(value, key)
+        basic, layout = planned(between, parts)
+        found = _gathered(basic.apply(between), layout)
     remember(found, value, key)
     return found
+
+
+def is_mask(key: Any) -> bool:
+    """Tell whether a key is a mask whose values are not known yet."""
+    return isinstance(key, Value) and key.dtype == "bool" and not isinstance(key.op, Constant)
+
+
+def _under_mask(x: Value, mask: Value) -> Value:
+    """Select by one mask, of the first axes."""
+    if mask.ndim > x.ndim:
+        raise IndexRangeError(
+            f"index: the mask `{mask.label}` has {mask.ndim} axes, `{x.label}` has {x.ndim}.",
+            details=[x.describe(), mask.describe()],
+            fix="a mask has the sizes of the axes it stands for",
+        )
+    (fitted,) = _symbolic_masks([mask], x)
+    tail = x.shape[mask.ndim :]
+    rows = F.reshape(x, (fitted.size, *tail))
+    return F.take(rows, F.flatnonzero(fitted), axis=0)
+
+
+def _between(x: Value, key: Any) -> tuple[Value, Any]:
+    """Cut at those bounds that are values; give the rest of the key."""
+    given = key if isinstance(key, tuple) else (key,)
+    if not any(isinstance(part, slice) and _is_computed(part) for part in given):
+        return x, key
+    parts, d = _completed(key, x), 0
+    for number, part in enumerate(parts):
+        if isinstance(part, slice) and _is_computed(part):
+            step = 1 if part.step is None else part.step
+            x = F.slice_between(x, d, part.start, part.stop, step)
+            parts[number] = slice(None)
+        d += part is not None
+    return x, tuple(parts)
+
+
+def _is_computed(part: slice) -> bool:
+    bounds = (part.start, part.stop, part.step)
+    return any(isinstance(one, Value) and not isinstance(one.op, Constant) for one in bounds)
 
 
 Layout = Sequence[Value | str]
@@ -182,21 +248,59 @@ def _completed(key: Any, x: Value) -> list[Any]:
 
 def _parts(given: list[Any], x: Value) -> list[Any]:
     """Give the parts of a key; a mask that is known stands for the positions where it holds."""
+    given = _symbolic_masks(given, x)
     masks = [_fixed_mask(part) for part in given]
-    counts = [
-        0 if part is None or part is Ellipsis else 1 if mask is None else mask.ndim
-        for part, mask in zip(given, masks)
-    ]
+    counts = [_axes_of(part) for part in given]
     parts: list[Any] = []
     behind = False
     for number, (part, mask) in enumerate(zip(given, masks)):
         behind = behind or part is Ellipsis
+        if is_mask(part):
+            parts += F.nonzero(part)
+            continue
         if mask is None:
             parts.append(_part(part))
             continue
         _check_mask(mask, x.ndim - sum(counts[number:]) if behind else sum(counts[:number]), x)
         parts += [as_value(np.asarray(places, np.int64)) for places in np.nonzero(mask)]
     return parts
+
+
+def _axes_of(part: Any) -> int:
+    """Count the axes that a part of a key stands for."""
+    if part is None or part is Ellipsis:
+        return 0
+    mask = part if is_mask(part) else _fixed_mask(part)
+    return 1 if mask is None else int(mask.ndim)
+
+
+def _symbolic_masks(given: list[Any], x: Value) -> list[Any]:
+    """Give the parts of a key with masks that have the sizes of their axes, as is checked."""
+    found, behind = list(given), False
+    for number, part in enumerate(given):
+        behind = behind or part is Ellipsis
+        if not is_mask(part):
+            continue
+        if not part.ndim:
+            raise DTypeError(
+                f"index: the mask `{part.label}` is a scalar.",
+                details=[x.describe(), part.describe()],
+                fix="F.where(condition, a, b) or sg.cond",
+            )
+        rest = sum(map(_axes_of, given[number:]))
+        axis = x.ndim - rest if behind else sum(map(_axes_of, given[:number]))
+        own = x.shape[axis : axis + part.ndim] if axis >= 0 else ()
+        if len(own) < part.ndim:
+            continue  # too many indices are found later
+        if any(equal(a, b) is False for a, b in zip(part.shape, own)):
+            raise IndexRangeError(
+                f"index: the mask `{part.label}` must have the sizes of its axes: {part.type} "
+                f"is not {', '.join(map(str, own))}.",
+                details=[x.describe(), part.describe()],
+                fix="a mask has the sizes of the axes it stands for",
+            )
+        found[number] = F.specify_shape(part, own)
+    return found
 
 
 def _fixed_mask(part: Any) -> np.ndarray[Any, Any] | None:
@@ -231,7 +335,7 @@ def _part(part: Any) -> Any:
     ):
         raise ArgumentTypeError(
             f"index: {type(part).__name__} {part!s:.40} is no index.",
-            fix="use integers, slices, ..., None, or integer values; F.where selects by a mask",
+            fix="use integers, slices, ..., None, masks, or integer values",
         )
     if isinstance(part, int | np.integer):
         return int(part)
@@ -242,7 +346,7 @@ def _part(part: Any) -> Any:
         raise DTypeError(
             f"index: `{value.label}` must hold integers, not {value.dtype}.",
             details=[value.describe()],
-            fix="use F.where(mask, a, b) for a mask; cast floats to int64 first",
+            fix="cast floats to int64 first",
         )
     return value
 
@@ -275,12 +379,14 @@ def _add_slice(basic: Basic, part: slice, size: Size) -> None:
 
 
 def _bound(bound: Any) -> Size | None:
+    if isinstance(bound, Value) and isinstance(bound.op, Constant) and not bound.ndim:
+        bound = bound.op.array[()]
     if bound is None or isinstance(bound, Dim):
         return bound
     if isinstance(bound, bool) or not isinstance(bound, int | np.integer):
         raise ArgumentTypeError(
             f"index: a bound of a slice must be an int or a size, got {type(bound).__name__}.",
-            fix="for a position that is computed use x[i + F.arange(n)]",
+            fix="for positions that are computed use i + F.arange(n)",
         )
     return int(bound)
 

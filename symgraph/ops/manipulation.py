@@ -21,7 +21,7 @@ from symgraph.errors import (
 from symgraph.graph.arguments import distinct_axes, normal_axis, plain_int, plain_size
 from symgraph.graph.dtypes import is_float
 from symgraph.graph.index import Compute, axes, load, position
-from symgraph.graph.leaves import Constant, as_value, common
+from symgraph.graph.leaves import Constant, as_value, common, needs_integer
 from symgraph.graph.node import Value, make, operand_lines
 from symgraph.graph.op import Array, Cotangent, Op, op
 from symgraph.graph.registry import F, Functions, composite, function_of
@@ -150,17 +150,27 @@ def _counts(name: str, given: Any) -> tuple[Size, ...]:
         sample(lambda x: F.repeat(x, [2, 0, 1], axis=0), arg((3, "B")), label="each"),
         sample(lambda x: F.repeat(x, x.shape[0], axis=0), arg(("B",), "int8"), label="size"),
         sample(lambda x: F.repeat(x, 0, axis=0), arg((2, 1)), label="none"),
+        sample(
+            lambda x, n: F.repeat(x, n, axis=1), arg((2, "B")), arg(("B",), "int32", values=(2, 0)),
+            label="counted",
+        ),
+        sample(
+            lambda x, n: F.repeat(x, n), arg((2, "B")), arg((), "uint8", values=(2,)), label="once",
+        ),
+        sample(
+            lambda x: F.repeat(x, [1, 0, 2], axis=0), arg(("B", 2)), sizes={"B": 3}, label="given",
+        ),
     ],
     bad=[
         bad(lambda x: F.repeat(x, -1, axis=0), arg((2,)), match="repeat: .* negative"),
         bad(lambda x: F.repeat(x, [1, 2], axis=0), arg((3,)), match="repeat: .* 3 elements"),
         bad(
-            lambda x: F.repeat(x, x, axis=0), arg((3,), "int32"), error=UndecidedError,
-            match="repeat: the counts",
+            lambda x: F.repeat(x, x, axis=0), arg((3,)), error=DTypeError,
+            match="repeat: .* must hold integers",
         ),
         bad(
-            lambda x: F.repeat(x, [1, 2], axis=0), arg(("B",)), error=UndecidedError,
-            match="size B is symbolic",
+            lambda x, n: F.repeat(x, n, axis=0), arg((3,)), arg((2,), "int32"),
+            match="repeat: .* one count for each",
         ),
         bad(lambda x: F.repeat(x, 2, axis=1), arg((3,)), error=ArgumentError, match="axis 1"),
     ],
@@ -168,9 +178,10 @@ def _counts(name: str, given: Any) -> tuple[Size, ...]:
 def repeat(x: Any, repeats: Any, axis: int | None = None) -> Value:
     """Give each element along an axis several times: all as often, or each by its own count.
 
-    Counts are numbers that are known while the graph is built, or one size. Without an axis the
-    elements are repeated in row-major order. Raises `ShapeError` for a negative count or another
-    number of counts, `UndecidedError` for counts that are symbolic.
+    A count is a number, a size, or an integer value; several are a list or a vector of integers,
+    whose sum is then a size that the data decide. Without an axis the elements are repeated in
+    row-major order. Raises `ShapeError` for a negative count or another number of counts,
+    `DTypeError` for counts that are no integers.
 
     >>> import symgraph as sg
     >>> sg.F.repeat(sg.constant([5, 6]), [2, 1]).eval().tolist()
@@ -183,12 +194,7 @@ def repeat(x: Any, repeats: Any, axis: int | None = None) -> Value:
     counts = repeats
     if isinstance(counts, Value):
         if not isinstance(counts.op, Constant):
-            raise UndecidedError(
-                f"repeat: the counts `{counts.label}` are not known while the graph is built; the "
-                "shape of the result depends on them.",
-                details=[counts.describe()],
-                fix="give numbers, or take elements by an index: sg.take(x, index)",
-            )
+            return F.repeat_each(value, needs_integer("repeat", counts), place)
         counts = counts.op.array
     if isinstance(counts, np.ndarray) and not counts.ndim:
         counts = counts[()]
@@ -198,15 +204,10 @@ def repeat(x: Any, repeats: Any, axis: int | None = None) -> Value:
         spread = F.broadcast_to(F.expand_dims(value, place + 1), (*head, count, *tail))
         return F.reshape(spread, (*head[:-1], head[-1] * count, *tail))
     size = value.shape[place]
-    if isinstance(size, Dim):
-        raise UndecidedError(
-            f"repeat: one count for each element needs a known number of elements, the size {size} "
-            "is symbolic.",
-            details=[value.describe()],
-            fix="give one count for all",
-        )
     each = [plain_int("repeat", "a count", count) for count in counts]
     _counts("repeat", each)
+    if isinstance(size, Dim):
+        return F.repeat_each(value, F.constant(np.asarray(each, np.int64)), place)
     if len(each) != size:
         raise ShapeError(
             f"repeat: {len(each)} counts for {size} elements along axis {place}.",

@@ -16,10 +16,10 @@ from symgraph.graph.arguments import plain_int
 from symgraph.graph.body import closed, like
 from symgraph.graph.draws import collect_draws, draw_by_step, drawn
 from symgraph.graph.leaves import Shared, as_value
+from symgraph.graph.measured import measured, substituted
 from symgraph.graph.node import Value, operand_lines
-from symgraph.graph.registry import F, function_of
+from symgraph.graph.registry import F, function_of, lookup
 from symgraph.graph.types import TensorType
-from symgraph.graph.walk import rebuild
 from symgraph.ops.scan_loop import ScanLoop
 
 Updates = dict[Shared, Value]
@@ -33,7 +33,7 @@ class until:  # noqa: N801 - read as a word of the language
     >>> x = sg.vector("x")
     >>> total, _ = sg.scan(lambda row, s: (s + row, sg.until(s + row > 3)), x, [0.0])
     >>> total.eval(x=[1, 2, 3, 4]).tolist()
-    [1.0, 3.0, 6.0, 0.0]
+    [1.0, 3.0, 6.0]
     """
 
     condition: Value
@@ -73,6 +73,7 @@ def scan(
     go_backwards: bool = False,
     *,
     checkpoint: int | None = None,
+    pad: bool = False,
     name: str = "scan",
 ) -> tuple[Any, Updates]:
     """Call `fn` step by step and stack what it gives: (outputs, updates), as Theano's `scan`.
@@ -82,10 +83,11 @@ def scan(
     taps=[-1, 0])`, an initial value `dict(initial=x0, taps=[-2, -1])`, where `x0` then has a row
     for each step before the first. `outputs_info` has an entry for each output, None where it is
     not fed back. `fn` returns an output, or several, and may add a dictionary of updates of shared
-    variables, which then change from step to step, and `until(condition)`; rows of steps that were
-    not made are zero. `go_backwards` reads the sequences from their ends. The gradient goes back at
-    most `truncate_gradient` steps. With `checkpoint=k` the way back keeps the states of every k-th
-    step only, and computes the others again.
+    variables, which then change from step to step, and `until(condition)`, after which there are
+    no more rows: how many, the data decide. With `pad` there are all, those of steps that were not
+    made zero; inside of another loop it must be so. `go_backwards` reads the sequences from their
+    ends. The gradient goes back at most `truncate_gradient` steps. With `checkpoint=k` the way back
+    keeps the states of every k-th step only, and computes the others again.
 
     Raises `ShapeError` or `DTypeError` where an output does not fit its initial value, and
     `ArgumentError` for what does not belong together. Random values made in `fn` differ from step
@@ -105,7 +107,7 @@ def scan(
     length = _length(name, rows, n_steps)
     made = _Trace(name, fn, rows, infos, others, bool(go_backwards))
     limit = plain_int(name, "truncate_gradient", truncate_gradient)
-    outputs, _, updates = made.run(length, limit, checkpoint)
+    outputs, _, updates = made.run(length, limit, checkpoint, bool(pad))
     if not outputs:
         return None, updates
     return (outputs[0] if made.single else outputs), updates
@@ -180,11 +182,8 @@ def _length(name: str, rows: Sequence[_Sequence], n_steps: Any) -> Size:
     """Give the number of steps: as asked, else that of the shortest sequence."""
     if n_steps is not None:
         if isinstance(n_steps, Value):
-            raise ArgumentTypeError(
-                f"{name}: n_steps must be a size, `{n_steps.label}` is a value of the graph.",
-                details=operand_lines([n_steps]),
-                fix="give an int or a Dim, or use while_loop",
-            )
+            size: Size = lookup("as_size")(n_steps)
+            return size
         return n_steps if isinstance(n_steps, Dim) else plain_int(name, "n_steps", n_steps)
     if not rows:
         raise ArgumentError(
@@ -227,7 +226,7 @@ class _Trace:
         if draws:
             self.step = like(TensorType("int64", ()), "step")
             roots = [*self.outputs, *self.updates.values(), *([self.stop] if self.stop else [])]
-            done = rebuild(roots, draw_by_step(draws, self.step))
+            done = substituted(roots, draw_by_step(draws, self.step))
             self.outputs = [done[one] for one in self.outputs]
             self.updates = {target: done[new] for target, new in self.updates.items()}
             self.stop = done[self.stop] if self.stop else None
@@ -301,7 +300,7 @@ class _Trace:
     # -- the loop ----------------------------------------------------------------------------------
 
     def run(
-        self, length: Size, limit: int, checkpoint: int | None
+        self, length: Size, limit: int, checkpoint: int | None, pad: bool = True
     ) -> tuple[list[Value], list[Value], Updates]:
         """Make the loop: the outputs, stacked; the last states; the updates of variables."""
         starts = [*self.states, *self.updates]  # variables that change are states, too
@@ -312,12 +311,17 @@ class _Trace:
             starts.append(F.constant(0, "int64"))
             inputs.append(self.step)
             news.append(self.step + 1)
+        counted = self.stop is not None and not pad and bool(self.outputs)
+        if counted:
+            starts.append(F.constant(0, "int64"))
+            inputs.append(like(TensorType("int64", ()), "steps"))
+            news.append(inputs[-1] + 1)
         if self.stop is not None:
             starts.insert(0, F.constant(True))
             inputs.insert(0, like(TensorType("bool", ()), "going"))
             news.insert(0, F.logical_not(self.stop))
         if changing:
-            done = rebuild([*news, *self.outputs], changing)
+            done = substituted([*news, *self.outputs], changing)
             news = [done[one] for one in news]
             outputs = [done[one] for one in self.outputs]
         else:
@@ -332,6 +336,9 @@ class _Trace:
             drawn(last[0].inputs[0])
         if effects and kept:
             kept[0] = F.with_updates(kept[0], effects)
+        if counted:
+            made = measured(last.pop(), f"{self.name}.steps", length)
+            kept = [F.slice_at(one, (0,) * one.ndim, (made, *one.shape[1:])) for one in kept]
         if self.stop is not None:
             last = last[1:]
         return kept, last, dict(zip(self.updates, last[len(self.states) :]))

@@ -12,7 +12,7 @@ import numpy as np
 
 from symgraph.cost.formulas import Arguments
 from symgraph.cost.limit import memory_limit, require_memory
-from symgraph.dims import Dim, Guard, Size, evaluate, free, solve_all
+from symgraph.dims import Dim, Guard, Size, bounds, evaluate, free, solve_all
 from symgraph.errors import ArgumentError, GuardError, InputError
 from symgraph.graph.dtypes import numpy_dtype
 from symgraph.graph.graph import Graph
@@ -36,8 +36,10 @@ class Binder:
         self.name, self.machine = name, machine  # the bytes of a device's memory
         self.graph = graph
         self.inputs = graph.inputs
-        self.guards = tuple(guards)
-        self.needed = _needed(graph, self.guards)
+        self.measured = frozenset(graph.sizes)  # what data decide: known while a call runs
+        self.guards = tuple(one for one in guards if self.measured.isdisjoint(one.free()))
+        self.later = tuple(one for one in guards if one not in set(self.guards))
+        self.needed = _needed(graph, self.guards) - self.measured
         self.limit = limit
         self._known: dict[tuple[tuple[int, ...], ...], tuple[Env, int]] = {}  # and what may be used
 
@@ -70,7 +72,7 @@ class Binder:
         or too small, and as `bind` does.
         """
         shapes = [size for value in self.inputs for size in value.shape]
-        arguments = Arguments([*shapes, *self.needed])
+        arguments = Arguments([*shapes, *self.needed, *self.measured])
         given = arguments.known("bind", sizes, named)
         known = self._solved(list(given.items()))
         numbers = dict(zip(arguments.symbols, arguments.take("bind", known, {})))
@@ -83,7 +85,43 @@ class Binder:
                     details=[value.describe()],
                 )
             feeds[value] = np.broadcast_to(np.zeros((), numpy_dtype(value.dtype)), shape)
-        return self.bind(feeds)  # in the order in which a call knows them
+        env = dict(self.bind(feeds))  # in the order in which a call knows them
+        for size in self.measured:
+            self.decide(env, size, numbers[size])
+        return env
+
+    def decide(self, env: dict[Dim, int], size: Dim, number: int) -> None:
+        """Add the number of a size that data decide, and check what is known now.
+
+        Raises `GuardError` where an operation cannot have this size, naming both, or where an
+        input was given with another, and `MemoryLimitError` where the graph gets too large.
+        """
+        if env.get(size, number) != number:
+            raise GuardError(
+                f"{self.name}: size `{size}` is {env[size]} in the given arrays, but the data "
+                f"make it {number}.",
+                fix="give arrays whose sizes fit",
+            )
+        low, high = bounds(size)
+        if number < (low or 0) or (high is not None and number > high):
+            upto = "or more" if high is None else f"to {high}"
+            raise GuardError(
+                f"{self.name}: the data make size `{size}` {number}, it must be {low or 0} {upto}.",
+                details=[self.graph.sizes[size].describe()],
+                fix="see that what decides it is in these bounds, e.g. sg.maximum(n, 0)",
+            )
+        env[size] = number
+        for guard in self.later:
+            if size in guard.free() and guard.free() <= env.keys():
+                try:
+                    guard.check(env)
+                except GuardError as problem:
+                    raise GuardError(
+                        f"{self.name}: {problem.message}", details=problem.details,
+                        fix=f"`{size}` is decided by the data of the call: see that it fits",
+                    ) from None  # fmt: skip
+        if self.measured <= env.keys():
+            require_memory(self.name, self.graph, env, memory_limit(self.machine))
 
     def _solve(self, feeds: Mapping[Value, Array], given: Env) -> Env:
         pairs: list[tuple[Size, int]] = list(given.items())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -16,6 +16,9 @@ from symgraph.lower.program import number
 from symgraph.runtime.device import DeviceExecutor
 from symgraph.runtime.interpreted import InterpretedExecutor
 from symgraph.runtime.native import NativeExecutor
+from symgraph.runtime.staged import StagedExecutor, own_sizes
+
+Executor = NativeExecutor | DeviceExecutor | InterpretedExecutor | StagedExecutor
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,13 +58,19 @@ class Bound:
 
 def bound(
     name: str,
-    executor: NativeExecutor | DeviceExecutor | InterpretedExecutor,
+    executor: Executor,
     graph: Graph,
     env: Mapping[Dim, int],
 ) -> Bound:
     """Give what a call of an executor holds at sizes; its plan is made, nothing runs."""
     inputs, outputs = _bytes(graph.inputs, env), _bytes(graph.outputs, env)
     sizes = MappingProxyType(dict(env))
+    if isinstance(executor, StagedExecutor):
+        parts = [
+            bound(name, one, stage.graph, own_sizes(stage, env))
+            for stage, one in zip(executor.stages, executor.executors)
+        ]
+        return _together(parts, inputs, outputs, sizes)
     if isinstance(executor, InterpretedExecutor):
         held = sum(one.storage.array.nbytes for one in graph.shared)
         fixed = sum(one.op.array.nbytes for one in graph.values if hasattr(one.op, "array"))
@@ -76,6 +85,20 @@ def bound(
     arena, kept = plan.memory.total, plan.held_bytes()
     peak = inputs + shared + constants + outputs + arena + kept
     return Bound(name, executor.name, inputs, shared, constants, outputs, arena, peak, kept, sizes)
+
+
+def _together(parts: Sequence[Bound], inputs: int, outputs: int, sizes: Mapping[Dim, int]) -> Bound:
+    """Add up stages: each has an arena, and what goes from one to the next lies beside them."""
+    total = {name: sum(getattr(part, name) for part in parts) for name in ("constants", "kept")}
+    between = sum(part.inputs + part.outputs for part in parts) - inputs - outputs
+    arena = sum(part.arena for part in parts) + max(between, 0)
+    shared = max(part.shared for part in parts)
+    peak = inputs + outputs + arena + shared + sum(total.values())
+    first = parts[0]
+    return Bound(
+        first.name, first.backend, inputs, shared, total["constants"], outputs, arena, peak,
+        total["kept"], sizes,
+    )  # fmt: skip
 
 
 def _bytes(values: Iterable[Value], env: Mapping[Dim, int]) -> int:

@@ -33,6 +33,7 @@ from tests.backends.test_native_registry import (
     Sheet,
     cases_of,
     differences,
+    executor_of,
     groups,
     pulled_back,
     together,
@@ -60,7 +61,7 @@ def require(sheets: Sequence[Sheet], device: Device) -> None:
     problems = []
     for whole, _ in together(sheets):
         expected = interpret(whole.outputs, whole.feeds, whole.env)
-        executor = DeviceExecutor(Graph(whole.inputs, whole.outputs), device)
+        executor = executor_of(whole, device)
         first, second, third = (executor.run(whole.feeds, whole.env) for _ in range(3))
         problems += differences(first, expected, whole.labels)
         for one, again, label in zip(first, second, whole.labels, strict=True):

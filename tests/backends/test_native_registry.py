@@ -15,6 +15,7 @@ import pytest
 
 from symgraph.backends.cpu.calls import TABLE
 from symgraph.backends.cpu.compiler import unavailable
+from symgraph.backends.cuda.device import Device
 from symgraph.config import config
 from symgraph.dims import Dim
 from symgraph.errors import ShapeError
@@ -22,12 +23,15 @@ from symgraph.graph.dtypes import has_gradient
 from symgraph.graph.graph import Graph
 from symgraph.graph.interpret import interpret
 from symgraph.graph.leaves import tensor
+from symgraph.graph.measured import measured_sizes
 from symgraph.graph.node import Value
 from symgraph.graph.registry import F
 from symgraph.graph.walk import topological
 from symgraph.lower.plan import CallStep
 from symgraph.runtime import native
+from symgraph.runtime.device import DeviceExecutor
 from symgraph.runtime.native import NativeExecutor
+from symgraph.runtime.staged import StagedExecutor
 from tests.ops.registry_cases import (
     CASES,
     FLOATS,
@@ -76,9 +80,18 @@ class Sheet:
         """Compute natively and with the reference, and say what differs."""
         expected = interpret(self.outputs, self.feeds, self.env)
         before = [array.tobytes() for array in self.feeds.values()]
-        found = NativeExecutor(Graph(self.inputs, self.outputs)).run(self.feeds, self.env)
+        found = executor_of(self).run(self.feeds, self.env)
         assert before == [array.tobytes() for array in self.feeds.values()], "an input is written"
         return differences(found, expected, self.labels)
+
+
+def executor_of(sheet: Sheet, device: Device | None = None) -> Any:
+    """Make what computes a sheet, on a device or here: in stages where data decide sizes."""
+    sizes = measured_sizes(sheet.outputs)
+    graph = Graph(sheet.inputs, sheet.outputs, {}, sizes)
+    if sizes:
+        return StagedExecutor(graph, dict.__setitem__, device)
+    return NativeExecutor(graph) if device is None else DeviceExecutor(graph, device)
 
 
 def kind_of(case: Case, outputs: Sequence[Value]) -> str:
@@ -270,8 +283,8 @@ def test_kernels_serve_other_sizes(size: str, whole: bool, monkeypatch: pytest.M
     assert sheets
     by_label = {case.id: case for case in cases}
     for joined, parts in together(sheets):
-        executor = NativeExecutor(Graph(joined.inputs, joined.outputs))
-        executor.compile(joined.env)
+        executor = executor_of(joined)
+        executor.run(joined.feeds, joined.env)
         monkeypatch.setattr(native, "compile_text", _refuse)
         for number in GROWN:
             feeds, env = dict[Value, Any](), dict(joined.env)

@@ -18,6 +18,7 @@ from symgraph.graph.body import nested
 from symgraph.graph.graph import Graph
 from symgraph.graph.interpret import interpret
 from symgraph.graph.leaves import Constant, Input, Shared
+from symgraph.graph.measured import measured_sizes
 from symgraph.graph.node import Value
 from symgraph.graph.op import Op
 from symgraph.graph.walk import topological
@@ -86,10 +87,9 @@ def _exact(value: Any) -> str:
 def test_every_sample_of_every_operation_comes_back() -> None:
     for name in [one for one in NAMES if one not in NOT_SAVED]:
         cases = [build(case) for case in CASES if case.name == name]
-        graph = Graph(
-            [one for case in cases for one in case.inputs],
-            [one for case in cases for one in case.outputs],
-        )
+        outputs = [one for case in cases for one in case.outputs]
+        inputs = [one for case in cases for one in case.inputs]
+        graph = Graph(inputs, outputs, {}, measured_sizes(outputs))
         found = again(graph)
         assert_same(graph.inputs, found.inputs)
         assert_same(graph.outputs, found.outputs)

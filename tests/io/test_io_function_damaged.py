@@ -243,3 +243,32 @@ def test_variables_are_copies(sound: Path) -> None:
     assert one is not other
     one.value = np.zeros(2, np.float32)
     assert other.value.sum() == 2
+
+
+@pytest.mark.parametrize(
+    ("measured", "text"),
+    [
+        ([[0, 0]], "has the size .*, which is no integer"),
+        ([[99, 0]], "refers to 99"),
+        ([[0, 99]], "refers to 99"),
+        ([7], "a size that cannot be read"),
+        ("ab", "a size that cannot be read"),
+        ("twice", "says twice, or of none"),
+        ("of itself", "is none: graph: .*depend on itself"),
+    ],
+)
+def test_sizes_that_data_decide_are_checked(tmp_path: Path, measured: Any, text: str) -> None:
+    path = tmp_path / "chosen.sgz"
+    x = sg.tensor("x", (4,))
+    positive = x > 0
+    chosen = x[positive]
+    sg.function([x], [chosen, chosen.astype("int64").sum()]).save(path)
+    document = opened(path)[1]
+    ((size, count),) = document["measured"]
+    if measured == "twice":
+        measured = [[size, count], [size, count]]
+    elif measured == "of itself":
+        measured = [[size, document["outputs"][1]]]
+    elif measured in ([[0, 0]], [[0, 99]]):
+        measured = [[size, measured[0][1]]]
+    refused(forged(path, tmp_path / "f.sgz", changed(document, ["measured"], measured)), text)

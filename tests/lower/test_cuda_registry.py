@@ -14,6 +14,7 @@ import pytest
 from symgraph.graph.body import nested
 from symgraph.graph.graph import Graph
 from symgraph.graph.interpret import interpret
+from symgraph.graph.measured import measured_sizes
 from symgraph.graph.onhost import on_host
 from symgraph.graph.walk import topological
 from tests.backends.test_native_registry import (
@@ -34,7 +35,8 @@ pytestmark = pytest.mark.skipif(COMPILER is None, reason="g++ is not installed")
 
 def is_kernels(sheet: Sheet) -> bool:
     """Tell whether all of a sample is kernels: what has no loops a library or a plan computes."""
-    return not any(on_host(node) or nested(node.op) for node in topological(sheet.outputs))
+    walked = any(on_host(node) or nested(node.op) for node in topological(sheet.outputs))
+    return not walked and not measured_sizes(sheet.outputs)  # whose plan would be in stages
 
 
 def require(sheets: Sequence[Sheet], folder: Path) -> None:

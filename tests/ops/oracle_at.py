@@ -37,6 +37,14 @@ def lower_to(x: Array, m: Array, v: Array) -> None:
     x[m] = np.minimum(x[m], v)
 
 
+def twofold(x: Array, m: Array) -> None:
+    x[m] *= 3
+
+
+def one_of_rows(x: Array, m: Array) -> None:
+    x[m, 0] = 1
+
+
 def add(x: Array, v: Array) -> None:
     x[..., -1] += v[0]
 
@@ -49,6 +57,8 @@ ORACLES: dict[str, Callable[..., Any]] = {
     "update_at:mixed": changed(multiply),
     "update_at:max": changed(raise_to),
     "update_at:mask": changed(lower_to),
+    "update_at:masked rows": changed(twofold),
+    "update_at:mask, one": changed(one_of_rows),
     "set_subtensor:slice": assign(slice(1, 3)),
     "set_subtensor:inner": lambda x, i, v: np.concatenate(
         [[[v, x[1, 1]]], x[2:-1], [[v, x[-1, 1]]]]

@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 
 import symgraph.ops
-from symgraph.dims import Dim, dim, evaluate
+from symgraph.dims import Dim, Guard, dim, evaluate
 from symgraph.graph.dtypes import has_gradient, is_complex, is_float, numpy_dtype
 from symgraph.graph.interpret import interpret
 from symgraph.graph.leaves import tensor
+from symgraph.graph.measured import measured_sizes
 from symgraph.graph.node import Value
 from symgraph.graph.op import Op
 from symgraph.graph.registry import COMPOSITES, OPS
@@ -243,6 +244,7 @@ class Built:
         if not self.seen:
             before = [array.tobytes() for array in self.arrays]
             watch_into(self.seen, self.outputs, self.feeds, self.env)
+            self.check_guards()  # and those of sizes that data decide
             after = [array.tobytes() for array in self.arrays]
             assert before == after, f"{self.case.id} writes into an operand"
         return self.seen
@@ -251,26 +253,35 @@ class Built:
         """Raise `GuardError` where the numbers of the sizes do not fit."""
         for node in topological(self.outputs):
             for guard in node.guards:
-                guard.check(self.env)
+                if guard.free() <= self.env.keys() or not decided(guard):
+                    guard.check(self.env)
 
     def nodes(self) -> list[Value]:
         """The nodes of the operation under test."""
         return [node for node in topological(self.outputs) if node.op.name == self.case.name]
 
 
+def decided(guard: Guard) -> bool:
+    """Tell whether a guard is about sizes that data decide."""
+    return any(size.source is not None for size in guard.free())
+
+
 def watch_into(
     seen: dict[Value, Any],
     outputs: Sequence[Value],
     feeds: Mapping[Value, Array],
-    env: Mapping[Dim, int],
+    env: dict[Dim, int],
 ) -> list[Array]:
-    """Interpret, keep the array of every node, and check it against the inferred type."""
+    """Interpret, keep the array of every node, and check it against the inferred type.
+
+    Sizes that data decide are put into `env`.
+    """
 
     def watch(node: Value, array: Any) -> None:
         check_type(node, array, env)
         seen[node] = array
 
-    return interpret(outputs, feeds, env, watch=watch)
+    return interpret(outputs, feeds, env, watch=watch, bound=env.__setitem__)
 
 
 def check_type(node: Value, result: Any, env: Mapping[Dim, int]) -> None:
@@ -300,7 +311,10 @@ def build(
     symbolic: bool = True,
     other_sizes: Mapping[str, int] | None = None,
 ) -> Built:
-    """Build a sample, with named sizes as symbols or as numbers; `dtype` replaces float dtypes."""
+    """Build a sample, with named sizes as symbols or as numbers; `dtype` replaces float dtypes.
+
+    `env` also has the numbers of sizes that the data decide.
+    """
     sizes = {**case.sample.sizes, **(other_sizes or {})}
     # a size that the sample runs at 0 must be allowed to be 0
     named: dict[str, Any] = {
@@ -313,7 +327,10 @@ def build(
     inputs = declare(case.sample.args, named, dtype)
     rng = np.random.default_rng(case.seed)
     arrays = [each.draw(rng, sizes, dtype) for each in case.sample.args]
-    return Built(case, inputs, as_list(case.sample.call(*inputs)), arrays, env)
+    built = Built(case, inputs, as_list(case.sample.call(*inputs)), arrays, env)
+    if measured_sizes(built.outputs):
+        built.run()  # then the data have decided
+    return built
 
 
 def declare(args: Sequence[Any], sizes: Mapping[str, Any], dtype: str | None = None) -> list[Value]:

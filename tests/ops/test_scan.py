@@ -158,19 +158,22 @@ def test_no_steps(backend: str) -> None:
 @both
 def test_until(backend: str) -> None:
     x = sg.tensor("x", (7,), "float64")
-    rows, _ = sg.scan(lambda a, s: (s + a * a, sg.until(s + a * a > 3.0)), x, [np.float64(0)])
+    step = lambda a, s: (s + a * a, sg.until(s + a * a > 3.0))
+    rows, _ = sg.scan(step, x, [np.float64(0)])
+    padded, _ = sg.scan(step, x, [np.float64(0)], pad=True)
 
     def loop(x: Any) -> Any:
-        s, kept = 0.0, np.zeros(7)
-        for t, a in enumerate(x):
-            s = s + a * a
-            kept[t] = s
-            if s > 3.0:
-                break
-        return kept
+        kept = np.cumsum(x * x)
+        return kept[: 1 + np.argmax(kept > 3.0)] if kept[-1] > 3.0 else kept
 
-    check(backend, [x], rows, loop, [np.array([1.0, 0.5, 1.2, 1.1, 0.3, 2.0, 1.0])])
-    check(backend, [x], rows, loop, [np.full(7, 0.1)])
+    def filled(x: Any) -> Any:
+        return np.resize(np.pad(loop(x), (0, 7)), 7)
+
+    for array in (np.array([1.0, 0.5, 1.2, 1.1, 0.3, 2.0, 1.0]), np.full(7, 0.1)):
+        check(backend, [x], rows, loop, [array])
+        check(backend, [x], padded, filled, [array])
+    f = sg.function([x], [rows[-1], rows.shape[0] + 0], backend=backend)
+    assert f(np.full(7, 1.5))[1] == 2
 
 
 @both

@@ -97,7 +97,7 @@ def test_what_stays_the_same_is_computed_before() -> None:
 def test_a_loop_that_may_end_early_keeps_its_products() -> None:
     x, w = sg.tensor("x", (6, 2, 3), "float64"), sg.tensor("w", (3, 3), "float64")
     rows, _ = sg.scan(
-        lambda row, s: (s @ w + row @ w, sg.until(sg.sum(s) > 4.0)), x, [np.ones((2, 3))]
+        lambda row, s: (s @ w + row @ w, sg.until(sg.sum(s) > 4.0)), x, [np.ones((2, 3))], pad=True
     )
     before = Graph([x, w], [rows, sg.grad(sg.sum(rows), w)])
     same(before, loops(before), [RNG.normal(size=(6, 2, 3)), RNG.normal(size=(3, 3))])
