@@ -32,6 +32,7 @@ runtime
 io
 function
 jit
+array_api
 debug
 nn
 optim

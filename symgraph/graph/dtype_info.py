@@ -13,6 +13,7 @@ import numpy as np
 from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError
 from symgraph.graph.dtypes import (
     BOOL,
+    COMPLEX,
     FLOATS,
     INTEGERS,
     SIGNED,
@@ -24,6 +25,7 @@ from symgraph.graph.dtypes import (
     itemsize,
     numpy_dtype,
     promote,
+    real_dtype,
     weak_dtype,
 )
 from symgraph.graph.node import Value
@@ -38,11 +40,12 @@ bool = "bool"
 int8, int16, int32, int64 = SIGNED
 uint8, uint16, uint32, uint64 = UNSIGNED
 float16, bfloat16, float32, float64 = FLOATS
+complex64, complex128 = COMPLEX
 
 __all__ = [
-    "bfloat16", "bool", "can_cast", "e", "finfo", "float16", "float32", "float64", "iinfo", "inf",
-    "int16", "int32", "int64", "int8", "isdtype", "nan", "newaxis", "pi", "result_type", "uint16",
-    "uint32", "uint64", "uint8",
+    "bfloat16", "bool", "can_cast", "complex128", "complex64", "e", "finfo", "float16", "float32",
+    "float64", "iinfo", "inf", "int16", "int32", "int64", "int8", "isdtype", "nan", "newaxis", "pi",
+    "result_type", "uint16", "uint32", "uint64", "uint8",
 ]  # fmt: skip
 
 KINDS: dict[str, tuple[DType, ...]] = {
@@ -51,8 +54,8 @@ KINDS: dict[str, tuple[DType, ...]] = {
     "unsigned integer": UNSIGNED,
     "integral": INTEGERS,
     "real floating": FLOATS,
-    "complex floating": (),
-    "numeric": INTEGERS + FLOATS,
+    "complex floating": COMPLEX,
+    "numeric": INTEGERS + FLOATS + COMPLEX,
 }
 
 
@@ -85,12 +88,12 @@ def _dtype_of(what: Any) -> DType:
 def finfo(dtype: Any) -> FloatInfo:
     """Give the limits of a float dtype, or of a value's: bits, eps, max, min, smallest_normal.
 
-    Raises `DTypeError` for other dtypes.
+    Of complex dtypes they are those of the parts. Raises `DTypeError` for other dtypes.
 
     >>> finfo("bfloat16").eps
     0.0078125
     """
-    name = _dtype_of(dtype)
+    name = real_dtype(_dtype_of(dtype))
     if not is_float(name):
         raise DTypeError(f"finfo: {name} is no float.", fix="use iinfo for integers")
     limits = ml_dtypes.finfo(numpy_dtype(name))  # type: ignore[no-untyped-call] # NumPy lacks bfloat16
@@ -159,7 +162,7 @@ def result_type(*given: Any) -> DType:
     """
     if not given:
         raise ArgumentTypeError("result_type: needs a dtype or a value.", fix='result_type("int8")')
-    weak_types = (builtins.bool, int, float)
+    weak_types = (builtins.bool, int, float, complex)
     numbers = [one for one in given if type(one) in weak_types]
     others = [one for one in given if type(one) not in weak_types]
     met = promote(*map(_dtype_of, others)) if others else None

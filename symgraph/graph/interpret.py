@@ -37,8 +37,8 @@ def interpret(
     one is known already.
     """
     sizes = env or {}
-    nodes = order if order is not None else topological(outputs)
-    uses = Counter(operand for node in nodes for operand in node.inputs)
+    nodes = order if order is not None else topological(outputs, stop=feeds)
+    uses = Counter(operand for node in nodes if node not in feeds for operand in node.inputs)
     uses.update(outputs)
     values: dict[Value, Array] = {}
     for node in nodes:
@@ -58,7 +58,7 @@ def interpret(
         if watch is not None:
             watch(node, result)
         values[node] = result
-        for operand in node.inputs:
+        for operand in () if node in feeds else node.inputs:
             uses[operand] -= 1
             if not uses[operand]:
                 del values[operand]
