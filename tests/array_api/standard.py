@@ -258,3 +258,39 @@ ATTRIBUTES = "dtype device mT ndim shape size T"
 def lines(text: str) -> list[str]:
     """Give the signatures of a section, one a line."""
     return [line.strip() for line in text.strip().splitlines()]
+
+
+# Which dtypes elementwise functions take, in the standard's words.
+TAKES = {
+    "any": "equal not_equal",
+    "numeric": """
+        abs add conj isfinite isinf isnan multiply negative positive pow real round sign square
+        subtract
+    """,
+    "real-valued": """
+        ceil clip floor floor_divide greater greater_equal less less_equal maximum minimum remainder
+        trunc
+    """,
+    "floating-point": """
+        acos acosh asin asinh atan atanh cos cosh divide exp expm1 log log10 log1p log2 reciprocal
+        sin sinh sqrt tan tanh
+    """,
+    "real-valued floating-point": "atan2 copysign hypot logaddexp nextafter signbit",
+    "complex floating-point": "imag",
+    "integer": "bitwise_left_shift bitwise_right_shift",
+    "integer or boolean": "bitwise_and bitwise_invert bitwise_or bitwise_xor",
+    "boolean": "logical_and logical_not logical_or logical_xor",
+}
+
+_INTEGERS = "int8 int16 int32 int64 uint8 uint16 uint32 uint64"
+WORDS = {
+    "any": f"bool {_INTEGERS} float32 float64 complex64 complex128",
+    "numeric": f"{_INTEGERS} float32 float64 complex64 complex128",
+    "real-valued": f"{_INTEGERS} float32 float64",
+    "floating-point": "float32 float64 complex64 complex128",
+    "real-valued floating-point": "float32 float64",
+    "complex floating-point": "complex64 complex128",
+    "integer": _INTEGERS,
+    "integer or boolean": f"bool {_INTEGERS}",
+    "boolean": "bool",
+}
