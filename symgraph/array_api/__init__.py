@@ -38,12 +38,13 @@ from symgraph.array_api.statistics import (
     all, any, argmax, argmin, count_nonzero, cumulative_prod, cumulative_sum, diff, max, mean, min,
     prod, std, sum, var,
 )  # fmt: skip
+from symgraph.graph.dsl import VERSIONS
 from symgraph.graph.dtype_info import (
     bfloat16, bool, complex64, complex128, e, float16, float32, float64, inf, int8, int16, int32,
     int64, nan, newaxis, pi, uint8, uint16, uint32, uint64,
 )  # fmt: skip
 
-__array_api_version__ = array.VERSIONS[-1]
+__array_api_version__ = VERSIONS[-1]
 array.namespaces.append(sys.modules[__name__])
 
 __all__ = [

@@ -23,13 +23,13 @@ from symgraph.array_api.kinds import (
     require,
 )  # fmt: skip
 from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
+from symgraph.graph.dsl import VERSIONS
 from symgraph.graph.dtypes import DType
 from symgraph.graph.node import Value
 from symgraph.graph.registry import apply
 
 DEVICE = "cpu"
 LEFT, RIGHT = "bitwise_left_shift", "bitwise_right_shift"
-VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12")
 namespaces: list[ModuleType] = []  # the package, which puts itself here once it is complete
 
 
@@ -201,7 +201,10 @@ class Array:
     # -- elements ------------------------------------------------------------------------------
 
     def __getitem__(self, key: Any, /) -> Array:
-        return call("index", self, plain_key("index", key))
+        plain = plain_key("index", key)
+        if _is_one_bool(plain):  # a mask without axes selects all or nothing, along a new axis
+            return call("index", call("expand_dims", self, 0), slice(0, int(plain)))
+        return call("index", self, plain)
 
     def __setitem__(self, key: Any, value: Any, /) -> None:
         if isinstance(value, Array):
@@ -215,7 +218,11 @@ class Array:
                 f"assignment: an array of {self.dtype} does not hold {met}.",
                 fix=f"convert first: xp.astype(value, xp.{self.dtype})",
             )
-        self._cell = call("update_at", self, plain_key("assignment", key), value, "set")._cell
+        plain = plain_key("assignment", key)
+        if not _is_one_bool(plain):
+            self._cell = call("update_at", self, plain, value, "set")._cell
+        elif plain:
+            self._cell = call("update_at", self, ..., value, "set")._cell
 
     # -- operators -----------------------------------------------------------------------------
 
@@ -359,6 +366,10 @@ def plain_key(name: str, key: Any) -> Any:
         bounds = (key.start, key.stop, key.step)
         return slice(*(operator.index(b) if isinstance(b, Array) else b for b in bounds))
     return key
+
+
+def _is_one_bool(key: Any) -> bool:
+    return isinstance(key, np.ndarray) and key.dtype == bool and not key.ndim
 
 
 def unary(name: str, takes: str, x: Any) -> Array:

@@ -19,6 +19,8 @@ from symgraph.graph.dtypes import (
     SIGNED,
     UNSIGNED,
     DType,
+    complex_dtype,
+    default_float,
     dtype_name,
     is_float,
     is_integer,
@@ -43,9 +45,9 @@ float16, bfloat16, float32, float64 = FLOATS
 complex64, complex128 = COMPLEX
 
 __all__ = [
-    "bfloat16", "bool", "can_cast", "complex128", "complex64", "e", "finfo", "float16", "float32",
-    "float64", "iinfo", "inf", "int16", "int32", "int64", "int8", "isdtype", "nan", "newaxis", "pi",
-    "result_type", "uint16", "uint32", "uint64", "uint8",
+    "__array_namespace_info__", "bfloat16", "bool", "can_cast", "complex128", "complex64", "e",
+    "finfo", "float16", "float32", "float64", "iinfo", "inf", "int16", "int32", "int64", "int8",
+    "isdtype", "nan", "newaxis", "pi", "result_type", "uint16", "uint32", "uint64", "uint8",
 ]  # fmt: skip
 
 KINDS: dict[str, tuple[DType, ...]] = {
@@ -57,6 +59,9 @@ KINDS: dict[str, tuple[DType, ...]] = {
     "complex floating": COMPLEX,
     "numeric": INTEGERS + FLOATS + COMPLEX,
 }
+
+
+STANDARD = BOOL + INTEGERS + ("float32", "float64") + COMPLEX
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,69 @@ class IntegerInfo:
     bits: int
     max: int
     min: int
+
+
+@dataclass(frozen=True)
+class NamespaceInfo:
+    """What a namespace of the array API has; what its `__array_namespace_info__()` gives."""
+
+    device: str | None  # the only one; None where values have none
+    shapes_from_data: builtins.bool  # whether numbers may decide about shapes
+
+    def capabilities(self) -> dict[str, Any]:
+        """Say whether masks and sets work, and how many axes there may be."""
+        return {
+            "boolean indexing": self.shapes_from_data,
+            "data-dependent shapes": self.shapes_from_data,
+            "max dimensions": 64,
+        }
+
+    def default_device(self) -> str | None:
+        """Give the device of new arrays."""
+        return self.device
+
+    def devices(self) -> list[str | None]:
+        """List the devices."""
+        return [self.device]
+
+    def default_dtypes(self, *, device: Any = None) -> dict[str, DType]:
+        """Give the dtypes of numbers without one; floats follow `config.float_dtype`."""
+        self._require("default_dtypes", device)
+        floating = default_float()
+        return {
+            "real floating": floating,
+            "complex floating": complex_dtype(floating),
+            "integral": "int64",
+            "indexing": "int64",
+        }
+
+    def dtypes(self, *, device: Any = None, kind: Any = None) -> dict[str, DType]:
+        """Give the standard's dtypes by name, those of a kind or of several.
+
+        Raises `ArgumentTypeError` for a kind that is no word.
+        """
+        self._require("dtypes", device)
+        if kind is not None and not isinstance(kind, str | tuple):
+            raise ArgumentTypeError(
+                f"dtypes: a kind is a word or several, got {type(kind).__name__}.",
+                fix='kind="real floating"',
+            )
+        return {name: name for name in STANDARD if kind is None or isdtype(name, kind)}
+
+    def _require(self, name: str, device: Any) -> None:
+        if device is not None and device != self.device:
+            raise ArgumentError(
+                f"{name}: there is no device {device!r:.40} here.", fix=f"device={self.device!r}"
+            )
+
+
+def __array_namespace_info__() -> NamespaceInfo:  # noqa: N807 - the standard's name
+    """Tell what the graph has of the array API: dtypes, and that values have no device.
+
+    >>> __array_namespace_info__().default_dtypes()["real floating"]
+    'float32'
+    """
+    return NamespaceInfo(device=None, shapes_from_data=False)
 
 
 def _dtype_of(what: Any) -> DType:

@@ -90,7 +90,7 @@ def test_what_was_computed_is_forgotten_with_its_arrays() -> None:
 def test_an_expression_can_be_taken_out_and_put_in() -> None:
     w = xp.asarray([1.0, 2.0, 3.0])
     loss = xp.sum(w * w)
-    assert str(loss.expression.type) == "float32[]"
+    assert str(loss.expression.type) == "float32"
     assert sg.grad(loss.expression, w.expression).eval().tolist() == [2.0, 4.0, 6.0]
     assert float(xp.asarray(loss.expression + 1)) == 15.0
     with pytest.raises(GraphError, match="no array for the input `x`"):
@@ -172,11 +172,16 @@ def test_integer_arrays_and_masks_select_and_assign_as_in_numpy() -> None:
         changed[key] = -5
         np.testing.assert_array_equal(np.asarray(x), changed)
     x = xp.asarray(numbers)
-    x[x > 5] = xp.asarray([0, 1, 2, 3, 4, 5])
+    x[x > 5] = xp.asarray([0, 1, 2, 3, 4, 5], dtype="int32")
     assert np.asarray(x)[1:].tolist() == [[4, 5, 0, 1], [2, 3, 4, 5]]
     nothing = xp.asarray(numbers)[xp.asarray(numbers) > 99]
     assert nothing.shape == (0,)
-    assert xp.asarray(7)[xp.asarray(True)].shape == (1,)
+    for yes in (True, False):
+        assert xp.asarray(7)[xp.asarray(yes)].shape == np.asarray(7)[np.asarray(yes)].shape
+        assert x[xp.asarray(yes)].shape == numbers[np.asarray(yes)].shape
+        y = xp.asarray(7)
+        y[xp.asarray(yes)] = 8
+        assert int(y) == 7 + yes
 
 
 def test_wrong_keys_and_values_are_refused() -> None:
@@ -191,7 +196,7 @@ def test_wrong_keys_and_values_are_refused() -> None:
         x[0] = xp.asarray(0.5)
     with pytest.raises(DTypeError, match="an array of int8 does not hold int64"):
         xp.zeros(2, dtype="int8")[0] = x[0]
-    with pytest.raises(ArgumentTypeError, match="assignment: takes arrays .* got list"):
+    with pytest.raises(ArgumentTypeError, match=r"assignment: takes arrays .* got list"):
         x[0] = [1]
     assert np.asarray(x).tolist() == [1, 2, 3]
 
@@ -288,7 +293,7 @@ def test_copies_and_devices() -> None:
 def test_nested_lists_may_hold_arrays() -> None:
     x = xp.asarray([[xp.asarray(1.5), 2.0], [3.0, xp.sum(xp.ones(4))]])
     assert (x.dtype, np.asarray(x).tolist()) == ("float32", [[1.5, 2.0], [3.0, 4.0]])
-    with pytest.raises(DTypeError, match="asarray: it cannot be made an array"):
+    with pytest.raises(DTypeError, match="dtype: <U4 is not"):
         xp.asarray("text")
     with pytest.raises(DTypeError, match="asarray: it"):
         xp.asarray([300], dtype="int8")

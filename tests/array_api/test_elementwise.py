@@ -17,10 +17,6 @@ WORD_OF = {name: word for word, names in TAKES.items() for name in names.split()
 CASES = [
     (name, dtype) for name in NAMES for dtype in WORDS[WORD_OF[name]].split() if name != "clip"
 ]
-OUTSIDE = [
-    (name, dtype) for name in NAMES for dtype in WORDS["any"].split()
-    if dtype not in WORDS[WORD_OF[name]].split()
-]  # fmt: skip
 # where libraries that compute complex numbers differ, and the standard leaves it open
 OPEN = {"reciprocal": lambda z: z == 0, "sign": lambda z: ~np.isfinite(np.abs(z))}
 
@@ -90,13 +86,14 @@ def test_a_function_gives_what_numpy_gives(name: str, dtype: str) -> None:
     assert_near(function(*map(xp.asarray, operands)), wanted, asked)
 
 
-@pytest.mark.parametrize(("name", "dtype"), OUTSIDE)
-def test_a_function_refuses_what_the_standard_leaves_out(name: str, dtype: str) -> None:
-    function = getattr(xp, name)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_function_refuses_what_the_standard_leaves_out(name: str) -> None:
+    function, word = getattr(xp, name), WORD_OF[name]
     count = 1 if name == "clip" else len(inspect.signature(function).parameters)
-    x = xp.asarray(special(dtype))
-    with pytest.raises(DTypeError, match=f"{name}: takes {WORD_OF[name]} arrays"):
-        function(*[x] * count)
+    for dtype in set(WORDS["any"].split()) - set(WORDS[word].split()):
+        x = xp.asarray(special(dtype))
+        with pytest.raises(DTypeError, match=f"{name}: takes {word} arrays"):
+            function(*[x] * count)
 
 
 SPECIAL = [  # cases of the standard, which NumPy's function does not decide here
@@ -132,8 +129,12 @@ def test_shapes_are_broadcast(first: tuple[int, ...], second: tuple[int, ...]) -
 
 
 @pytest.mark.parametrize("one", WORDS["any"].split())
-@pytest.mark.parametrize("other", WORDS["any"].split())
-def test_arrays_of_one_kind_meet_and_others_do_not(one: str, other: str) -> None:
+def test_arrays_of_one_kind_meet_and_others_do_not(one: str) -> None:
+    for other in WORDS["any"].split():
+        assert_they_meet_or_not(one, other)
+
+
+def assert_they_meet_or_not(one: str, other: str) -> None:
     kinds = ({"bool"}, set(WORDS["integer"].split()), set(WORDS["floating-point"].split()))
     together = any({one, other} <= kind for kind in kinds)
     signed = "uint64" in (one, other) and one.startswith("int") | other.startswith("int")
