@@ -201,7 +201,7 @@ class Array:
     # -- elements ------------------------------------------------------------------------------
 
     def __getitem__(self, key: Any, /) -> Array:
-        plain = plain_key("index", key)
+        plain = plain_key("index", key, self.shape)
         if _is_one_bool(plain):  # a mask without axes selects all or nothing, along a new axis
             return call("index", call("expand_dims", self, 0), slice(0, int(plain)))
         return call("index", self, plain)
@@ -218,7 +218,7 @@ class Array:
                 f"assignment: an array of {self.dtype} does not hold {met}.",
                 fix=f"convert first: xp.astype(value, xp.{self.dtype})",
             )
-        plain = plain_key("assignment", key)
+        plain = plain_key("assignment", key, self.shape)
         if not _is_one_bool(plain):
             self._cell = call("update_at", self, plain, value, "set")._cell
         elif plain:
@@ -355,17 +355,29 @@ def require_device(name: str, device: Any) -> None:
         )
 
 
-def plain_key(name: str, key: Any) -> Any:
-    """Give a key with the numbers of masks, which decide about shapes, and arrays for the rest."""
+def plain_key(name: str, key: Any, shape: tuple[int, ...]) -> Any:
+    """Give a key with the numbers of masks, which decide about shapes, and arrays for the rest.
+
+    An axis of a mask may be 0 where that of the array is not; the mask then selects nothing.
+    """
     if isinstance(key, tuple):
-        return tuple(plain_key(name, part) for part in key)
-    if isinstance(key, Array):
-        require(name, BITS, key.dtype)
-        return key._cell.numbers if key.dtype == "bool" else key
-    if isinstance(key, slice):
-        bounds = (key.start, key.stop, key.step)
+        return tuple(_plain_part(name, part) for part in key)
+    plain = _plain_part(name, key)
+    if isinstance(plain, np.ndarray) and plain.ndim and not plain.size:
+        own = shape[: plain.ndim]
+        if len(own) == plain.ndim and all(n in (0, size) for n, size in zip(plain.shape, own)):
+            return np.zeros(own, bool)
+    return plain
+
+
+def _plain_part(name: str, part: Any) -> Any:
+    if isinstance(part, Array):
+        require(name, BITS, part.dtype)
+        return part._cell.numbers if part.dtype == "bool" else part
+    if isinstance(part, slice):
+        bounds = (part.start, part.stop, part.step)
         return slice(*(operator.index(b) if isinstance(b, Array) else b for b in bounds))
-    return key
+    return part
 
 
 def _is_one_bool(key: Any) -> bool:

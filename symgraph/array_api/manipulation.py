@@ -10,7 +10,7 @@ import numpy as np
 
 from symgraph.array_api.array import Array, call, call_several, require_array
 from symgraph.array_api.kinds import INT, meet, require
-from symgraph.errors import ArgumentTypeError
+from symgraph.errors import ArgumentTypeError, IndexRangeError
 
 Axes = int | Sequence[int] | None
 
@@ -46,7 +46,18 @@ def concat(arrays: Sequence[Array], /, *, axis: int | None = 0) -> Array:
 
 
 def expand_dims(x: Array, /, *, axis: int | tuple[int, ...] = 0) -> Array:
-    """Put in axes of size 1; `axis` is where they stand in the result."""
+    """Put in axes of size 1; `axis` is where they stand in the result.
+
+    Raises `IndexRangeError` for a place that the result does not have.
+    """
+    places = axis if isinstance(axis, tuple) else (axis,)
+    ndim = require_array("expand_dims", x).ndim + len(places)
+    for place in places:
+        if not -ndim <= place < ndim:
+            raise IndexRangeError(
+                f"expand_dims: there is no axis {place} in a result of {ndim} axes.",
+                fix=f"use {-ndim} to {ndim - 1}",
+            )
     return _build("expand_dims", x, axis)
 
 

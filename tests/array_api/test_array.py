@@ -184,6 +184,23 @@ def test_integer_arrays_and_masks_select_and_assign_as_in_numpy() -> None:
         assert int(y) == 7 + yes
 
 
+def test_complex_elements_are_set_by_integers_and_masks() -> None:
+    x = xp.asarray([1.0, 2j, 3.0])
+    x[xp.asarray([0, 2])] = xp.asarray([1j, 2.0])
+    x[x == 2j] = 5.0
+    assert np.asarray(x).tolist() == [1j, 5.0, 2.0]
+
+
+def test_a_mask_of_nothing_selects_nothing() -> None:
+    x = xp.ones((3, 2))
+    assert x[xp.zeros((3, 0), dtype="bool")].shape == (0,)
+    assert x[xp.zeros((0,), dtype="bool")].shape == (0, 2)
+    x[xp.zeros((0, 2), dtype="bool")] = 7.0
+    assert float(xp.sum(x)) == 6.0
+    with pytest.raises(IndexRangeError, match=r"a mask of \(2,\) does not fit axis 0"):
+        x[xp.zeros((2,), dtype="bool")]
+
+
 def test_wrong_keys_and_values_are_refused() -> None:
     x = xp.asarray([1, 2, 3])
     with pytest.raises(IndexRangeError, match="3 is out of range"):
@@ -297,6 +314,13 @@ def test_nested_lists_may_hold_arrays() -> None:
         xp.asarray("text")
     with pytest.raises(DTypeError, match="asarray: it"):
         xp.asarray([300], dtype="int8")
+
+
+def test_large_whole_numbers_of_lists_are_exact() -> None:
+    numbers = [[1, 2**64 - 1], [2**63 + 1, 0]]  # NumPy makes floats of them
+    assert np.asarray(xp.asarray(numbers, dtype="uint64")).tolist() == numbers
+    with pytest.raises(DTypeError, match=r"it is int64, .* does not fit"):
+        xp.asarray(numbers)
 
 
 def test_transposes_need_axes() -> None:

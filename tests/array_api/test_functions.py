@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import symgraph.array_api as xp
+from symgraph.errors import IndexRangeError
 
 SHAPES = [(), (1,), (3,), (0,), (2, 3), (2, 0), (3, 1, 2)]
 DAILY = ("bool", "int8", "uint64", "float32", "complex128")
@@ -252,6 +253,12 @@ CREATED: list[Callable[[Any], Any]] = [
 def test_creation_gives_what_numpy_gives(run: Callable[[Any], Any]) -> None:
     wanted = np.asarray(run(np))
     assert_same(run(xp), wanted, wanted.dtype.name)
+
+
+def test_a_new_axis_must_be_there() -> None:
+    for axis in (3, -4, (0, 4)):
+        with pytest.raises(IndexRangeError, match="expand_dims: there is no axis"):
+            xp.expand_dims(xp.ones((2, 2)), axis=axis)
 
 
 def test_sorting_downwards_keeps_the_order_of_equal_elements() -> None:
