@@ -33,6 +33,7 @@ runtime
 io
 function
 jit
+array_api
 debug
 nn
 optim

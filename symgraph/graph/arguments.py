@@ -74,6 +74,15 @@ def plain_size(name: str, what: str, value: Any) -> Size:
     return value if isinstance(value, Dim) else plain_int(name, what, value)
 
 
+def no_device(name: str, device: Any) -> None:
+    """Raise `ArgumentError` for a device: values have none, the array API's `device` is None."""
+    if device is not None:
+        raise ArgumentError(
+            f"{name}: device={device!r:.40}, but a value of the graph has no device.",
+            fix="leave it out; what a function runs on is said when it is compiled: backend=...",
+        )
+
+
 def shape_argument(name: str, shape: Any, *, unknown: bool = False) -> Shape:
     """Give a shape as a tuple of sizes; an int or a size is a shape with one axis.
 

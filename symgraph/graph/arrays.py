@@ -97,6 +97,8 @@ def _read(subject: str, given: Any) -> Array:
             given = given.get()  # CuPy makes the trip to the host only when told to
         by_dlpack = hasattr(type(given), "__dlpack__") and not _reads(given)
         array = np.from_dlpack(given) if by_dlpack else np.asarray(given)
+        if isinstance(given, list | tuple) and array.dtype == np.float64:
+            array = _exact(given, array)
     except SymgraphError:  # of a symbolic value inside, which says so itself
         raise
     except (TypeError, BufferError, RuntimeError) as problem:  # an array that refuses to be read
@@ -117,6 +119,14 @@ def _read(subject: str, given: Any) -> Array:
             fix="give a number, a (nested) list of equal lengths, or an array",
         )
     return array
+
+
+def _exact(given: Any, array: Array) -> Array:
+    """Give whole numbers of lists as they are where NumPy rounds them: 1 beside 2**64 - 1."""
+    if not (np.abs(array) >= 2.0**53).any():
+        return array
+    numbers = np.asarray(given, dtype=object)
+    return numbers if all(type(number) is int for number in numbers.flat) else array
 
 
 def _fitting(subject: str, array: Array, dtype: DType) -> Array:

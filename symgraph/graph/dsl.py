@@ -5,13 +5,16 @@ NumPy functions on a symbolic value (`np.sin(x)`, `np.sum(x, axis=0)`) build gra
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from inspect import signature
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from symgraph.errors import ArgumentTypeError, UndecidedError
+from symgraph.errors import ArgumentError, ArgumentTypeError, UndecidedError
+from symgraph.graph.arguments import no_device
 from symgraph.graph.at import At
 from symgraph.graph.registry import FUNCTIONS, apply
 
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from symgraph.graph.node import Value
 
 Axis = int | Sequence[int] | None
+VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12")  # of the array API
 
 # NumPy's name -> ours, where they differ
 _NUMPY_NAMES = {
@@ -99,6 +103,31 @@ class TensorMethods:
     def mT(self) -> Value:  # noqa: N802 - NumPy's name
         """The transposes of all matrices in a stack: the last two axes exchanged."""
         return apply("matrix_transpose", self)
+
+    @property
+    def device(self) -> None:
+        """None: what a function runs on is said when it is compiled. The array API asks for it."""
+
+    def to_device(self, device: Any, /, *, stream: Any = None) -> Value:
+        """Give the value itself; raises `ArgumentError` for any device but None."""
+        no_device("to_device", device)
+        value: Any = self
+        found: Value = value
+        return found
+
+    def __array_namespace__(self, /, *, api_version: str | None = None) -> ModuleType:
+        """Give `symgraph`, so that a function written for the array API builds graph of values.
+
+        >>> import symgraph as sg
+        >>> sg.vector("x").__array_namespace__() is sg
+        True
+        """
+        if api_version is not None and api_version not in VERSIONS:
+            raise ArgumentError(
+                f"__array_namespace__: there is no version {api_version!r:.40} here.",
+                fix=f"one of {', '.join(VERSIONS)}",
+            )
+        return sys.modules[__name__.partition(".")[0]]
 
     @property
     def at(self) -> At:

@@ -13,17 +13,21 @@ import numpy as np
 from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError
 from symgraph.graph.dtypes import (
     BOOL,
+    COMPLEX,
     FLOATS,
     INTEGERS,
     SIGNED,
     UNSIGNED,
     DType,
+    complex_dtype,
+    default_float,
     dtype_name,
     is_float,
     is_integer,
     itemsize,
     numpy_dtype,
     promote,
+    real_dtype,
     weak_dtype,
 )
 from symgraph.graph.node import Value
@@ -38,11 +42,12 @@ bool = "bool"
 int8, int16, int32, int64 = SIGNED
 uint8, uint16, uint32, uint64 = UNSIGNED
 float16, bfloat16, float32, float64 = FLOATS
+complex64, complex128 = COMPLEX
 
 __all__ = [
-    "bfloat16", "bool", "can_cast", "e", "finfo", "float16", "float32", "float64", "iinfo", "inf",
-    "int16", "int32", "int64", "int8", "isdtype", "nan", "newaxis", "pi", "result_type", "uint16",
-    "uint32", "uint64", "uint8",
+    "__array_namespace_info__", "bfloat16", "bool", "can_cast", "complex128", "complex64", "e",
+    "finfo", "float16", "float32", "float64", "iinfo", "inf", "int16", "int32", "int64", "int8",
+    "isdtype", "nan", "newaxis", "pi", "result_type", "uint16", "uint32", "uint64", "uint8",
 ]  # fmt: skip
 
 KINDS: dict[str, tuple[DType, ...]] = {
@@ -51,9 +56,12 @@ KINDS: dict[str, tuple[DType, ...]] = {
     "unsigned integer": UNSIGNED,
     "integral": INTEGERS,
     "real floating": FLOATS,
-    "complex floating": (),
-    "numeric": INTEGERS + FLOATS,
+    "complex floating": COMPLEX,
+    "numeric": INTEGERS + FLOATS + COMPLEX,
 }
+
+
+STANDARD = BOOL + INTEGERS + ("float32", "float64") + COMPLEX
 
 
 @dataclass(frozen=True)
@@ -78,6 +86,69 @@ class IntegerInfo:
     min: int
 
 
+@dataclass(frozen=True)
+class NamespaceInfo:
+    """What a namespace of the array API has; what its `__array_namespace_info__()` gives."""
+
+    device: str | None  # the only one; None where values have none
+    shapes_from_data: builtins.bool  # whether numbers may decide about shapes
+
+    def capabilities(self) -> dict[str, Any]:
+        """Say whether masks and sets work, and how many axes there may be."""
+        return {
+            "boolean indexing": self.shapes_from_data,
+            "data-dependent shapes": self.shapes_from_data,
+            "max dimensions": 64,
+        }
+
+    def default_device(self) -> str | None:
+        """Give the device of new arrays."""
+        return self.device
+
+    def devices(self) -> list[str | None]:
+        """List the devices."""
+        return [self.device]
+
+    def default_dtypes(self, *, device: Any = None) -> dict[str, DType]:
+        """Give the dtypes of numbers without one; floats follow `config.float_dtype`."""
+        self._require("default_dtypes", device)
+        floating = default_float()
+        return {
+            "real floating": floating,
+            "complex floating": complex_dtype(floating),
+            "integral": "int64",
+            "indexing": "int64",
+        }
+
+    def dtypes(self, *, device: Any = None, kind: Any = None) -> dict[str, DType]:
+        """Give the standard's dtypes by name, those of a kind or of several.
+
+        Raises `ArgumentTypeError` for a kind that is no word.
+        """
+        self._require("dtypes", device)
+        if kind is not None and not isinstance(kind, str | tuple):
+            raise ArgumentTypeError(
+                f"dtypes: a kind is a word or several, got {type(kind).__name__}.",
+                fix='kind="real floating"',
+            )
+        return {name: name for name in STANDARD if kind is None or isdtype(name, kind)}
+
+    def _require(self, name: str, device: Any) -> None:
+        if device is not None and device != self.device:
+            raise ArgumentError(
+                f"{name}: there is no device {device!r:.40} here.", fix=f"device={self.device!r}"
+            )
+
+
+def __array_namespace_info__() -> NamespaceInfo:  # noqa: N807 - the standard's name
+    """Tell what the graph has of the array API: dtypes, and that values have no device.
+
+    >>> __array_namespace_info__().default_dtypes()["real floating"]
+    'float32'
+    """
+    return NamespaceInfo(device=None, shapes_from_data=False)
+
+
 def _dtype_of(what: Any) -> DType:
     return what.dtype if isinstance(what, Value) else dtype_name(getattr(what, "dtype", what))
 
@@ -85,12 +156,12 @@ def _dtype_of(what: Any) -> DType:
 def finfo(dtype: Any) -> FloatInfo:
     """Give the limits of a float dtype, or of a value's: bits, eps, max, min, smallest_normal.
 
-    Raises `DTypeError` for other dtypes.
+    Of complex dtypes they are those of the parts. Raises `DTypeError` for other dtypes.
 
     >>> finfo("bfloat16").eps
     0.0078125
     """
-    name = _dtype_of(dtype)
+    name = real_dtype(_dtype_of(dtype))
     if not is_float(name):
         raise DTypeError(f"finfo: {name} is no float.", fix="use iinfo for integers")
     limits = ml_dtypes.finfo(numpy_dtype(name))  # type: ignore[no-untyped-call] # NumPy lacks bfloat16
@@ -159,7 +230,7 @@ def result_type(*given: Any) -> DType:
     """
     if not given:
         raise ArgumentTypeError("result_type: needs a dtype or a value.", fix='result_type("int8")')
-    weak_types = (builtins.bool, int, float)
+    weak_types = (builtins.bool, int, float, complex)
     numbers = [one for one in given if type(one) in weak_types]
     others = [one for one in given if type(one) not in weak_types]
     met = promote(*map(_dtype_of, others)) if others else None

@@ -43,12 +43,12 @@ def interpret(
     """
     sizes = dict(env or {})
     if measured is None and order is None:
-        measured = measured_sizes(outputs)
+        measured = measured_sizes(outputs, stop=feeds)
     decided: dict[Value, list[Dim]] = {}
     for size, value in (measured or {}).items():
         decided.setdefault(value, []).append(size)
-    nodes = order if order is not None else _ordered(outputs, measured or {})
-    uses = Counter(operand for node in nodes for operand in node.inputs)
+    nodes = order if order is not None else _ordered(outputs, feeds, measured or {})
+    uses = Counter(operand for node in nodes if node not in feeds for operand in node.inputs)
     uses.update(outputs)
     values: dict[Value, Array] = {}
     for node in nodes:
@@ -72,14 +72,16 @@ def interpret(
             if bound is not None:
                 bound(size, sizes[size])
         values[node] = result
-        for operand in node.inputs:
+        for operand in () if node in feeds else node.inputs:
             uses[operand] -= 1
             if not uses[operand]:
                 del values[operand]
     return [values[output] for output in outputs]
 
 
-def _ordered(outputs: Sequence[Value], measured: Mapping[Dim, Value]) -> list[Value]:
+def _ordered(
+    outputs: Sequence[Value], feeds: Mapping[Value, Array], measured: Mapping[Dim, Value]
+) -> list[Value]:
     if not measured:
-        return topological(outputs)
-    return postorder(outputs, lambda node: operands(node, measured))
+        return topological(outputs, stop=feeds)
+    return postorder(outputs, lambda node: () if node in feeds else operands(node, measured))

@@ -54,10 +54,13 @@ def measures(op: Op) -> tuple[Dim, ...]:
     return tuple(sorted(found, key=lambda one: one.order))
 
 
-def measured_sizes(roots: Iterable[Value]) -> dict[Dim, Value]:
-    """Give every size that the roots need and data decide, with what computes its number."""
+def measured_sizes(roots: Iterable[Value], stop: Iterable[Value] = ()) -> dict[Dim, Value]:
+    """Give every size that the roots need and data decide, with what computes its number.
+
+    Values in `stop` are looked at, but not what they are computed from.
+    """
     found: dict[Dim, Value] = {}
-    known: set[Value] = set()
+    known = set(stop)
     waiting = list(roots)
     while waiting:
         order = topological(waiting, stop=known)

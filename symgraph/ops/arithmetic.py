@@ -50,7 +50,9 @@ def _floor_divide(m: Any, x: Any, y: Any) -> Any:
     # Not floor(x / y): 1.0 // 0.1 is 9, and 1.0 / 0.1 rounds to 10.
     exact = m.rint((x - m.fmod(x, y)) / y)
     opposite = m.ne(m.lt(x, 0), m.lt(y, 0))
-    below = m.select(m.and_(opposite, m.ne(x, 0)), m.like(-1, x), m.like(0, x))
+    nothing = (x / y) * 0  # of the quotient's sign, in which zeros differ
+    exact = m.select(m.eq(exact, 0), nothing, exact)
+    below = m.select(m.and_(opposite, m.ne(x, 0)), m.like(-1, x), nothing)
     far = m.select(m.or_(m.isinf(x), m.isnan(x)), x - x, below)
     by_infinity = m.select(m.isinf(y), far, exact)
     return m.select(m.eq(y, 0), x / y, by_infinity)
@@ -397,6 +399,7 @@ def _extremes(dtype: DType) -> tuple[Any, Any]:
     samples=(
         sample(lambda x: F.positive(x), arg(("B", 4))),
         sample(lambda x: F.positive(x), arg(("B", 4), "int32"), label="int"),
+        sample(lambda x: F.positive(x), arg(("B",), "complex64"), label="complex"),
     ),
     bad=(bad(lambda x: F.positive(x), arg((2,), "bool"), error=DTypeError, match="takes numbers"),),
 )
@@ -404,7 +407,7 @@ def positive(x: Any) -> Value:
     """Give x as it is; raises `DTypeError` for bools, as NumPy does."""
     value = as_value(x)
     try:
-        require_kind("number", value.dtype)
+        require_kind("any" if is_complex(value.dtype) else "number", value.dtype)
     except DTypeError as problem:
         raise DTypeError(
             f"positive: {problem.message}", details=operand_lines([value]), fix=problem.fix

@@ -10,7 +10,7 @@ import numpy as np
 
 from symgraph.dims import Dim, Size, ceil_div, dim, maximum, require_less_equal
 from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
-from symgraph.graph.arguments import plain_int, shape_argument
+from symgraph.graph.arguments import no_device, plain_int, shape_argument
 from symgraph.graph.dtypes import DType, default_float, dtype_name, numpy_dtype
 from symgraph.graph.index import Compute, m, position
 from symgraph.graph.index import axis as loop
@@ -63,7 +63,9 @@ class Arange(Op):
 
 
 @function_of
-def arange(start: Any, stop: Any = None, step: Any = 1, *, dtype: Any = None) -> Value:
+def arange(
+    start: Any, stop: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None
+) -> Value:
     """Count: start + i * step for i = 0, 1, ... while below `stop`; one argument is the stop.
 
     Ints and symbolic sizes give int64, floats `config.float_dtype`, unless `dtype` says otherwise.
@@ -73,6 +75,7 @@ def arange(start: Any, stop: Any = None, step: Any = 1, *, dtype: Any = None) ->
     >>> str(sg.F.arange(sg.dim("B")).type), sg.F.arange(1, 6, 2).eval().tolist()
     ('int64[B]', [1, 3, 5])
     """
+    no_device("arange", device)
     first, last = (0, start) if stop is None else (start, stop)
     numbers = (first, last, step)
     for number in numbers:
@@ -123,12 +126,13 @@ def _check_bound(number: Any) -> None:
         bad(lambda: F.full((3,), 300, "int8"), error=DTypeError, match="300"),
     ],
 )
-def full(shape: Any, value: Any, dtype: Any = None) -> Value:
+def full(shape: Any, fill_value: Any, dtype: Any = None, *, device: Any = None) -> Value:
     """Fill a shape with one number, or with a scalar value of the graph.
 
     The dtype is the value's unless given. Raises `ShapeError` for a value that is no scalar.
     """
-    return _full("full", shape, value, dtype)
+    no_device("full", device)
+    return _full("full", shape, fill_value, dtype)
 
 
 def _full(name: str, shape: Any, value: Any, dtype: Any) -> Value:
@@ -154,11 +158,12 @@ def _full(name: str, shape: Any, value: Any, dtype: Any) -> Value:
     ],
     bad=[bad(lambda: F.zeros((2, -3)), match="zeros: -3 .* is negative")],
 )
-def zeros(shape: Any, dtype: Any = None) -> Value:
+def zeros(shape: Any, dtype: Any = None, *, device: Any = None) -> Value:
     """Make zeros of a shape; `config.float_dtype` unless `dtype` says otherwise.
 
     Raises `ShapeError` for a negative size.
     """
+    no_device("zeros", device)
     return _filled("zeros", shape, 0, dtype)
 
 
@@ -169,8 +174,9 @@ def zeros(shape: Any, dtype: Any = None) -> Value:
     ],
     bad=[bad(lambda: F.ones((2, -3)), match="ones: -3 .* is negative")],
 )
-def ones(shape: Any, dtype: Any = None) -> Value:
+def ones(shape: Any, dtype: Any = None, *, device: Any = None) -> Value:
     """Make ones of a shape; dtype and errors as for `zeros`."""
+    no_device("ones", device)
     return _filled("ones", shape, 1, dtype)
 
 
@@ -186,8 +192,9 @@ def _filled(name: str, shape: Any, number: int, dtype: Any) -> Value:
         sample(lambda x: F.zeros_like(x, "int8"), arg(("B",)), gradient=(), label="other"),
     ],
 )
-def zeros_like(x: Any, dtype: Any = None) -> Value:
+def zeros_like(x: Any, dtype: Any = None, *, device: Any = None) -> Value:
     """Make zeros of the shape and, unless given, the dtype of `x`."""
+    no_device("zeros_like", device)
     value = as_value(x)
     return _filled("zeros_like", value.shape, 0, dtype or value.dtype)
 
@@ -198,8 +205,9 @@ def zeros_like(x: Any, dtype: Any = None) -> Value:
         sample(lambda x: F.ones_like(x, "bool"), arg(("B",)), gradient=(), label="other"),
     ],
 )
-def ones_like(x: Any, dtype: Any = None) -> Value:
+def ones_like(x: Any, dtype: Any = None, *, device: Any = None) -> Value:
     """Make ones of the shape and, unless given, the dtype of `x`."""
+    no_device("ones_like", device)
     value = as_value(x)
     return _filled("ones_like", value.shape, 1, dtype or value.dtype)
 
@@ -215,10 +223,11 @@ def ones_like(x: Any, dtype: Any = None) -> Value:
         )
     ],
 )
-def full_like(x: Any, value: Any, dtype: Any = None) -> Value:
+def full_like(x: Any, fill_value: Any, dtype: Any = None, *, device: Any = None) -> Value:
     """Fill the shape of `x` with one number, of the dtype of `x` unless given."""
+    no_device("full_like", device)
     model = as_value(x)
-    return _full("full_like", model.shape, value, dtype or model.dtype)
+    return _full("full_like", model.shape, fill_value, dtype or model.dtype)
 
 
 @composite(
@@ -230,12 +239,15 @@ def full_like(x: Any, value: Any, dtype: Any = None) -> Value:
     ],
     bad=[bad(lambda: F.eye(3, k=0.5), error=ArgumentTypeError, match="eye: k must")],
 )
-def eye(rows: Size, columns: Size | None = None, *, k: int = 0, dtype: Any = None) -> Value:
+def eye(
+    rows: Size, columns: Size | None = None, *, k: int = 0, dtype: Any = None, device: Any = None
+) -> Value:
     """Make ones on the diagonal j = i + k and zeros elsewhere; square unless `columns` is given.
 
     The dtype is `config.float_dtype` unless given. Raises `ArgumentTypeError` for a `k` that is no
     int, `ShapeError` for negative sizes.
     """
+    no_device("eye", device)
     kind = default_float() if dtype is None else dtype_name(dtype)
     offset = plain_int("eye", "k", k)
     height, width = shape_argument("eye", (rows, rows if columns is None else columns))

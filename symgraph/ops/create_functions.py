@@ -8,7 +8,7 @@ import numpy as np
 
 from symgraph.dims import Dim, Size
 from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
-from symgraph.graph.arguments import shape_argument
+from symgraph.graph.arguments import no_device, shape_argument
 from symgraph.graph.dtypes import dtype_name, is_float
 from symgraph.graph.leaves import as_value, cast_to, common
 from symgraph.graph.node import Value
@@ -36,7 +36,13 @@ from symgraph.graph.scalar import compute_dtype
     ],
 )  # fmt: skip
 def linspace(
-    start: Any, stop: Any, num: Size, *, dtype: Any = None, endpoint: bool = True
+    start: Any,
+    stop: Any,
+    num: Size,
+    *,
+    dtype: Any = None,
+    endpoint: bool = True,
+    device: Any = None,
 ) -> Value:
     """Give `num` numbers at equal distances from `start` to `stop`, which is the last one.
 
@@ -49,6 +55,7 @@ def linspace(
     >>> sg.linspace(0, 1, 5).eval().tolist()
     [0.0, 0.25, 0.5, 0.75, 1.0]
     """
+    no_device("linspace", device)
     (count,) = shape_argument("linspace", (num,))
     first, last = common("linspace", start, stop, floating=True)
     for end in (first, last):
@@ -73,8 +80,9 @@ def linspace(
     samples=[sample(lambda x: F.empty((x.shape[0], 2)), arg(("B",)), gradient=())],
     bad=[bad(lambda: F.empty((-1,)), match="empty: .*-1 .* negative")],
 )
-def empty(shape: Any, dtype: Any = None) -> Value:
+def empty(shape: Any, dtype: Any = None, *, device: Any = None) -> Value:
     """Make an array without meaning; in a graph, where nothing is written later, it is zeros."""
+    no_device("empty", device)
     return F.zeros(shape, dtype)
 
 
@@ -84,8 +92,9 @@ def empty(shape: Any, dtype: Any = None) -> Value:
         bad(lambda x: F.empty_like(x, "text"), arg((2,)), error=DTypeError, match="empty_like"),
     ],
 )  # fmt: skip
-def empty_like(x: Any, dtype: Any = None) -> Value:
+def empty_like(x: Any, dtype: Any = None, *, device: Any = None) -> Value:
     """Make zeros of the shape and, unless given, the dtype of `x`: `empty` of them."""
+    no_device("empty_like", device)
     return F.zeros_like(x, dtype)
 
 
@@ -99,12 +108,13 @@ def empty_like(x: Any, dtype: Any = None) -> Value:
         bad(lambda: F.asarray([1], copy=False), error=ArgumentError, match="asarray: .* copied"),
     ],
 )
-def asarray(x: Any, dtype: Any = None, *, copy: bool | None = None) -> Value:
+def asarray(x: Any, dtype: Any = None, *, copy: bool | None = None, device: Any = None) -> Value:
     """Make a number, a list or an array a constant; a value of the graph stays, or is cast.
 
     Raises `ArgumentError` for `copy=False` where numbers have to be copied, `ArgumentTypeError` for
     what holds no numbers.
     """
+    no_device("asarray", device)
     if isinstance(x, Value):
         return x if dtype is None else F.cast(x, dtype)
     if copy is False:
@@ -129,17 +139,21 @@ def asarray(x: Any, dtype: Any = None, *, copy: bool | None = None) -> Value:
         bad(lambda x: F.astype(x, "text"), arg((2,)), error=DTypeError, match="astype: .*text"),
     ],
 )  # fmt: skip
-def astype(x: Any, dtype: Any, *, copy: bool = True) -> Value:
+def astype(x: Any, dtype: Any, *, copy: bool = True, device: Any = None) -> Value:
     """Convert to another dtype (the array API's name for `cast`)."""
+    no_device("astype", device)
     return F.cast(as_value(x), dtype)
 
 
 @function_of
-def from_dlpack(x: Any) -> Value:
+def from_dlpack(x: Any, *, device: Any = None, copy: bool | None = None) -> Value:
     """Make a constant of an array of another library, which says what it is by DLPack.
 
     >>> import numpy as np
     >>> from_dlpack(np.array([1.5])).eval().tolist()
     [1.5]
     """
+    no_device("from_dlpack", device)
+    if copy is False:
+        raise ArgumentError("from_dlpack: numbers are copied into the graph.", fix="copy=None")
     return F.constant(np.array(np.from_dlpack(x)))

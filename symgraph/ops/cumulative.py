@@ -19,7 +19,7 @@ import numpy as np
 from symgraph.dims import Size, ceil_div
 from symgraph.errors import ArgumentError, DTypeError
 from symgraph.graph.arguments import normal_axis
-from symgraph.graph.dtypes import DType, dtype_name, is_float, numpy_dtype
+from symgraph.graph.dtypes import DType, dtype_name, has_gradient, is_float, numpy_dtype
 from symgraph.graph.index import MAX, MIN, PROD, SUM, Compute, Monoid, axes, load, m, reduce
 from symgraph.graph.index import axis as loop
 from symgraph.graph.leaves import as_value, cast_to
@@ -177,17 +177,19 @@ class CumulativeSum(Cumulative):
 
     monoid = SUM
     joins = "add"
+    takes_complex = True
     samples = (
         *_samples("cumulative_sum"),
         sample(
             lambda x: F.cumulative_sum(x, axis=0, include_initial=True, dtype="float64"),
             arg(("B", 2), "float16"), gradient=(),
         ),
+        sample(lambda x: F.cumulative_sum(x, axis=0), arg(("B", 2), "complex64"), label="complex"),
     )  # fmt: skip
     bad = _bad("cumulative_sum")
 
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
-        if not is_float(xs[0].dtype):
+        if not has_gradient(xs[0].dtype):
             return (None,)
         return (make(CumulativeSum(self.axis, not self.reverse), g),)
 
@@ -198,21 +200,23 @@ class CumulativeProd(Cumulative):
 
     monoid = PROD
     joins = "multiply"
+    takes_complex = True
     samples = (
         *_samples("cumulative_prod"),
         sample(
             lambda x: F.cumulative_prod(x, axis=1, include_initial=True),
             arg((2, 4), values=(0, 2, 3, 0, 0.5, 0, 2, 1.5)),
         ),
+        sample(lambda x: F.cumulative_prod(x, axis=0), arg((3, 2), "complex64"), label="complex"),
     )
     bad = _bad("cumulative_prod")
 
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
         # d y[i] / d x[j] is what comes before j times what comes between j and i: no division, so
         # that zeros among the factors do no harm. Row j of the square has ones up to j.
-        if not is_float(xs[0].dtype):
+        if not has_gradient(xs[0].dtype):
             return (None,)
-        turned = [F.flip(one, self.axis) if self.reverse else one for one in (xs[0], g)]
+        turned = [F.flip(one, self.axis) if self.reverse else one for one in (F.conj(xs[0]), g)]
         x, weight = (F.moveaxis(one, self.axis, -1) for one in turned)
         size = x.shape[-1]
         row, column = F.expand_dims(F.arange(size), 1), F.arange(size)
@@ -339,7 +343,7 @@ def _wide(
     place = _axis(name, axis, value)
     if dtype is not None:
         kind = dtype_name(dtype)
-    elif is_float(value.dtype):
+    elif has_gradient(value.dtype):
         kind = value.dtype
     else:
         kind = "uint64" if value.dtype.startswith("uint") else "int64"

@@ -8,7 +8,7 @@ from typing import Any
 from symgraph.dims import Size, equal, maximum, minimum
 from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
 from symgraph.graph.arguments import normal_axis, plain_int
-from symgraph.graph.dtypes import dtype_name, is_float
+from symgraph.graph.dtypes import dtype_name, has_gradient
 from symgraph.graph.index import Compute, axes, load
 from symgraph.graph.leaves import as_value, cast_to, common
 from symgraph.graph.node import Value, make, operand_lines
@@ -23,6 +23,7 @@ class Diagonal(Op):
     """y[..., i] = x[..., i, i + offset], from the first i on for which there is one."""
 
     offset: int
+    takes_complex = True
 
     def infer(self, x: TensorType) -> Type:
         if x.ndim < 2:
@@ -39,7 +40,7 @@ class Diagonal(Op):
 
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
         (x,) = xs
-        if not is_float(x.dtype):
+        if not has_gradient(x.dtype):
             return (None,)
         rows, columns = x.shape[-2:]
         before = minimum(max(-self.offset, 0), rows)
@@ -61,6 +62,7 @@ class Diagonal(Op):
         sample(lambda x: F.diagonal(x, -2), arg(("B", 17)), sizes={"B": 33}),
         sample(lambda x: F.diagonal(x, 3), arg((2, 3), "int32")),
         sample(lambda x: F.diagonal(x, -1), arg((1, 0), "bool")),
+        sample(lambda x: F.diagonal(x, 1), arg(("B", 3), "complex64"), label="complex"),
     )
     bad = (
         bad(

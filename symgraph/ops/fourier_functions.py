@@ -11,7 +11,7 @@ from typing import Any
 
 from symgraph.dims import Dim, Size, equal, less_equal, maximum
 from symgraph.errors import ArgumentError, DTypeError
-from symgraph.graph.arguments import distinct_axes, normal_axes, normal_axis, plain_size
+from symgraph.graph.arguments import distinct_axes, no_device, normal_axes, normal_axis, plain_size
 from symgraph.graph.dtypes import (
     complex_dtype,
     default_float,
@@ -275,7 +275,7 @@ def _scaled(places: Value, n: Size, d: Any, dtype: str) -> Value:
         bad(lambda: F.fftfreq(3, dtype="int32"), error=DTypeError, match="must be a float"),
     ],
 )
-def fftfreq(n: Any, d: Any = 1.0, *, dtype: Any = None) -> Value:
+def fftfreq(n: Any, d: Any = 1.0, *, dtype: Any = None, device: Any = None) -> Value:
     """Give the frequencies of the places of `fft`: [0, 1, ..., -2, -1] / (n * d).
 
     `d` is the distance of the points; n may be a symbolic size. Raises `ArgumentError` for n < 1,
@@ -284,6 +284,7 @@ def fftfreq(n: Any, d: Any = 1.0, *, dtype: Any = None) -> Value:
     >>> fftfreq(4).eval().tolist()
     [0.0, 0.25, -0.5, -0.25]
     """
+    no_device("fftfreq", device)
     count, kind = _count("fftfreq", n), _frequency_dtype("fftfreq", dtype)
     place, whole = F.arange(count), F.size_of(count)
     return _scaled(F.where(place * 2 < whole, place, place - whole), count, d, kind)
@@ -296,11 +297,12 @@ def fftfreq(n: Any, d: Any = 1.0, *, dtype: Any = None) -> Value:
     ],
     bad=[bad(lambda: F.rfftfreq(0), error=ArgumentError, match="rfftfreq: .*>= 1")],
 )
-def rfftfreq(n: Any, d: Any = 1.0, *, dtype: Any = None) -> Value:
+def rfftfreq(n: Any, d: Any = 1.0, *, dtype: Any = None, device: Any = None) -> Value:
     """Give the frequencies of the places of `rfft`: [0, 1, ..., n // 2] / (n * d).
 
     Raises as `fftfreq`.
     """
+    no_device("rfftfreq", device)
     count, kind = _count("rfftfreq", n), _frequency_dtype("rfftfreq", dtype)
     return _scaled(F.arange(count // 2 + 1), count, d, kind)
 

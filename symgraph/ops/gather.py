@@ -102,6 +102,10 @@ class Take(Op):
             lambda x, i: F.take(x, i, axis=1), arg((3,)), arg((2,), "int32"),
             error=ArgumentError, match="take: axis 1",
         ),
+        bad(
+            lambda x: F.take(x, [0], axis=None), arg((3, 2)), error=ArgumentError,
+            match="take: needs an axis",
+        ),
         bad(lambda x: F.take(x, [0, 5]), arg((3,)), error=IndexRangeError, match=r"5 .* \(1,\)"),
         bad(
             lambda x, i, j: F.gather(x, (i, j)), arg((3, 3)), arg((2,), "int32"),
@@ -254,19 +258,24 @@ def _missing(dtype: str) -> float:
 
 
 @function_of
-def take(x: Any, indices: Any, axis: int = 0) -> Value:
+def take(x: Any, indices: Any, axis: int | None = 0) -> Value:
     """Select along an axis: y[..., j, ...] = x[..., indices[j], ...].
 
-    The axes of `indices` stand in the result in place of `axis`. Negative indices count from the
-    end. Raises `DTypeError` unless `indices` holds integers, `IndexRangeError` for constants out
-    of range, else when the values are known.
+    The axes of `indices` stand in the result in place of `axis`, which may be None for a vector.
+    Negative indices count from the end. Raises `DTypeError` unless `indices` holds integers,
+    `IndexRangeError` for constants out of range, else when the values are known.
 
     >>> import symgraph as sg
     >>> sg.F.take(sg.constant([5, 6, 7]), [2, 0]).eval().tolist()
     [7, 5]
     """
     value, chosen = as_value(x), as_value(indices)
-    return _take("take", value, [chosen], normal_axis("take", axis, value.ndim))
+    if axis is None and value.ndim != 1:
+        raise ArgumentError(
+            f"take: needs an axis where there are {value.ndim}.", fix="take(x, indices, axis=0)"
+        )
+    place = 0 if axis is None else normal_axis("take", axis, value.ndim)
+    return _take("take", value, [chosen], place)
 
 
 @function_of

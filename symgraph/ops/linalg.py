@@ -384,7 +384,7 @@ def vecdot(x: Any, y: Any, *, axis: int = -1) -> Value:
     """
     first, second = common("vecdot", x, y)
     both = _named("vecdot", F.multiply, F.conj(first), second)
-    return F.sum(both, axis=normal_axis("vecdot", axis, both.ndim))
+    return F.sum(both, axis=normal_axis("vecdot", axis, both.ndim), dtype=both.dtype)
 
 
 @composite(

@@ -19,7 +19,7 @@ from symgraph.errors import (
     UndecidedError,
 )
 from symgraph.graph.arguments import distinct_axes, normal_axis, plain_int, plain_size
-from symgraph.graph.dtypes import is_float
+from symgraph.graph.dtypes import has_gradient, is_float
 from symgraph.graph.index import Compute, axes, load, position
 from symgraph.graph.leaves import Constant, as_value, common, needs_integer
 from symgraph.graph.node import Value, make, operand_lines
@@ -35,6 +35,7 @@ class Roll(Op):
 
     shift: Size
     axis: int
+    takes_complex = True
 
     def infer(self, x: TensorType) -> Type:
         return x
@@ -44,7 +45,7 @@ class Roll(Op):
         return xp.roll(arrays[0], shift, axis=self.axis)
 
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
-        return (make(Roll(-self.shift, self.axis), g) if is_float(xs[0].dtype) else None,)
+        return (make(Roll(-self.shift, self.axis), g) if has_gradient(xs[0].dtype) else None,)
 
     def expand(self, F: Functions, *xs: Value) -> Compute:
         x = xs[0].tensor
@@ -60,6 +61,7 @@ class Roll(Op):
         sample(lambda x: F.roll(x, x.shape[0] - 1, axis=1), arg(("B", 4))),
         sample(lambda x: F.roll(x, 1, axis=0), arg((0, 3), "int32")),
         sample(lambda x: F.roll(x, 9), arg((4,), "bool")),
+        sample(lambda x: F.roll(x, 2), arg(("B", 3), "complex64"), label="complex"),
     )
     bad = (
         bad(lambda x: F.roll(x, 1, axis=2), arg((2, 3)), error=ArgumentError, match="roll: axis 2"),

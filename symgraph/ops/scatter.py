@@ -22,7 +22,8 @@ from symgraph.errors import (
     ShapeError,
 )
 from symgraph.graph.arguments import normal_axis
-from symgraph.graph.dtypes import DType, is_float, is_integer, numpy_dtype, promote
+from symgraph.graph.arrays import add_at
+from symgraph.graph.dtypes import DType, has_gradient, is_float, is_integer, numpy_dtype, promote
 from symgraph.graph.index import (
     MAX,
     MIN,
@@ -63,6 +64,11 @@ class Scatter(Op):
     axis: int
     variadic = True
 
+    @property
+    def takes_complex(self) -> bool:  # type: ignore[override]
+        """Complex numbers have no order: there is no largest one."""
+        return self.mode in ("set", "add", "multiply")
+
     def infer(self, x: TensorType, updates: TensorType, *indices: TensorType) -> Type:
         if x.dtype != updates.dtype:
             raise DTypeError(f"{{x0}} and {{x1}} must have one dtype: {x.dtype}, {updates.dtype}.")
@@ -94,8 +100,11 @@ class Scatter(Op):
         result = widen(x).copy()
         if self.mode == "set":
             result[key] = widen(updates)  # one after the other: the last stays
+        elif self.mode == "add":
+            with np.errstate(all="ignore"):
+                add_at(xp, result, key, widen(updates))
         else:
-            combine = {"add": "add", "multiply": "multiply", "max": "maximum", "min": "minimum"}
+            combine = {"multiply": "multiply", "max": "maximum", "min": "minimum"}
             with np.errstate(all="ignore"):
                 getattr(xp, combine[self.mode]).at(result, key, widen(updates))
         return result.astype(x.dtype, copy=False)
@@ -106,7 +115,7 @@ class Scatter(Op):
 
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
         x, updates, *indices = xs
-        if not is_float(x.dtype):
+        if not has_gradient(x.dtype):
             return (None,) * len(xs)
         rule = {"set": self._of_set, "add": self._of_add, "multiply": self._of_product}
         pulled = rule.get(self.mode, self._of_best)(F, g, y, x, updates, indices)
@@ -145,8 +154,8 @@ class Scatter(Op):
         others = pairs & ~F.eye(count, dtype="bool")
         mask = F.reshape(others, (count, count, *(1,) * (updates.ndim - self.axis - 1)))
         factors = F.where(mask, F.expand_dims(updates, self.axis), 1.0)
-        rest = F.prod(factors, axis=self.axis + 1)
-        return g * own, F.gather(g * x, indices, axis=self.axis) * rest
+        rest = F.conj(F.prod(factors, axis=self.axis + 1))
+        return g * F.conj(own), F.gather(g * F.conj(x), indices, axis=self.axis) * rest
 
     def _of_best(
         self, F: Functions, g: Value, y: Value, x: Value, updates: Value, indices: list[Value]
@@ -223,6 +232,14 @@ class Scatter(Op):
             lambda x, i, u: F.scatter(x, i, u), arg((4,), "bool"), arg((0,), "int32"),
             arg((0,), "bool"), label="none",
         ),
+        *(
+            sample(
+                lambda x, i, u, mode=mode: F.scatter(x, i, u, mode=mode),
+                arg((4, 2), "complex64"), arg((3,), "int32", values=(0, 2, 0)),
+                arg((3, 2), "complex64"), label=f"complex {mode}",
+            )
+            for mode in ("set", "add", "multiply")
+        ),
     )  # fmt: skip
     bad = (
         bad(
@@ -244,6 +261,10 @@ class Scatter(Op):
         bad(
             lambda x, i: F.scatter(x, i, True, mode="add"), arg((3,), "bool"), arg((2,), "int32"),
             error=DTypeError, match="scatter: bools",
+        ),
+        bad(
+            lambda x, i: F.scatter(x, i, 1.0, mode="max"), arg((3,), "complex64"),
+            arg((2,), "int32"), error=DTypeError, match="scatter: takes no complex",
         ),
         bad(
             lambda x, i: F.scatter(x, i, 1.0, mode="put"), arg((3,)), arg((2,), "int32"),

@@ -224,11 +224,12 @@ class BroadcastTo(Op):
 
 
 @function_of
-def reshape(x: Any, shape: Any) -> Value:
+def reshape(x: Any, shape: Any, *, copy: bool | None = None) -> Value:
     """Give the same elements, in row-major order, another shape; one size may be -1.
 
-    Sizes may be symbolic; what cannot be decided is checked when the sizes are known. Raises
-    `ShapeError` when the number of elements differs.
+    Sizes may be symbolic; what cannot be decided is checked when the sizes are known. `copy` is
+    the array API's, and means nothing where values never change. Raises `ShapeError` when the
+    number of elements differs.
 
     >>> import symgraph as sg
     >>> str(sg.F.reshape(sg.tensor("x", (sg.dim("B"), 2, 3)), (-1, 6)).type)

@@ -74,9 +74,10 @@ log1p = scalar_op("log1p", lambda m, x: m.log1p(x), d=lambda m, x, y: 1 / (1 + x
     domain=(-0.8, 3.0), latex=r"\ln(1 + {0})", complex=True,
     doc="Give log(1 + x), exact for small x.")
 log2 = scalar_op("log2", lambda m, x: m.log(x) / _LN2, d=lambda m, x, y: 1 / (_LN2 * x),
-    domain=(0.2, 3.0), latex=r"\log_2 {0}", complex=True, doc="Take the logarithm of base 2.")
+    domain=(0.2, 3.0), latex=r"\log_2 {0}", complex="log2", doc="Take the logarithm of base 2.")
 log10 = scalar_op("log10", lambda m, x: m.log(x) / _LN10, d=lambda m, x, y: 1 / (_LN10 * x),
-    domain=(0.2, 3.0), latex=r"\log_{{10}} {0}", complex=True, doc="Take the logarithm of base 10.")
+    domain=(0.2, 3.0), latex=r"\log_{{10}} {0}", complex="log10",
+    doc="Take the logarithm of base 10.")
 logaddexp = scalar_op("logaddexp", _logaddexp, latex=r"\ln(e^{{{0}}} + e^{{{1}}})",
     d=(lambda m, x, y, out: _share(m, x, y), lambda m, x, y, out: _share(m, y, x)),
     doc="Give log(exp(x) + exp(y)) without overflow.")
