@@ -233,7 +233,8 @@ def _fixed(plan: Plan, staying: Collection[Value]) -> set[Buffer]:
     """Find what depends only on constants, on what stays, and on variables that nothing writes.
 
     Weights of an inference, their rounded or reordered copies: computed once and kept, while
-    nobody changes the variables.
+    nobody changes the variables. All sizes share them, so what a size decides (how often a loop
+    runs) is not among them, unless it is inside of a body, where each size has its own.
     """
     program = plan.program
     found = {one for shared, one in program.shared.items() if shared not in program.updates}
@@ -247,11 +248,19 @@ def _fixed(plan: Plan, staying: Collection[Value]) -> set[Buffer]:
             reads
             and static
             and not again
+            and (staying or not _asks_sizes(step))
             and found.issuperset(reads)
             and not kept.intersection(step.writes)
         ):
             found |= step.writes
     return found
+
+
+def _asks_sizes(step: Step) -> bool:
+    """Tell whether a step computes something else at other sizes, of operands that stay."""
+    if isinstance(step, KernelStep):
+        return not all(isinstance(size, int) for size in (*step.sizes, step.tasks))
+    return isinstance(step, CallStep) and bool(step.call.value.op.dims())
 
 
 def _in_place(plan: Plan, order: nx.DiGraph) -> None:

@@ -246,6 +246,17 @@ def test_new_sizes_are_bound_and_not_compiled(texts: list[str]) -> None:
     assert len(texts) == 1
 
 
+def test_what_a_variable_and_a_size_decide_is_computed_for_each_size() -> None:
+    C = sg.dim("C", min=0)
+    x, w = sg.tensor("x", (C,)), sg.shared(np.float32(0.5))
+    halved, _ = sg.foldl(lambda row, state: 0.5 * state, x, w)
+    repeated = sg.sum(sg.broadcast_to(sg.exp(w), (C,)))
+    f = sg.function([x], [halved, repeated], backend="cpu")
+    for count in (1, 7, 1, 0, 2, 7):
+        found = f(np.zeros(count, np.float32))
+        np.testing.assert_allclose(found, [0.5 ** (count + 1), count * np.exp(0.5)], rtol=1e-6)
+
+
 def test_more_sizes_than_are_kept(texts: list[str]) -> None:
     x = sg.vector("x")
     f = compiled([x], (x * x).sum())
