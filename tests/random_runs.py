@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import symgraph as sg
+from tests.lower.cuda_host import precompiled_shim
 from tests.random_checks import DifferenceError, check
 from tests.random_shrink import Case
 
@@ -63,6 +64,8 @@ def _in_child(
     seeds: list[int], backend: str, limit: float, folder: Path, make: Callable[[int, Says], Case]
 ) -> Iterator[Outcome]:
     """Run in a forked process; it ends with the first program that crashes or hangs."""
+    if backend == "shim":
+        precompiled_shim()  # once, and not in each process
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
@@ -152,9 +155,7 @@ def prepared(backend: str, folder: Path) -> str:
     if backend != "shim":
         return backend
     from tests.backends.host_device import HostDevice
-    from tests.lower.cuda_host import precompiled_shim
 
-    precompiled_shim()  # before processes are forked
     made = HostDevice(folder, f"cuda of {folder}")
     importlib.import_module("symgraph.function").device = lambda number: made  # type: ignore[attr-defined]
     return "cuda"

@@ -12,16 +12,12 @@ from symgraph.runtime import device_profile
 from symgraph.runtime.calibrate import Peaks
 from tests.backends.host_device import HostDevice
 from tests.backends.test_gpu import GPU, HOST
-from tests.lower.cuda_host import COMPILER, precompile
 
 
 @pytest.fixture(scope="session")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give the folder in which tests find the kernels that others have compiled."""
-    folder = tmp_path_factory.mktemp("kernels")
-    if COMPILER is not None:
-        precompile(folder)
-    return folder
+    return tmp_path_factory.mktemp("kernels")
 
 
 @pytest.fixture
