@@ -25,6 +25,7 @@ from symgraph.array_api.kinds import (
 from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
 from symgraph.graph.dsl import VERSIONS
 from symgraph.graph.dtypes import DType
+from symgraph.graph.leaves import constant
 from symgraph.graph.node import Value
 from symgraph.graph.registry import apply
 
@@ -152,6 +153,15 @@ class Array:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         """Give the numbers to NumPy: a view that cannot be written into, unless it is a copy."""
         return np.array(self._cell.numbers, dtype, copy=copy)
+
+    def __copy__(self) -> Array:
+        return again(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Array:
+        return again(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return of_numbers, (self._cell.numbers,)
 
     def __dlpack__(
         self,
@@ -297,6 +307,11 @@ def wrapped(value: Value, depth: int = 0) -> Array:
     return made
 
 
+def of_numbers(numbers: Any, dtype: Any = None) -> Array:
+    """Make an array of NumPy's numbers; they are copied unless nobody can write into them."""
+    return wrapped(constant(numbers, dtype))
+
+
 def again(x: Array) -> Array:
     """Make another array of the same numbers; changing one does not change the other."""
     made = object.__new__(Array)
@@ -327,6 +342,8 @@ def _plain(given: Any, depth: list[int]) -> Any:
     if isinstance(given, Array):
         depth[0] = max(depth[0], given._cell.depth)
         return given._cell.value
+    if isinstance(given, np.generic):  # NumPy's float64 is a float of Python, so it counts as one
+        return given.item()
     if type(given) in (list, tuple):
         return type(given)(_plain(one, depth) for one in given)
     return given

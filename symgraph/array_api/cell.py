@@ -43,8 +43,11 @@ class Cell:
     def numbers(self) -> Numbers:
         """The numbers, which are computed now unless they are known; never to be written into."""
         if self._numbers is None:
-            _compute(self.value)
-        assert self._numbers is not None  # `_compute` shows every result to its cell
+            value = self.value
+            found = _compute(value)
+            if self._numbers is None:  # another thread's cell of the same expression was shown it
+                self.settle(value, found)
+            return found
         return self._numbers
 
     @property
@@ -90,21 +93,27 @@ def cell_of(value: Value, depth: int) -> Cell:
     return found
 
 
-def _compute(value: Value) -> None:
+def _compute(value: Value) -> Numbers:
     """Compute an expression and let every waiting cell on the way have its numbers."""
     order = postorder([value], lambda node: () if id(node) in _computed else node.inputs)
     feeds = {node: _computed[id(node)][1] for node in order if id(node) in _computed}
-    interpret([value], feeds, order=order, watch=_show)
+    (found,) = interpret([value], feeds, order=order, watch=_show)
+    return _read_only(found)
+
+
+def _read_only(result: Any) -> Numbers:
+    numbers = np.asarray(result)
+    if numbers.flags.writeable:  # a view, since the interpreter may go on with the array itself
+        numbers = numbers.view()
+        numbers.flags.writeable = False
+    return numbers
 
 
 def _show(value: Value, result: Any) -> None:
     cell = _waiting.get(id(value))
     if cell is None:
         return
-    numbers = np.asarray(result)
-    if numbers.flags.writeable:  # a view, since the interpreter may go on with the array itself
-        numbers = numbers.view()
-        numbers.flags.writeable = False
+    numbers = _read_only(result)
     key = id(value)
     _computed[key] = (ref(value, lambda _: _forget(key)), numbers)
     cell.settle(value, numbers)

@@ -13,9 +13,9 @@ from symgraph.array_api.array import (
     again,
     call,
     call_several,
+    of_numbers,
     require_array,
     require_device,
-    wrapped,
 )  # fmt: skip
 from symgraph.array_api.kinds import is_scalar, meet
 from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError
@@ -26,11 +26,6 @@ from symgraph.graph.leaves import constant
 from symgraph.graph.node import Value
 
 Shape = int | Sequence[int]
-
-
-def of_numbers(numbers: Any, dtype: Any = None) -> Array:
-    """Make an array of NumPy's numbers; they are copied unless nobody can write into them."""
-    return wrapped(constant(numbers, dtype))
 
 
 def asarray(

@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from symgraph.array_api.array import Array, call, require_array
-from symgraph.array_api.creation import of_numbers
+from symgraph.array_api.array import Array, call, of_numbers, require_array
 from symgraph.array_api.kinds import ANY, BOOLEAN, INT, REAL, is_scalar, meet, meet_scalar, require
 from symgraph.errors import ArgumentTypeError
 from symgraph.graph.leaves import as_value

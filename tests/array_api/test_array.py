@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import math
 import operator
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -111,11 +114,11 @@ def test_operators_in_place_change_the_array_and_nothing_else(change: Any, numbe
     numbers = np.array([[1, 2], [3, 4]])
     x = same = xp.asarray(numbers)
     before = x + 0
-    copy = xp.asarray(x)
+    twin = xp.asarray(x)
     x = change(x, number)
     assert x is same
     assert np.asarray(x).tolist() == change(numbers.copy(), number).tolist()
-    assert np.asarray(before).tolist() == np.asarray(copy).tolist() == numbers.tolist()
+    assert np.asarray(before).tolist() == np.asarray(twin).tolist() == numbers.tolist()
 
 
 def test_division_and_products_in_place() -> None:
@@ -221,6 +224,29 @@ def test_wrong_keys_and_values_are_refused() -> None:
 # -- Python, NumPy, DLPack -------------------------------------------------------------------------
 
 
+def test_copies_are_arrays_of_their_own_and_files_hold_numbers() -> None:
+    x = xp.asarray([1.0, 2.0]) + 1.0
+    others = [copy.copy(x), copy.deepcopy(x), pickle.loads(pickle.dumps(x))]
+    x[0] = 9.0
+    for other in others:
+        assert (other.dtype, np.asarray(other).tolist()) == ("float32", [2.0, 3.0])
+
+
+def test_threads_compute_one_expression() -> None:
+    x = xp.ones(1000)
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(20):
+            shifted = x + float(number)
+            found = list(pool.map(lambda _: float(xp.sum(shifted)), range(8)))  # noqa: B023
+            assert found == [1000.0 * (number + 1)] * 8
+
+
+def test_numpys_float_is_one_of_python() -> None:
+    x = xp.ones(2)
+    for found in (x * np.float64(2.0), np.float64(2.0) * x, xp.add(x, np.float64(1.0))):
+        assert (found.dtype, np.asarray(found).tolist()) == ("float32", [2.0, 2.0])
+
+
 def test_numbers_of_python() -> None:
     assert (bool(xp.asarray(3)), bool(xp.asarray(0.0)), int(xp.asarray(2.7))) == (True, False, 2)
     assert (float(xp.asarray(3)), complex(xp.asarray(1 + 2j))) == (3.0, 1 + 2j)
@@ -247,8 +273,8 @@ def test_numpy_reads_and_cannot_write() -> None:
     numbers = np.asarray(x)
     with pytest.raises(ValueError, match="read-only"):
         numbers[0] = 5
-    copy = np.array(x)
-    copy[0] = 5
+    own = np.array(x)
+    own[0] = 5
     assert np.asarray(x).tolist() == [1.0, 2.0]
     assert np.asarray(x, dtype="float64").dtype == np.float64
     given = np.array([1.0, 2.0])

@@ -62,6 +62,23 @@ def test_symgraph_has_the_other_names() -> None:
         x.__array_namespace__(api_version="2019")
 
 
+def test_what_the_standard_adds_means_what_it_says() -> None:
+    x = sg.constant([5.0, 6.0, 7.0])
+    assert sg.take(x, [2, 0], axis=None).eval().tolist() == [7.0, 5.0]
+    assert sg.reshape(x, (3, 1), copy=True).shape == (3, 1)
+    assert sg.full(2, fill_value=3).eval().tolist() == [3, 3]
+    assert sg.from_dlpack(np.ones(2), device=None, copy=True).eval().tolist() == [1.0, 1.0]
+    with pytest.raises(ArgumentError, match="from_dlpack: numbers are copied"):
+        sg.from_dlpack(np.ones(2), copy=False)
+
+
+def test_interpreting_from_the_middle_needs_nothing_below() -> None:
+    x = sg.tensor("x", (2,))
+    middle = sg.exp(x)
+    found = sg.interpret([middle + 1.0, middle * middle], {middle: np.array([1.0, 2.0])})
+    assert [one.tolist() for one in found] == [[2.0, 3.0], [1.0, 4.0]]
+
+
 # -- programs that know only the standard ----------------------------------------------------------
 
 

@@ -32,6 +32,10 @@ def test_kinds() -> None:
     assert sg.isdtype(sg.bfloat16, ("integral", "real floating"))
     assert sg.isdtype(np.float32, sg.float32)
     assert not sg.isdtype("float32", "complex floating")
+    assert sg.isdtype(sg.complex64, "complex floating")
+    assert sg.isdtype(sg.complex128, "numeric")
+    assert sg.finfo("complex64") == sg.finfo("float32")
+    assert sg.result_type("float32", 1j) == "complex64"
     with pytest.raises(ArgumentError, match="isdtype: 'whole' is neither"):
         sg.isdtype("int8", "whole")
 
