@@ -6,5 +6,6 @@ of a network, which are exchanged. `inr.py` makes small networks of images. May 
 """
 
 from symgraph.compress.inr import Course, Fitting, encode
+from symgraph.compress.inr_smaller import Smaller, smaller
 
-__all__ = ["Course", "Fitting", "encode"]
+__all__ = ["Course", "Fitting", "Smaller", "encode", "smaller"]

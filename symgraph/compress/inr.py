@@ -106,7 +106,8 @@ def encode(
         key = np.array([fitting.seed, image], np.uint64)
         return Numbers(*siren.start(np.random.Generator(np.random.Philox(key=key))))
 
-    task = Task(("float32",) * len(siren.sizes))
+    layers = len(siren.sizes)
+    task = Task(("float32",) * layers, (None,) * layers)
     run = Run(given, siren, fitting, task, start, backend=backend, watch=watch)
     run.work(None if folder is None else Path(folder), every)
     tags, names = checked_labels(labels, classes, len(given), "encode")
@@ -164,12 +165,11 @@ class Run:
         task: Task,
         start: Callable[[int], Numbers],
         *,
-        masks: Callable[[int], Sequence[Array]] = lambda image: (),
         backend: str | None = None,
         watch: Callable[[Course], None] | None = None,
     ) -> None:
         self.images, self.siren, self.fitting, self.task = images, siren, fitting, task
-        self.start, self.masks, self.backend, self.watch = start, masks, backend, watch
+        self.start, self.backend, self.watch = start, backend, watch
         count = len(images)
         self.done = np.zeros(count, np.bool_)
         self.errors = np.full(count, np.inf, np.float32)
@@ -211,21 +211,22 @@ class Run:
         while True:
             free = np.flatnonzero(~lanes.busy).tolist()
             taken, waiting = waiting[: len(free)], waiting[len(free) :]
-            lanes.put({lane: self._put(one) for lane, one in zip(free, taken)})
+            lanes.put(
+                {at: (one, self.images[one], self.start(one)) for at, one in zip(free, taken)}
+            )
             if not lanes.busy.any():
                 return
             if 2 * int(lanes.busy.sum()) <= lanes.count and lanes.left() >= NARROW:
                 lanes = lanes.narrowed()
             steps = min(CHECK, lanes.left())
             errors = lanes.advance(steps)
+            if self.task.dynamic:
+                lanes.choose()
             self.steps += steps
             self._harvest(lanes, errors)
             self._tell(lanes, errors)
             if time.monotonic() - self.saved >= self.every:
                 self._save(lanes)
-
-    def _put(self, image: int) -> tuple[int, Array, Numbers, Sequence[Array]]:
-        return image, self.images[image], self.start(image), self.masks(image)
 
     def _harvest(self, lanes: Lanes, errors: Floats) -> None:
         """Keep the numbers of images that are good enough, or have had all their steps."""
@@ -252,7 +253,12 @@ class Run:
     def result(self, labels: npt.NDArray[np.int32], classes: tuple[str, ...]) -> InrSet:
         """Give all images as a set."""
         sizes = np.array([one.shape[1:] for one in self.images], np.int32)
-        layers = [quantised(w, b, "float32") for w, b in zip(self.weights, self.biases)]
+        layers = [
+            quantised(weight, bias, dtype, kept)
+            for weight, bias, dtype, kept in zip(
+                self.weights, self.biases, self.task.dtypes, self.task.kept, strict=True
+            )
+        ]
         return InrSet(self.siren, tuple(layers), sizes, labels, classes, self.errors)
 
     # -- checkpoints -------------------------------------------------------------------------------

@@ -38,15 +38,22 @@ class Numbers:
 
 @dataclass(frozen=True)
 class Task:
-    """What lanes are fitted to: the dtype in which each layer will be kept, and pruning."""
+    """What lanes are fitted to, layer by layer: the dtype in which it will be kept, and how many
+    numbers of its matrix (None: all). With `dynamic` these are chosen again every few steps.
+    """
 
     dtypes: tuple[str, ...]
-    pruned: bool = False
+    kept: tuple[int | None, ...]
+    dynamic: bool = False
 
-    @property
-    def plain(self) -> bool:
-        """Whether numbers are kept as they are fitted."""
-        return not self.pruned and set(self.dtypes) == {"float32"}
+
+def largest_of(weights: Array, count: int) -> npt.NDArray[np.bool_]:
+    """Give where the so many largest magnitudes of each matrix (N, o, i) are."""
+    flat = np.abs(weights).reshape(len(weights), -1)
+    order = np.argsort(-flat, axis=1, kind="stable")[:, :count]
+    mask = np.zeros(flat.shape, np.bool_)
+    np.put_along_axis(mask, order, True, axis=1)
+    return mask.reshape(weights.shape)
 
 
 class LaneAdam(Adam):
@@ -95,7 +102,7 @@ class Lanes:
         backend: str | None = None,
     ) -> None:
         self.made_with = (siren, size, rate, steps, task, backend)
-        self.size, self.count, self.steps = size, count, steps
+        self.size, self.count, self.steps, self.task = size, count, steps, task
         self.images = np.full(count, FREE, np.int64)
         self.taken = np.zeros(count, np.int64)
         self.variables = _variables(siren, size, count, task)
@@ -149,12 +156,12 @@ class Lanes:
         self.taken += steps
         return np.asarray(errors, np.float32)
 
-    def put(self, images: Mapping[int, tuple[int, Array, Numbers, Sequence[Array]]]) -> None:
-        """Give lanes new images: number, pixels (3, H, W), numbers to begin with, masks."""
+    def put(self, images: Mapping[int, tuple[int, Array, Numbers]]) -> None:
+        """Give lanes new images: number, pixels (3, H, W), numbers to begin with."""
         if not images:
             return
         arrays = {name: variable.value for name, variable in self.variables.items()}
-        for lane, (number, pixels, numbers, masks) in images.items():
+        for lane, (number, pixels, numbers) in images.items():
             self.images[lane], self.taken[lane] = number, 0
             for name, array in arrays.items():
                 array[lane] = np.inf if name == "error" else 0
@@ -162,9 +169,18 @@ class Lanes:
             for k in range(self._layers):
                 arrays[f"weight.{k}"][lane] = numbers.weights[k]
                 arrays[f"bias.{k}"][lane, :, 0] = numbers.biases[k]
-            for k, mask in enumerate(masks):
-                arrays[f"mask.{k}"][lane] = mask
+        rows = list(images)
+        for k, count in enumerate(self.task.kept):
+            if count is not None:
+                arrays[f"mask.{k}"][rows] = largest_of(arrays[f"weight.{k}"][rows], count)
         self.load(arrays)
+
+    def choose(self) -> None:
+        """Keep what is largest now: numbers that grew behind their mask come back."""
+        for k, count in enumerate(self.task.kept):
+            if count is not None:
+                mask = largest_of(self.variables[f"weight.{k}"].value, count)
+                self.variables[f"mask.{k}"].value = mask.astype(np.float32)
 
     def load(self, arrays: Mapping[str, Array]) -> None:
         """Set the numbers of all lanes, by name."""
@@ -212,6 +228,6 @@ def _variables(siren: Siren, size: tuple[int, int], count: int, task: Task) -> d
         for beginning in ("", "best."):
             made[f"{beginning}weight.{k}"] = np.zeros((count, outputs, inputs), np.float32)
             made[f"{beginning}bias.{k}"] = np.zeros((count, outputs, 1), np.float32)
-        if task.pruned:
+        if task.kept[k] is not None:
             made[f"mask.{k}"] = np.ones((count, outputs, inputs), np.float32)
     return {name: shared(array, f"inr.{name}") for name, array in made.items()}
