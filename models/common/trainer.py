@@ -14,7 +14,6 @@ from models.common.classifier import (
     Score,
     Tally,
     measurement,
-    open_data,
     team_step,
     validation_loader,
 )
@@ -36,7 +35,7 @@ class Training(Run):
     def prepare(self) -> None:
         """Open the images, and make the network, its update rule, the schedule and the loader."""
         model, chosen, team = self.model, self.chosen, self.team
-        self.data: Data = open_data(chosen.data, model.size)
+        self.data: Data = model.open(chosen.data)
         self.classes = list(self.data.train.classes)
         self.net = model.build(len(self.classes))
         self.optimizer = model.optimizer(self.net, chosen.learning_rate)

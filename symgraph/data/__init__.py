@@ -17,6 +17,7 @@ from symgraph.data.augment import Augment, centre_crop, crop_mirror
 from symgraph.data.dataset import Dataset
 from symgraph.data.draws import crop_draws, permutation
 from symgraph.data.embedded import Digits, digits
+from symgraph.data.folder import Pictures, read_images
 from symgraph.data.images import load_image
 from symgraph.data.inr import InrImages, decode, measured, normalised
 from symgraph.data.inrset import InrLayer, InrSet, open_inr, quantised
@@ -34,6 +35,7 @@ __all__ = [
     "InrLayer",
     "InrSet",
     "Loader",
+    "Pictures",
     "Report",
     "ShardedDataset",
     "Siren",
@@ -51,4 +53,5 @@ __all__ = [
     "permutation",
     "prepare",
     "quantised",
+    "read_images",
 ]
