@@ -191,18 +191,18 @@ def encode_pictures(found: Pictures, chosen: argparse.Namespace, out: Path) -> I
     )  # fmt: skip
     how = Smaller(chosen.kind, chosen.sparsity, chosen.pruning, steps=chosen.again)
     folder, backend = out.with_suffix(".fitting"), backend_of(chosen)
-    options: dict[str, Any] = {"backend": backend}
+    options: dict[str, Any] = {"backend": backend, "every": chosen.checkpoint_every}
     watcher = Watcher(len(found.images), chosen.quiet)
     with watcher.shown:
         made = encode(
             found.images, siren, fitting, labels=found.labels, classes=found.classes,
-            folder=folder, every=chosen.checkpoint_every, watch=watcher, **options,
+            folder=folder, watch=watcher, **options,
         )  # fmt: skip
     print(f"fitted    {_said(made)}", flush=True)
     if how.kind != "float32" or how.sparsity:
         watcher = Watcher(len(found.images), chosen.quiet)
         with watcher.shown:
-            made = smaller(made, found.images, how, watch=watcher, **options)
+            made = smaller(made, found.images, how, folder=folder, watch=watcher, **options)
         print(f"smaller   {_said(made)}", flush=True)
     made = measured(made, found.images, backend)
     made.save(out)

@@ -165,9 +165,11 @@ class Run:
         task: Task,
         start: Callable[[int], Numbers],
         *,
+        origin: InrSet | None = None,
         backend: str | None = None,
         watch: Callable[[Course], None] | None = None,
     ) -> None:
+        self.origin = origin  # what `start` gives numbers of, if not of the seed alone
         self.images, self.siren, self.fitting, self.task = images, siren, fitting, task
         self.start, self.backend, self.watch = start, backend, watch
         count = len(images)
@@ -268,9 +270,11 @@ class Run:
         found = hashlib.sha256(
             repr((asdict(self.siren), asdict(self.fitting), asdict(self.task))).encode()
         )
-        for image in self.images:
-            found.update(repr(image.shape).encode())
-            found.update(np.ascontiguousarray(image).data)
+        layers = () if self.origin is None else self.origin.layers
+        before: list[Array] = [array for layer in layers for array in layer.floats()]
+        for array in [*self.images, *before]:
+            found.update(repr(array.shape).encode())
+            found.update(np.ascontiguousarray(array).data)
         return found.hexdigest()
 
     def _save(self, lanes: Lanes | None) -> None:

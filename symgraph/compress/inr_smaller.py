@@ -10,8 +10,10 @@ through as if they were not rounded.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from symgraph.compress.inr import Course, Fitting, Run, checked_images
 from symgraph.compress.inr_lanes import Numbers, Task
@@ -91,10 +93,15 @@ def smaller(
     originals: Images | Sequence[Images],
     how: Smaller | None = None,
     *,
+    folder: str | os.PathLike[str] | None = None,
+    every: float = 60.0,
     watch: Callable[[Course], None] | None = None,
     backend: str | None = None,
 ) -> InrSet:
     """Give a set whose networks take fewer bytes, fitted again to the original images.
+
+    With a `folder`, checkpoints lie there, and a call with the same arguments goes on from them, as
+    with `encode`.
 
     Raises `DataError` for originals of other sizes than the set has, and `ArgumentError` where
     there are no hidden matrices to prune.
@@ -108,8 +115,9 @@ def smaller(
             fix="sparsity=0, or more layers",
         )
     fitting = Fitting(steps=how.steps, rate=how.rate)
-    for task in how.tasks(images.siren):
-        images = _again(images, given, fitting, task, watch, backend)
+    for number, task in enumerate(how.tasks(images.siren), start=1):
+        place = None if folder is None else Path(folder) / f"round-{number}"
+        images = _again(images, given, fitting, task, place, every, watch, backend)
     return images
 
 
@@ -118,6 +126,8 @@ def _again(
     originals: Sequence[Images],
     fitting: Fitting,
     task: Task,
+    folder: Path | None,
+    every: float,
     watch: Callable[[Course], None] | None,
     backend: str | None,
 ) -> InrSet:
@@ -127,6 +137,8 @@ def _again(
         pairs = [layer.floats(image) for layer in images.layers]
         return Numbers([weight for weight, _ in pairs], [bias for _, bias in pairs])
 
-    run = Run(originals, images.siren, fitting, task, start, backend=backend, watch=watch)
-    run.work()
+    run = Run(
+        originals, images.siren, fitting, task, start, origin=images, backend=backend, watch=watch
+    )
+    run.work(folder, every)
     return run.result(images.labels, images.classes)

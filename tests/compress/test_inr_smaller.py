@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from symgraph.compress import Fitting, Smaller, encode, smaller
+from symgraph.compress import Course, Fitting, Smaller, encode, smaller
 from symgraph.compress.inr_lanes import largest_of
 from symgraph.data import InrLayer, InrSet, Siren, measured, open_inr, quantised
 from symgraph.errors import ArgumentError, DataError
@@ -69,6 +69,26 @@ def test_pruned_networks_are_fitted_again(images: InrSet, pruning: str, tmp_path
 def test_fitting_again_does_not_make_it_worse(images: InrSet) -> None:
     made = smaller(images, ORIGINALS, Smaller("float16", **SHORT))  # type: ignore[arg-type]
     assert (made.errors <= 1.02 * rounded(images, "float16").errors).all()
+
+
+def test_it_goes_on_where_it_was_cut_off(images: InrSet, tmp_path: Path) -> None:
+    how = Smaller("int8", sparsity=0.5, rounds=1, steps=40)
+
+    def kill(course: Course) -> None:
+        if len(list(tmp_path.iterdir())) == 2 and course.steps >= 40:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        smaller(images, ORIGINALS, how, folder=tmp_path, every=0.0, watch=kill)
+    seen: list[int] = []
+    options: dict[str, Any] = {"folder": tmp_path, "every": 0.0}
+    again = smaller(
+        images, ORIGINALS, how, watch=lambda course: seen.append(course.steps), **options
+    )
+    assert seen == [40]  # the first round was done, and half of the second
+    np.testing.assert_array_equal(again.errors, smaller(images, ORIGINALS, how).errors)
+    with pytest.raises(DataError, match="other images, or with other settings"):
+        smaller(rounded(images, "float16"), ORIGINALS, how, folder=tmp_path)
 
 
 def test_the_largest_are_kept() -> None:
