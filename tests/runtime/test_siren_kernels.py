@@ -37,7 +37,10 @@ def expected(layers: int, width: int, numbers: Any, places: Any) -> np.ndarray[A
 
 
 def compiled(layers: int, width: int, count: int, pixels: int, backend: str) -> Any:
-    numbers, places = sg.tensor("n", (sg.dim("B", min=0), count)), sg.tensor("x", (2, pixels))
+    numbers, places = (
+        sg.tensor("n", (sg.dim("networks", min=0), count)),
+        sg.tensor("x", (2, pixels)),
+    )
     return sg.function(
         [numbers, places], sg.F.siren(numbers, places, layers, width), backend=backend
     )
