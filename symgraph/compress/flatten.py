@@ -94,7 +94,7 @@ def flatten(
     >>> x = sg.tensor("x", (sg.dim("B"), 64, 32, 32))
     >>> graph = sg.Graph([x], [sg.nn.Conv2d(64, 64, 5, padding=2)(x)])
     >>> print(sg.compress.flatten(graph)[1])
-    Conv2d: 209715200*B -> 20054016*B FLOPs, 102,400 -> 9,792 parameters
+    Conv2d: 209715200*B -> 19726336*B FLOPs, 102,400 -> 9,792 parameters
     """
     if not isinstance(graph, Graph):
         raise ArgumentTypeError(
