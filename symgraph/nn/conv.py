@@ -154,6 +154,24 @@ class FlattenedConv(Module):
         """(B, inputs, H, W)."""
         return self.lateral[0].input_shape()
 
+    def dense_filters(self) -> Value:
+        """Give the filters of a `Conv2d` that sees the same: all stages as one, without biases.
+
+        (outputs, inputs, height, width): of two stages of 5 x 5 they are 9 x 9. With two stages or
+        more a `Conv2d` by them differs at the borders of an image, where each stage pads by itself.
+        """
+        channels = self.lateral[0].weight.shape[1] * self.groups
+        value = F.reshape(F.eye(channels, dtype=self.lateral[0].weight.dtype), (-1, channels, 1, 1))
+        for lateral, vertical, horizontal in self.stages:  # a dot shows them, turned around
+            value = F.conv2d(value, lateral.weight, groups=self.groups)
+            for conv in (vertical, horizontal):
+                gaps = steps_argument("FlattenedConv", "dilation", conv.dilation, 2)
+                reach = [d * (k - 1) for k, d in zip(conv.weight.shape[2:], gaps)]
+                value = F.conv2d(
+                    value, conv.weight, padding=reach, dilation=gaps, groups=conv.groups
+                )
+        return F.permute_dims(F.flip(value, axis=(2, 3)), (1, 0, 2, 3))
+
     def forward(self, x: Any, *, train: bool = False) -> Value:
         """x: (B, inputs, H, W) -> (B, outputs, H', W')."""
         value: Value = x

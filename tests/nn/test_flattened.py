@@ -108,6 +108,16 @@ def test_the_gradients_of_the_vectors_are_those_of_the_product(rng: np.random.Ge
         np.testing.assert_allclose(ours.reshape(theirs.shape), theirs, rtol=1e-10)
 
 
+def test_all_stages_are_one_dense_convolution_inside_an_image(rng: np.random.Generator) -> None:
+    flat = drawn(rng, FlattenedConv(2, 3, (3, 4), stages=2, inner_bias=None, bias=None))
+    filters = flat.dense_filters()
+    assert filters.shape == (3, 2, 5, 7)
+    feed = rng.normal(size=(1, 2, 12, 14)).astype(np.float32)
+    wanted = sg.conv2d(sg.constant(feed), filters).eval()
+    found = run(flat, feed)  # whose first stage pads: by 1 before, and by 1 before and 2 after
+    np.testing.assert_allclose(found[:, :, 1:-1, 1:-2], wanted, rtol=1e-3, atol=1e-3)
+
+
 def test_full_padding_sees_every_place_that_meets_the_image() -> None:
     flat = FlattenedConv(1, 1, (3, 2), stages=1, padding="full", dilation=(2, 1))
     assert flat(sg.tensor("x", (1, 1, 7, 7))).shape == (1, 1, 7 + 4, 7 + 1)
