@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from symgraph.compress.rankone import rank_one
+from symgraph.compression.rankone import rank_one
 from symgraph.config import config
 from symgraph.cost import cost
 from symgraph.dims import Size, evaluate, free, less
@@ -93,7 +93,7 @@ def flatten(
     >>> import symgraph as sg
     >>> x = sg.tensor("x", (sg.dim("B"), 64, 32, 32))
     >>> graph = sg.Graph([x], [sg.nn.Conv2d(64, 64, 5, padding=2)(x)])
-    >>> print(sg.compress.flatten(graph)[1])
+    >>> print(sg.compression.flatten(graph)[1])
     Conv2d: 209715200*B -> 19726336*B FLOPs, 102,400 -> 9,792 parameters
     """
     if not isinstance(graph, Graph):
@@ -136,7 +136,7 @@ def flatten_layers(
 
     >>> import symgraph as sg
     >>> net = sg.nn.Sequential(sg.nn.Conv2d(3, 96, 5), sg.nn.Conv2d(96, 128, 5))
-    >>> print([layer.flat is not None for layer in sg.compress.flatten_layers(net).layers])
+    >>> print([layer.flat is not None for layer in sg.compression.flatten_layers(net).layers])
     [False, True]
     """
     if not isinstance(net, Module):

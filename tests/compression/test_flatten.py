@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import symgraph as sg
-from symgraph.compress import Flattening, flatten, flatten_layers
+from symgraph.compression import Flattening, flatten, flatten_layers
 from symgraph.errors import ArgumentError, ArgumentTypeError
 from symgraph.nn import Activation, BatchNorm, Conv2d, Dense, Flatten, FlattenedConv, Sequential
 
@@ -99,7 +99,7 @@ def test_dtypes_of_filters_are_kept(rng: np.random.Generator) -> None:
 
 
 def test_what_it_costs_may_depend_on_sizes() -> None:
-    x = sg.tensor("x", (B, 32, sg.dim("H", min=5), sg.dim("W", min=5)))
+    x = sg.tensor("x", (B, 32, sg.dim("height", min=5), sg.dim("width", min=5)))
     layer = Conv2d(32, 32, 5)
     _, report = flatten(sg.Graph([x], [layer(x)]))
     assert kept(report) == {"Conv2d": False}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from symgraph.compress.rankone import rank_one
+from symgraph.compression.rankone import rank_one
 from symgraph.errors import ArgumentError
 
 

@@ -5,6 +5,6 @@ of a network, which are exchanged. May import `nn`, `optim`, `data`, `parallel` 
 them.
 """
 
-from symgraph.compress.flatten import FlattenedLayer, Flattening, flatten, flatten_layers
+from symgraph.compression.flatten import FlattenedLayer, Flattening, flatten, flatten_layers
 
 __all__ = ["FlattenedLayer", "Flattening", "flatten", "flatten_layers"]
