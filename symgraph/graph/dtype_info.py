@@ -68,7 +68,7 @@ STANDARD = BOOL + INTEGERS + ("float32", "float64") + COMPLEX
 class FloatInfo:
     """The limits of a float dtype."""
 
-    dtype: DType
+    dtype: Any  # its name; an object in `symgraph.array_api`
     bits: int
     eps: float
     max: float
@@ -80,7 +80,7 @@ class FloatInfo:
 class IntegerInfo:
     """The limits of an integer dtype."""
 
-    dtype: DType
+    dtype: Any  # its name; an object in `symgraph.array_api`
     bits: int
     max: int
     min: int
