@@ -146,7 +146,7 @@ def __array_namespace_info__() -> NamespaceInfo:  # noqa: N807 - the standard's 
     >>> __array_namespace_info__().default_dtypes()["real floating"]
     'float32'
     """
-    return NamespaceInfo(device=None, shapes_from_data=False)
+    return NamespaceInfo(device=None, shapes_from_data=True)
 
 
 def _dtype_of(what: Any) -> DType:
