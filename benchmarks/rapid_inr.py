@@ -28,7 +28,7 @@ from peers.torch_settings import settle
 from races import WITHIN, list_of
 
 import symgraph as sg
-from symgraph.compress.inr_lanes import Lanes, Numbers, Task
+from symgraph.compression.inr_lanes import Lanes, Numbers, Task
 from symgraph.data import InrImages, InrSet, Siren, quantised
 from symgraph.data.siren import grid, psnr
 

@@ -34,8 +34,8 @@ from models.common.progress import Progress, show_progress
 from models.common.runs import RUNS
 from models.common.workers import backend_of
 from models.resnet import STEMS, ResNet, schedule
-from symgraph.compress import Course, Fitting, Smaller, encode, smaller
-from symgraph.compress.inr_smaller import KINDS, PRUNING
+from symgraph.compression import Course, Fitting, Smaller, encode, smaller
+from symgraph.compression.inr_smaller import KINDS, PRUNING
 from symgraph.data import InrSet, Pictures, Siren, decode, measured, open_inr
 from symgraph.errors import ArgumentError
 

@@ -75,6 +75,23 @@ sys.exit(cpu_accuracy.main())
 """
 
 
+PUBLISHED = """
+import sys
+sys.path[:0] = [{folder!r}, {root!r}]
+import numpy as np
+import flattened
+from harness import relative_error
+from peers import published_flattened
+net, rng = flattened.network("flattened", 6), np.random.default_rng(1)
+state = {{name: one.value for name, one in net.named_parameters()}}
+given = [rng.standard_normal((2, 6, 9, 7), dtype=np.float32) for _ in range(2)]
+for mode in flattened.MODES:
+    ours = flattened.contestant(net, *given, mode, "fp32", "reference").result()
+    (published,) = published_flattened.contestants(state, *given, mode)
+    print(relative_error(published.result(), ours))
+"""
+
+
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *arguments], capture_output=True, text=True, timeout=120, check=False
@@ -91,6 +108,7 @@ RACES = [
     "rapid_inr",
     "scan",
     "vit",
+    "flattened",
 ]
 
 
@@ -102,6 +120,15 @@ def test_without_peers_a_script_says_what_is_missing(name: str) -> None:
     assert "races against torch, which this Python does not have" in done.stderr
     assert "benchmarks/peers/__init__.py says how" in done.stderr
     assert done.stdout == ""
+
+
+def test_the_published_scheme_of_flattened_layers_computes_the_same() -> None:
+    """Symgraph's reference against the scheme, written anew: forward, and every gradient."""
+    done = run("-c", PUBLISHED.format(folder=str(FOLDER), root=str(FOLDER.parent)))
+    assert done.returncode == 0, done.stderr
+    errors = [float(line) for line in done.stdout.split()]
+    assert len(errors) == 2
+    assert max(errors) < 1e-4
 
 
 def test_what_scripts_share_imports_no_peer() -> None:

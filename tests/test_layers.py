@@ -39,7 +39,7 @@ nn
 optim
 data
 parallel
-compress
+compression
 doctor
 bench
 __init__

@@ -15,7 +15,17 @@ import symgraph as sg
 from models.common import saved
 from models.common.runs import find_checkpoint
 from models.common.workers import backend_of
-from symgraph.data import Batch, Dataset, Loader, centre_crop, digits, load_image, open_dataset
+from symgraph.data import (
+    Batch,
+    Dataset,
+    Loader,
+    centre_crop,
+    digits,
+    load_image,
+    open_archive,
+    open_dataset,
+)
+from symgraph.data.archives import is_archive
 from symgraph.errors import DataError
 from symgraph.function import Function
 from symgraph.graph.node import Value
@@ -104,9 +114,15 @@ class Score:
 
 
 def open_data(name: str, size: int = 256) -> Data:
-    """Open a prepared data set, or the digits that ship with scikit-learn, enlarged to `size`."""
+    """Open a prepared data set, CIFAR or MNIST as published, or scikit-learn's digits.
+
+    The digits are enlarged to `size`, and are not mirrored, nor are those of MNIST.
+    """
     if name == "digits":
         return Data(digits(size, "train"), digits(size, "validation"), mirror=False)
+    if is_archive(name):
+        published = open_archive(name)
+        return Data(published, open_archive(name, "validation"), published.mirror)
     return Data(open_dataset(name, split="train"), open_dataset(name, split="validation"), True)
 
 

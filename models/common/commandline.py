@@ -342,8 +342,9 @@ def _add_train_flags(
 
 
 _IMAGES = (
-    "a prepared data set, or 'digits': images that ship with scikit-learn; with a checkpoint, what "
-    "it was trained on unless given"
+    "a prepared data set, CIFAR or MNIST as published (a folder or a .tar.gz of binary files), or "
+    "'digits': images that ship with scikit-learn; with a checkpoint, what it was trained on "
+    "unless given"
 )
 
 

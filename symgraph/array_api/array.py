@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from symgraph.array_api.cell import Cell, cell_of
+from symgraph.array_api.dtype import DType
 from symgraph.array_api.kinds import (
     ANY,
     BITS,
@@ -24,7 +25,6 @@ from symgraph.array_api.kinds import (
 )  # fmt: skip
 from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
 from symgraph.graph.dsl import VERSIONS
-from symgraph.graph.dtypes import DType
 from symgraph.graph.leaves import constant
 from symgraph.graph.node import Value
 from symgraph.graph.registry import apply
@@ -72,8 +72,8 @@ class Array:
 
     @property
     def dtype(self) -> DType:
-        """The dtype, by its name."""
-        return self._cell.dtype
+        """The dtype: `xp.float32`, which equals its name."""
+        return DType(self._cell.dtype)
 
     @property
     def device(self) -> str:

@@ -151,7 +151,7 @@ def full(shape: Shape, fill_value: Any, *, dtype: Any = None, device: Any = None
     name = None if dtype is None else dtype_name(dtype)
     if isinstance(fill_value, Array):
         number = np.asarray(fill_value).item()
-        name = name or fill_value.dtype
+        name = name or fill_value.dtype.name
     else:
         number = fill_value
     if not is_scalar(number):
@@ -201,7 +201,7 @@ def meshgrid(*arrays: Array, indexing: str = "xy") -> tuple[Array, ...]:
     if len(set(dtypes)) > 1:
         meet("meshgrid", *dtypes)
         raise DTypeError(
-            f"meshgrid: takes arrays of one dtype, got {', '.join(dtypes)}.",
+            f"meshgrid: takes arrays of one dtype, got {', '.join(map(str, dtypes))}.",
             fix="convert them first: xp.astype(x, dtype)",
         )
     return call_several("meshgrid", *arrays, indexing=indexing)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import builtins
+from dataclasses import replace
 from typing import Any
 
 from symgraph.array_api.array import Array, again, call, require_array, require_device
+from symgraph.array_api.dtype import DType
 from symgraph.array_api.kinds import is_scalar, meet, meet_scalar
 from symgraph.errors import ArgumentTypeError, DTypeError
 from symgraph.graph import dtype_info
 from symgraph.graph.dtype_info import FloatInfo, IntegerInfo
-from symgraph.graph.dtypes import DType, dtype_name
+from symgraph.graph.dtypes import dtype_name
 
 
-def _dtype(given: Any) -> DType:
-    return given.dtype if isinstance(given, Array) else dtype_name(given)
+def _dtype(given: Any) -> str:
+    return dtype_name(given.dtype if isinstance(given, Array) else given)
 
 
 def astype(x: Array, dtype: Any, /, *, copy: builtins.bool = True, device: Any = None) -> Array:
@@ -44,12 +46,14 @@ def can_cast(from_: Any, to: Any, /) -> builtins.bool:
 
 def finfo(type: Any, /) -> FloatInfo:
     """Give the limits of a float dtype, or of an array's; of complex ones those of their parts."""
-    return dtype_info.finfo(_dtype(type))
+    found = dtype_info.finfo(_dtype(type))
+    return replace(found, dtype=DType(found.dtype))
 
 
 def iinfo(type: Any, /) -> IntegerInfo:
     """Give the limits of an integer dtype, or of an array's."""
-    return dtype_info.iinfo(_dtype(type))
+    found = dtype_info.iinfo(_dtype(type))
+    return replace(found, dtype=DType(found.dtype))
 
 
 def isdtype(dtype: Any, kind: Any) -> builtins.bool:
@@ -63,7 +67,7 @@ def result_type(*arrays_and_dtypes: Any) -> DType:
     Raises `DTypeError` where they do not, `ArgumentTypeError` unless one has a dtype.
 
     >>> result_type("float32", "float64"), result_type("int8", 3)
-    ('float64', 'int8')
+    (float64, int8)
     """
     dtypes = [_dtype(one) for one in arrays_and_dtypes if not is_scalar(one)]
     if not dtypes:
@@ -73,4 +77,4 @@ def result_type(*arrays_and_dtypes: Any) -> DType:
     found = meet("result_type", *dtypes)
     for number in filter(is_scalar, arrays_and_dtypes):
         found = meet_scalar("result_type", number, found)
-    return found
+    return DType(found)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import builtins
 from typing import Any
 
+from symgraph.array_api import dtype as dtype_objects
 from symgraph.errors import DTypeError
 from symgraph.graph.dtypes import BOOL, COMPLEX, FLOATS, INTEGERS, DType, promote, weak_dtype
 
 Scalar = builtins.bool | int | float | complex
+AnyDType = str | dtype_objects.DType
 
 # the words of the standard
 ANY = "any"
@@ -43,12 +45,12 @@ def is_scalar(given: Any) -> builtins.bool:
     return isinstance(given, builtins.bool | int | float | complex)
 
 
-def require(name: str, takes: str, *dtypes: DType) -> None:
+def require(name: str, takes: str, *dtypes: AnyDType) -> None:
     """Raise `DTypeError` unless a function takes arrays of these dtypes.
 
     >>> require("sin", "floating-point", "float32")
     """
-    for dtype in dtypes:
+    for dtype in map(str, dtypes):
         if dtype not in TAKES[takes]:
             raise DTypeError(
                 f"{name}: takes {takes} arrays, this one is {dtype}.",
@@ -56,7 +58,7 @@ def require(name: str, takes: str, *dtypes: DType) -> None:
             )
 
 
-def meet(name: str, *dtypes: DType) -> DType:
+def meet(name: str, *dtypes: AnyDType) -> DType:
     """Give the dtype in which arrays meet; they must be of one kind, unlike in the graph.
 
     Raises `DTypeError` for bools or integers with others, and for uint64 with signed integers.
@@ -64,21 +66,21 @@ def meet(name: str, *dtypes: DType) -> DType:
     >>> meet("add", "int8", "uint8"), meet("add", "float64", "complex64")
     ('int16', 'complex128')
     """
-    first = dtypes[0]
+    first, *others = map(str, dtypes)
     kind = next(group for group in _WHO_MEET if first in group)
-    for other in dtypes[1:]:
+    for other in others:
         if other not in kind:
             raise DTypeError(
                 f"{name}: {first} and {other} are of different kinds and do not meet.",
                 fix="convert one of them first: xp.astype(x, dtype)",
             )
     try:
-        return promote(*dtypes)
+        return promote(first, *others)
     except DTypeError as problem:
         raise DTypeError(f"{name}: {problem.message}", fix=problem.fix) from None
 
 
-def meet_scalar(name: str, number: Scalar, dtype: DType) -> DType:
+def meet_scalar(name: str, number: Scalar, to: AnyDType) -> DType:
     """Give the dtype in which a Python number meets an array: the array's, or a complex one.
 
     Raises `DTypeError` for a number of a larger kind, or an int that the dtype does not hold.
@@ -86,6 +88,7 @@ def meet_scalar(name: str, number: Scalar, dtype: DType) -> DType:
     >>> meet_scalar("add", 2, "float32"), meet_scalar("add", 1j, "float32")
     ('float32', 'complex64')
     """
+    dtype = str(to)
     fits = (
         dtype in BOOL
         if isinstance(number, builtins.bool)

@@ -95,7 +95,7 @@ def searchsorted(
 def where(condition: Array, x1: Any, x2: Any, /) -> Array:
     """Choose: x1 where the condition holds, else x2. One of them may be a Python number."""
     require("where", BOOLEAN, require_array("where", condition).dtype)
-    dtypes = [one.dtype for one in (x1, x2) if isinstance(one, Array)]
+    dtypes = [str(one.dtype) for one in (x1, x2) if isinstance(one, Array)]
     if not dtypes:
         if not is_scalar(x1) or not is_scalar(x2):
             raise ArgumentTypeError("where: takes arrays and numbers.", fix="xp.asarray(it) first")

@@ -1,10 +1,11 @@
 """Images from disk to batches: prepare, open, augment, load.
 
 `prepare` turns a folder of images into checked uint8 shards, `open_dataset` reads them as
-hostile, `digits` is a small real data set that needs no download, `Loader` cuts any `Dataset`
-into augmented float32 batches in the background, by threads or by a process of its own, with an
-exact cursor for resuming. An `InrSet` holds images as small networks (`siren.py`, `inrset.py`),
-which `InrImages` decodes inside of a training step; `symgraph.compress.encode` makes them.
+hostile, `open_archive` reads CIFAR and MNIST as published, `digits` is a small real data set that
+needs no download, `Loader` cuts any `Dataset` into augmented float32 batches in the background, by
+threads or by a process of its own, with an exact cursor for resuming. An `InrSet` holds images as
+small networks (`siren.py`, `inrset.py`), which `InrImages` decodes inside of a training step;
+`symgraph.compression.encode` makes them.
 
 But for `siren.py` and `inr.py`, this folder knows NumPy and arrays, not the graph: of symgraph it
 imports `errors`, `io` for files, and `runtime.process` for what processes share. PIL, scikit-learn
@@ -13,6 +14,7 @@ and rich are imported late.
 
 from __future__ import annotations
 
+from symgraph.data.archives import Archive, open_archive
 from symgraph.data.augment import Augment, centre_crop, crop_mirror
 from symgraph.data.dataset import Dataset
 from symgraph.data.draws import crop_draws, permutation
@@ -27,6 +29,7 @@ from symgraph.data.shards import ShardedDataset, check_dataset, open_dataset
 from symgraph.data.siren import Siren
 
 __all__ = [
+    "Archive",
     "Augment",
     "Batch",
     "Dataset",
@@ -48,6 +51,7 @@ __all__ = [
     "load_image",
     "measured",
     "normalised",
+    "open_archive",
     "open_dataset",
     "open_inr",
     "permutation",

@@ -68,7 +68,7 @@ STANDARD = BOOL + INTEGERS + ("float32", "float64") + COMPLEX
 class FloatInfo:
     """The limits of a float dtype."""
 
-    dtype: DType
+    dtype: Any  # its name; an object in `symgraph.array_api`
     bits: int
     eps: float
     max: float
@@ -80,7 +80,7 @@ class FloatInfo:
 class IntegerInfo:
     """The limits of an integer dtype."""
 
-    dtype: DType
+    dtype: Any  # its name; an object in `symgraph.array_api`
     bits: int
     max: int
     min: int
@@ -146,7 +146,7 @@ def __array_namespace_info__() -> NamespaceInfo:  # noqa: N807 - the standard's 
     >>> __array_namespace_info__().default_dtypes()["real floating"]
     'float32'
     """
-    return NamespaceInfo(device=None, shapes_from_data=False)
+    return NamespaceInfo(device=None, shapes_from_data=True)
 
 
 def _dtype_of(what: Any) -> DType:

@@ -155,6 +155,7 @@ ROWS: dict[str, Row] = {
     "operand": Row(0, "attr", None),                    # an operand of an elementwise body
     "load":   Row(-1, "attr", None),                    # an element of an operand
     "reduce": Row(-1, "attr", None),                    # over axes, with a monoid
+    "row":    Row(2, "attr", None),                     # a value at a place along its own axis
     "take":   Row(1, "attr", None),                     # a component of a tuple-valued scalar
     "philox": Row(6, "attr", None),                     # four counter words, two key words, all
     #                           uint32 -> four random words, read with `take` (graph/philox.py)

@@ -22,6 +22,7 @@ from symgraph.lower.nest import Buffer, Nest, Store, free_axes, offset, place
 from symgraph.lower.split import CPU, Grain, split
 
 MOST_TAPS = 32
+MOST_SPREAD = 8  # positions of an axis, each with an accumulator in registers
 INTEGER = ("add", "sub", "neg", "mul")
 
 
@@ -32,7 +33,10 @@ def flatten(
 
     A long reduction becomes two, with the buffers between them.
     """
-    nests, between = split(share_reductions(unroll(dropped(nest))), nominal, grain)
+    plain = unroll(dropped(nest))
+    if grain.spreads:
+        plain = spread(plain)
+    nests, between = split(share_reductions(plain), nominal, grain)
     return [collapse(offsets(each)) for each in nests], between
 
 
@@ -99,11 +103,40 @@ def _slides(args: Iterable[Scalar], taps: set[Axis]) -> bool:
     order = scalar_order(args)
     free = free_axes(order)
     for node in order:
+        if node.op not in ("load", "row"):
+            continue
+        places = node.args[1:]
         if node.op == "load":
-            for index in node.args[: len(node.args) - node.attr.guarded]:
-                if free[index] & taps and free[index] - taps:
-                    return True
+            places = node.args[: len(node.args) - node.attr.guarded]
+        if any(free[place] & taps and free[place] - taps for place in places):
+            return True
     return False
+
+
+def spread(nest: Nest) -> Nest:
+    """Make the few positions of an axis that slides over long reductions stores of their own.
+
+    Such is the gradient of the filters of a convolution of each channel by itself: all its taps are
+    then added up in one loop, which reads both arrays once.
+    """
+    if len(nest.stores) != 1 or nest.limits:
+        return nest
+    (store,) = nest.stores
+    reduces = [n for n in nest.order() if n.op == "reduce"]
+    free = free_axes(nest.order())
+    for one in nest.axes:
+        few = isinstance(one.extent, int) and one.extent <= MOST_SPREAD
+        if not few or not any(one in free[n] and _slides(n.args, {one}) for n in reduces):
+            continue
+        stores = []
+        for position_of in range(int(one.extent)):
+            new = replaced(nest.roots, {one.scalar(): position(position_of)})
+            axes = tuple(each for each in store.axes if each is not one)
+            index = tuple(new[at] for at in store.index)
+            stores.append(Store(store.buffer, axes, index, new[store.value]))
+        axes = tuple(each for each in nest.axes if each is not one)
+        return Nest(nest.name, axes, tuple(stores))
+    return nest
 
 
 # -- offsets ---------------------------------------------------------------------------------------

@@ -8,9 +8,11 @@ are different functions; the second looks at numbers, at the sizes the first cal
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from types import MappingProxyType
 
 import networkx as nx
 
@@ -20,12 +22,14 @@ from symgraph.graph.scalar import Scalar, const, scalar, scalar_order
 from symgraph.lower.linear import replaced, substitute
 from symgraph.lower.nest import Buffer, Element, Nest, Store, free_axes, place
 from symgraph.lower.program import Definition, LibraryCall, Program, number, positions
+from symgraph.lower.rows import Row, row_of
 from symgraph.lower.split import LONG
 
 # What a scalar operation costs beside an addition; others cost 1, those of addresses nothing.
 COSTS = {"exp": 12, "log": 12, "tanh": 16, "erf": 16, "pow": 24, "sin": 16, "cos": 16, "div": 4,
          "sqrt": 4, "philox": 30, "log1p": 14, "expm1": 14, "erfc": 20, "atan2": 24}  # fmt: skip
 FREE = ("const", "size", "axis", "cast", "load", "take")
+KEEP_ZERO = ("add", "sub", "neg", "abs", "min", "max", "sqrt", "cast")
 CHEAP = 8.0  # operations that may be done again rather than stored and read
 LARGE = 1 << 16  # elements from which on a tensor is worth rounding
 ROWS = 16  # as many rows keep the threads busy
@@ -57,24 +61,30 @@ class Group:
 Item = Group | LibraryCall
 
 
-def fuse(program: Program, nominal: Mapping[Dim, int], narrow: bool = False) -> nx.DiGraph:
+def fuse(
+    program: Program, nominal: Mapping[Dim, int], narrow: bool = False, rows: bool = False
+) -> nx.DiGraph:
     """Give what runs, as a graph of what has to run before what; nodes stand in a good order.
 
-    With `narrow`, large tensors of float32 between two nests are kept as bfloat16.
+    With `narrow`, large tensors of float32 between two nests are kept as bfloat16; with `rows`,
+    windows of windows keep rows of what they read (`rows.py`).
     """
-    return _Fuser(program, nominal, narrow).items()
+    return _Fuser(program, nominal, narrow, rows).items()
 
 
 # -- legality --------------------------------------------------------------------------------------
 
 
 def put_inside(
-    value: Scalar, inner: Mapping[Buffer, Definition], narrow: Container[Buffer] = ()
+    value: Scalar,
+    inner: Mapping[Buffer, Definition],
+    narrow: Container[Buffer] = (),
+    rows: Mapping[Buffer, Row] = MappingProxyType({}),
 ) -> Scalar:
     """Compute definitions where they are read, at the reader's places.
 
     Where a load is guarded so are all loads that come in its place. What is read from a buffer in
-    `narrow` is widened to the dtype it had before.
+    `narrow` is widened to the dtype it had before; what is in `rows` is kept along an axis.
     """
 
     def change(node: Scalar, args: tuple[Scalar, ...]) -> Scalar | None:
@@ -84,11 +94,19 @@ def put_inside(
             return None
         own = inner[node.attr.buffer]
         index = args[:-1] if node.attr.guarded else args
+        if node.attr.buffer in rows:
+            guard = args[-1] if node.attr.guarded else None
+            kept = rows[node.attr.buffer].read(index, guard)
+            fill = const(node.attr.fill, node.dtype)
+            return kept if guard is None else m.select(guard, kept, fill)
         places = {axis.scalar(): at for axis, at in zip(own.axes, index, strict=True)}
         found = replaced([own.value], places)[own.value]
         if not node.attr.guarded:
             return found
-        return m.select(args[-1], guarded(found, args[-1]), const(node.attr.fill, node.dtype))
+        held = guarded(found, args[-1])
+        if node.attr.fill == 0 and vanishes(held):
+            return held
+        return m.select(args[-1], held, const(node.attr.fill, node.dtype))
 
     return substitute([value], change)[value]
 
@@ -106,6 +124,27 @@ def guarded(value: Scalar, guard: Scalar) -> Scalar:
         return scalar("load", (*index, both), node.dtype, attr)
 
     return substitute([value], change)[value]
+
+
+def vanishes(value: Scalar) -> bool:
+    """Tell whether an expression is zero where all that it loads is, so that no guard is needed."""
+    zero: dict[Scalar, bool] = {}
+    for node in scalar_order([value]):
+        known = [zero[argument] for argument in node.args]
+        if node.op == "load":
+            zero[node] = node.attr.guarded and node.attr.fill == 0
+        elif node.op == "const":
+            zero[node] = node.attr == 0
+        elif node.op == "mul":
+            finite = [n.op == "const" and math.isfinite(n.attr) for n in node.args]
+            zero[node] = all(known) or (known[0] and finite[1]) or (known[1] and finite[0])
+        elif node.op == "select":
+            zero[node] = all(known[1:])
+        elif node.op == "reduce":
+            zero[node] = node.attr.monoid.name in ("sum", "max", "min") and all(known)
+        else:
+            zero[node] = node.op in KEEP_ZERO and all(known)
+    return zero[value]
 
 
 def waits_between(order: nx.DiGraph, first: Iterable[object], last: object) -> bool:
@@ -148,8 +187,11 @@ def nested(sets: Iterable[frozenset[Axis]]) -> bool:
 
 
 class _Fuser:
-    def __init__(self, program: Program, nominal: Mapping[Dim, int], narrow: bool) -> None:
+    def __init__(
+        self, program: Program, nominal: Mapping[Dim, int], narrow: bool, rows: bool
+    ) -> None:
         self.program, self.nominal = program, nominal
+        self.keeps_rows, self.kept_rows = rows, dict[Buffer, Row]()
         self.narrowing, self.narrow = narrow, set[Buffer]()
         self.definitions: dict[Buffer, Definition] = {
             one.target: one for one in program.items if isinstance(one, Definition)
@@ -186,15 +228,19 @@ class _Fuser:
             readers = self.readers.get(one.target, [])
             if not readers and one.target not in self.kept:
                 continue
-            value = put_inside(one.value, inner, self.narrow)
+            value = put_inside(one.value, inner, self.narrow, self.kept_rows)
             if one.target in self.program.checks:
                 value = self.before_updates(value)
             inlined = [inner[read] for read in one.reads() if read in inner]
             after = one.after.union(*(each.after for each in inlined))
             now = Definition(one.target, one.axes, value, after)
             self.definitions[one.target] = now
-            if one.target not in self.kept and self.pays(now, readers):
+            if one.target in self.kept:
+                stored.append(self.narrowed(now))
+            elif self.pays(now, readers):
                 inner[one.target] = now
+            elif self.keeps_rows and (row := row_of(now, readers, self.nominal)):
+                inner[one.target], self.kept_rows[one.target] = now, row
             else:
                 stored.append(self.narrowed(now))
         self.inner = inner

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import replace
+from itertools import pairwise
 
 import networkx as nx
 
@@ -30,6 +31,7 @@ from symgraph.lower.program import (
     positions,
 )
 
+SMALL = 64  # times as many bytes are summed into a result as it has itself
 PLAIN, LIBRARY = "plain", "library"
 
 
@@ -122,7 +124,12 @@ def _preferences(
                 if len(one.shape) >= 3 and not _reduces_alike(item):
                     tie(one, PLAIN, bytes_of(one))
             continue
+        summed = _summed(item, bytes_of)
+        for first, second in pairwise(summed):
+            tie(first, second, bytes_of(first))
         for one in item.reads():
+            if one in summed:
+                continue
             if len(one.shape) == len(target.shape):
                 tie(one, target, bytes_of(one))
             elif bytes_of(one) * 4 > bytes_of(target):  # a reshape, and no bias that is repeated
@@ -130,6 +137,18 @@ def _preferences(
                 if len(one.shape) >= 3:
                     tie(one, PLAIN, bytes_of(one))
     return graph
+
+
+def _summed(item: Definition, bytes_of: Callable[[Buffer], int]) -> list[Buffer]:
+    """Give what is summed into a result that is small beside it, in any layout, if all alike.
+
+    The gradient of the filters of a convolution of each channel by itself reads two images, and
+    writes a few numbers, which say nothing about where channels should be.
+    """
+    if not _reduces_alike(item):
+        return []
+    rank, least = len(item.target.shape), SMALL * bytes_of(item.target)
+    return [one for one in item.reads() if len(one.shape) == rank and bytes_of(one) > least]
 
 
 def _activations(call: LibraryCall) -> Iterable[Buffer]:

@@ -52,6 +52,20 @@ class Fetch:
 
 
 @dataclass(frozen=True, eq=False)
+class KeepRow:
+    """Keep a value at a position of the axis of a row, for `FetchRow`."""
+
+    row: Scalar
+
+
+@dataclass(frozen=True, eq=False)
+class FetchRow:
+    """Take what was kept at a place of a row."""
+
+    row: Scalar
+
+
+@dataclass(frozen=True, eq=False)
 class For:
     """Walk an axis; `lanes` > 1 walks that many positions at once, and the rest under a mask."""
 
@@ -77,7 +91,7 @@ class Tasks:
     body: tuple[Statement, ...]
 
 
-Statement = Let | Put | Accumulate | Keep | Fetch | For | Reduce | Tasks
+Statement = Let | Put | Accumulate | Keep | Fetch | KeepRow | FetchRow | For | Reduce | Tasks
 
 
 def loops(nest: Nest, schedule: Schedule) -> tuple[Statement, ...]:
@@ -94,6 +108,7 @@ class _Builder:
         self.open: frozenset[Axis] = frozenset()
         self.put: set[Store] = set()
         self.staged = {one.used: one for one in schedule.staged}
+        self.rows = {row_key(n): n for n in self.order if n.op == "row"}  # those not yet filled
 
     def build(self) -> tuple[Statement, ...]:
         """Hoist what needs no axis, then open the tasks and the other axes."""
@@ -134,6 +149,7 @@ class _Builder:
 
     def ready(self, wanted: Iterable[Scalar] | None = None) -> list[Statement]:
         """Compute all values whose axes are open; a reduction waits for those it is made of."""
+        rows = self.filled() if wanted is None else []
         pool = self.order if wanted is None else wanted
         pending = [n for n in pool if n not in self.done]
         level: dict[Scalar, int] = {}
@@ -142,7 +158,7 @@ class _Builder:
                 (level[a] + (a.op == "reduce") for a in node.args if a in level), default=0
             )
         waiting = [n for n in pending if self.free[n] <= self.open]
-        found: list[Statement] = []
+        found: list[Statement] = rows
         for depth in sorted({level[n] for n in waiting}):
             now = [n for n in waiting if level[n] == depth]
             found.extend(self.computed(n) for n in now if n.op != "reduce")
@@ -150,8 +166,27 @@ class _Builder:
             found.extend(self.reduced([n for n in now if n.op == "reduce"]))
         return found
 
+    def filled(self) -> list[Statement]:
+        """Fill the rows that depend on nothing but what is open, each in a loop of its own."""
+        found: list[Statement] = []
+        for key, row in list(self.rows.items()):
+            made, along = row.args[0], frozenset(row.attr.axes)
+            if not self.free[made] - along <= self.open:
+                continue
+            del self.rows[key]
+            order = scalar_order([made])
+            found.extend(self.ready(order))  # what is the same at all positions
+            before, known = self.open, set(self.done)
+            self.open |= along
+            body = [*self.ready(order), KeepRow(row)]
+            self.open, self.done = before, known
+            found.append(For(row.attr.axes[0], tuple(body)))
+        return found
+
     def computed(self, node: Scalar) -> Statement:
         """Compute a value, or take it from where a reduction that is done has kept it."""
+        if node.op == "row":
+            return FetchRow(node)
         kept = self.staged.get(node)
         return Fetch(kept) if kept is not None and kept.over not in self.open else Let(node)
 
@@ -181,6 +216,11 @@ class _Builder:
             body.append(Accumulate(group))
         lanes = 1 if rest else fold.lanes
         return For(first, tuple(body), lanes, self.nest.limits.get(first))
+
+
+def row_key(row: Scalar) -> tuple[Scalar, object]:
+    """Tell rows apart: those of one value along one axis share their memory."""
+    return row.args[0], row.attr
 
 
 def unprinted(wanted: Scalar, known: Container[Scalar]) -> list[Scalar]:

@@ -21,7 +21,7 @@ from symgraph.errors import LoweringError
 from symgraph.graph.dtypes import DType, numpy_dtype
 from symgraph.graph.index import Axis, Compute, Load, evaluate
 from symgraph.graph.scalar import Scalar, scalar, scalar_order
-from symgraph.lower.linear import Linear, linear, substitute
+from symgraph.lower.linear import Linear, linear, replaced, substitute
 
 
 @dataclass(eq=False)
@@ -38,6 +38,32 @@ class Buffer:
 
     def __str__(self) -> str:
         return self.name
+
+
+BINDING = ("reduce", "row")  # scalars with axes of their own
+
+
+@dataclass(frozen=True)
+class Along:
+    """The attribute of a `row`: the axis along which its first argument is computed and kept.
+
+    `row(value, place)` is the value where the axis is at that place, which is one of its positions.
+    A kernel computes all positions once, before the loop that asks for places.
+    """
+
+    axes: tuple[Axis]
+
+
+def without_rows(value: Scalar) -> Scalar:
+    """Give a value that computes at each place what rows would have kept."""
+
+    def change(node: Scalar, args: tuple[Scalar, ...]) -> Scalar | None:
+        if node.op != "row":
+            return None
+        (along,) = node.attr.axes
+        return replaced([args[0]], {along.scalar(): args[1]})[args[0]]
+
+    return substitute([value], change)[value]
 
 
 def plain_strides(shape: Sequence[Size]) -> tuple[Size, ...]:
@@ -186,7 +212,7 @@ def offset(buffer: Buffer, index: Sequence[Scalar]) -> Linear:
 
 
 def free_axes(order: Iterable[Scalar]) -> dict[Scalar, frozenset[Axis]]:
-    """Give the axes that each scalar depends on; a reduction fixes its own."""
+    """Give the axes that each scalar depends on; a reduction fixes its own, and so does a row."""
     found: dict[Scalar, frozenset[Axis]] = {}
     none: frozenset[Axis] = frozenset()
     for node in order:
@@ -194,7 +220,7 @@ def free_axes(order: Iterable[Scalar]) -> dict[Scalar, frozenset[Axis]]:
             found[node] = frozenset((node.attr,))
             continue
         own = none.union(*(found[argument] for argument in node.args)) if node.args else none
-        found[node] = own.difference(node.attr.axes) if node.op == "reduce" else own
+        found[node] = own.difference(node.attr.axes) if node.op in BINDING else own
     return found
 
 
@@ -242,7 +268,7 @@ def sizes_of(nest: Nest) -> frozenset[Dim]:
             found |= free(node.attr)
         elif node.op == "axis":
             found |= free(node.attr.extent)
-        elif node.op == "reduce":
+        elif node.op in BINDING:
             for axis in node.attr.axes:
                 found |= free(axis.extent)
         elif node.op == "load":
@@ -266,12 +292,15 @@ def run(nest: Nest, arrays: Mapping[Buffer, Any], env: Mapping[Dim, int]) -> dic
         return scalar("load", args, node.dtype, which)
 
     given = [arrays[each] for each in reads]
-    found = {}
+    found: dict[Buffer, Any] = {}
     for store in nest.stores:
-        numbered = substitute([store.value], change)[store.value]
+        plain = without_rows(store.value)
+        numbered = substitute([plain], change)[plain]
         (values,) = evaluate(Compute(store.axes, numbered), given, env)
         shape = [s if isinstance(s, int) else evaluate_size(s, env) for s in store.buffer.shape]
-        result = np.zeros(shape, numpy_dtype(store.buffer.dtype))
+        result = found.get(store.buffer)
+        if result is None:
+            result = np.zeros(shape, numpy_dtype(store.buffer.dtype))
         index = [evaluate(Compute(store.axes, one), given, env)[0] for one in store.index]
         result[tuple(index)] = values
         found[store.buffer] = result

@@ -70,7 +70,7 @@ class Target:
     `chosen` tells which operations a library computes, `reads` which views of operands it can read
     where they lie; `grain` says how reductions are cut, `choice` chooses the schedule of a nest and
     `printer` gives its text. With `copies`, inputs of convolutions are brought into the library's
-    layout.
+    layout; with `rows`, kernels keep rows of what windows read.
     """
 
     chosen: Callable[[Value], bool] = lambda value: False
@@ -79,6 +79,7 @@ class Target:
     grain: Grain = CPU
     choice: Choice = choose
     copies: bool = False
+    rows: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,7 +181,7 @@ def make_plan(
     program = build(graph, target.chosen, finite)
     choose_layouts(program, nominal, copy_given(program) if target.copies else ())
     look_through_views(program, target.reads)
-    order = fuse(program, nominal, narrow)
+    order = fuse(program, nominal, narrow, target.rows)
     plan = Plan(graph, program)
     _in_place(plan, order)
     items = in_order(order, program, nominal)

@@ -22,6 +22,7 @@ LANES = 16  # one AVX-512 register of float32; the compiler halves it where regi
 MOST_LANES = 4 * LANES
 BLOCK = 2048  # positions of the vector axis that a task takes where that axis is split
 ENOUGH = 64  # tasks: more than threads, so that none waits for the last
+GATHERED = 2  # vectors, from which on they are gathered for a row and not for each position
 SMALL = 64  # times as many positions as elements that a load reads: they are in a cache
 STREAMED = 1 << 25  # bytes from which on what is written goes past the caches
 
@@ -79,6 +80,7 @@ class Chooser:
         self.free = nest.free()
         self.loads = [(n, linear(n.args[0])) for n in self.order if n.op == "load"]
         self.reduces = [n for n in self.order if n.op == "reduce"]
+        self.row: Axis | None = None
 
     def size(self, extent: Size) -> int:
         """Give a size at the nominal sizes."""
@@ -87,6 +89,7 @@ class Chooser:
     def schedule(self, aligned: Container[Buffer]) -> Schedule:
         """Choose the vector axis, the order, the tasks, and how reductions run."""
         vector = self._vector()
+        self.row = self._row(vector)
         order = self._order(vector)
         lanes = self._lanes(self.order) if vector is not None else 1
         tasks, block = self._tasks(order, vector, lanes)
@@ -100,6 +103,7 @@ class Chooser:
 
     def _vector(self) -> Axis | None:
         ends = set().union(*(self.free[limit] for limit in self.nest.limits.values()))
+        ends.update(*(self.free[n.args[1]] for n in self.order if n.op == "row"))
         scores = {one: self._score(one) for one in self.nest.axes if one not in ends}
         best = max(scores, key=lambda one: scores[one], default=None)
         if best is None:
@@ -158,7 +162,32 @@ class Chooser:
             stores = sum(one in store.axes for store in self.nest.stores)
             return -stores, -sum(one in k for k in partial), one is vector
 
-        return tuple(sorted(own, key=rank))
+        ordered = sorted(own, key=rank)
+        if self.row in ordered:  # a walk along the row for each vector
+            ordered.remove(self.row)
+            ordered.append(self.row)
+        return tuple(ordered)
+
+    def _row(self, vector: Axis | None) -> Axis | None:
+        """Give the axis to walk inside a vector, if there is one.
+
+        What is gathered for a vector is then gathered once: the weights of a convolution of each
+        channel by itself lie a kernel apart. What a nest keeps in rows is filled before that walk.
+        """
+        for node in self.order:
+            if node.op == "row":
+                return next((one for one in self.nest.axes if one in self.free[node.args[1]]), None)
+        if vector is None or self.reduces or self.nest.limits:
+            return None
+        own = frozenset((vector,))
+        places = [form for n, form in self.loads if self.free[n.args[0]] == own]
+        rows = [
+            one
+            for one in self.nest.axes
+            if one is not vector and all(one in store.axes for store in self.nest.stores)
+        ]
+        gathered = sum(not form.neighbours(vector) for form in places)
+        return rows[-1] if rows and gathered >= GATHERED else None
 
     def _tasks(
         self, order: Sequence[Axis], vector: Axis | None, lanes: int
@@ -166,7 +195,7 @@ class Chooser:
         shared = [one for one in order if all(one in s.axes for s in self.nest.stores)]
         count, tasks = 1, []
         for one in order:
-            if one not in shared or count >= ENOUGH:
+            if one not in shared or count >= ENOUGH or one is self.row:
                 break
             tasks.append(one)
             if one is vector:
@@ -217,6 +246,8 @@ class Chooser:
         work = sum(n.op not in ("const", "axis", "size", "load") for n in nodes)
         if folding and work <= 6:
             return MOST_LANES
+        if self.row is not None:  # positions are rows of memory apart: of each two lines at least
+            return 2 * LANES
         return 2 * LANES if work <= 40 else LANES
 
 

@@ -26,7 +26,8 @@ class Grain:
 
     It is cut where fewer than `rows` results of rows, or `columns` groups of `lanes` columns, share
     `long` elements or more: into `rows` parts, or, if `shared`, into as many as make `rows` tasks
-    of all groups together. Each part has `least` elements or more.
+    of all groups together. Each part has `least` elements or more. With `spreads`, the few taps of
+    a gradient of filters share a loop.
     """
 
     rows: int = 64  # more than threads, so that none waits for the last
@@ -35,9 +36,10 @@ class Grain:
     long: int = LONG
     least: int = LONG // 2
     shared: bool = False
+    spreads: bool = False
 
 
-CPU = Grain()
+CPU = Grain(spreads=True)
 
 
 def split(

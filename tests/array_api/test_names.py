@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 import symgraph.array_api as xp
@@ -81,6 +82,25 @@ def test_info_names_dtypes_devices_and_capabilities() -> None:
         info.dtypes(kind=3)
     with pytest.raises(ArgumentError, match="no device 'gpu'"):
         info.dtypes(device="gpu")
+
+
+def test_dtypes_are_objects_that_know_their_name() -> None:
+    for name in SECTIONS["dtypes"].split():
+        dtype = getattr(xp, name)
+        assert not isinstance(dtype, str)
+        assert dtype == xp.zeros(1, dtype=dtype).dtype == xp.zeros(1, dtype=name).dtype == name
+        assert hash(dtype) == hash(xp.zeros(1, dtype=dtype).dtype)
+        assert str(dtype) == np.dtype(dtype).name == name
+        assert xp.isdtype(dtype, dtype)
+        assert xp.isdtype(dtype, (xp.bool, "numeric"))
+    assert xp.int8 != xp.uint8
+    assert xp.int8 != 8
+    for found in (xp.finfo(xp.float32), xp.finfo(xp.complex64), xp.finfo(xp.zeros(1))):
+        assert found.dtype is not str(found.dtype)
+        assert (found.dtype, found.bits) == (xp.float32, 32)
+    assert not isinstance(xp.iinfo(xp.int8).dtype, str)
+    assert not isinstance(xp.result_type(xp.int8, xp.uint8), str)
+    assert all(not isinstance(one, str) for one in xp.__array_namespace_info__().dtypes().values())
 
 
 def test_an_array_names_its_namespace() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import symgraph as sg
-from models import lstm, resnet, vit
+from models import flattened, lstm, resnet, vit
 from models.common.commandline import ModelParser
 from symgraph import errors
 from symgraph.config import PREFIX, config
@@ -170,6 +170,7 @@ def test_every_flag_of_a_model_is_in_the_table() -> None:
     pages = text("docs/training.md") + text("docs/parallel.md")
     rows = dict(re.findall(r"^\| `(--[a-z-]+)[^|]*(?:\\\|[^|]*)*\| ([a-z, ]+) \|", pages, re.M))
     real = users(resnet.make_parser()) | users(vit.make_parser())
+    real |= users(flattened.make_parser())
     real = users(lstm.make_parser()) | real  # what it shares has fewer users there
     assert set(rows) == set(real)
     for flag, commands in real.items():

@@ -36,7 +36,7 @@ PRIMITIVE = {
     "add", "sub", "mul", "div", "fma", "idiv", "imod", "neg", "abs", "sign", "min", "max", "sqrt",
     "floor", "ceil", "rint", "trunc", "eq", "ne", "lt", "le", "gt", "ge", "and", "or", "not",
     "isnan", "isinf", "bitand", "bitor", "bitxor", "bitnot", "shl", "shr", "select", "cast",
-    "bitcast", "const", "axis", "size", "operand", "load", "reduce", "take", "philox",
+    "bitcast", "const", "axis", "size", "operand", "load", "reduce", "row", "take", "philox",
 }  # fmt: skip
 
 EXACT: dict[str, Callable[..., Any]] = {

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from symgraph.dims import Dim, Size, ceil_div, divides
+from symgraph.errors import LoweringError
 from symgraph.graph.index import Axis
 from symgraph.graph.scalar import Scalar, scalar_order
 from symgraph.lower.cuda.joining import MOST_THREADS, WARP, Joining
@@ -178,8 +179,12 @@ class _Printer(Joining):
                 self.walk(one, frame, "0", self.stop(one, frame))
             elif isinstance(one, Reduce):
                 self.reduce(one, frame)
-            else:
+            elif isinstance(one, Accumulate):
                 self.accumulate(one, frame)
+            else:  # `Target.rows` is for CPUs
+                raise LoweringError(
+                    f"cuda: {self.nest.name} keeps rows, which kernels here do not."
+                )
 
     def _room(self, staged: Staged, frame: Frame) -> str:
         """Give the array of what is kept: the block's, or a thread's own where threads differ."""

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from symgraph.dims import Size, ceil_div
+from symgraph.errors import LoweringError
 from symgraph.graph.dtypes import is_float, itemsize
 from symgraph.graph.scalar import Scalar, operands_of
 from symgraph.lower.llvm.types import REGISTER, Reg, literal, suffix, wide
@@ -17,14 +18,17 @@ from symgraph.lower.llvm.values import Frame, Values, iota
 from symgraph.lower.loops import (
     Accumulate,
     Fetch,
+    FetchRow,
     For,
     Keep,
+    KeepRow,
     Let,
     Put,
     Reduce,
     Statement,
     Tasks,
     loops,
+    row_key,
 )
 from symgraph.lower.monoids import combine, neutral
 from symgraph.lower.nest import Buffer, Nest
@@ -59,6 +63,7 @@ class _Printer(Values):
         self.schedule = schedule
         self.accumulators: dict[Scalar, list[tuple[str, Reg]]] = {}
         self.slots: dict[Staged, str] = {}
+        self.rows: dict[tuple[object, int], str] = {}
 
     def kernel(self) -> Kernel:
         """Print everything."""
@@ -87,6 +92,10 @@ class _Printer(Values):
                 self.keep(one.staged, frame)
             elif isinstance(one, Fetch):
                 frame.values[one.staged.used] = self.fetched(one.staged, frame)
+            elif isinstance(one, KeepRow):
+                self.keep_row(one.row, frame)
+            elif isinstance(one, FetchRow):
+                frame.values[one.row] = self.fetched_row(one.row, frame)
             elif isinstance(one, Tasks):
                 self.tasks(one, frame)
             elif isinstance(one, For):
@@ -212,6 +221,33 @@ class _Printer(Values):
         type = wide(REGISTER[dtype], lanes)
         text = f"load {type}, ptr {pointer}, align {itemsize(dtype)}"
         return self.w.reg(text, dtype, lanes)
+
+    def keep_row(self, row: Scalar, frame: Frame) -> None:
+        """Store a value into its row, vectors of it where it has any."""
+        made, (along,) = row.args[0], row.attr.axes
+        value = self.w.splat(self.value(made, frame), self._row_lanes(row, frame))
+        pointer = self._row_slot(row, frame.places[along], value.lanes)
+        self.w.line(f"store {value}, ptr {pointer}, align {itemsize(value.dtype)}")
+
+    def fetched_row(self, row: Scalar, frame: Frame) -> Reg:
+        """Load from a row."""
+        dtype, place = row.dtype, self.value(row.args[1], frame)
+        if place.lanes != 1:
+            raise LoweringError(f"llvm: a row of {self.nest.name} is asked for along its vector.")
+        lanes = self._row_lanes(row, frame)
+        pointer = self._row_slot(row, place.text, lanes)
+        type = wide(REGISTER[dtype], lanes)
+        return self.w.reg(f"load {type}, ptr {pointer}, align {itemsize(dtype)}", dtype, lanes)
+
+    def _row_lanes(self, row: Scalar, frame: Frame) -> int:
+        return frame.lanes if frame.vector in self.free[row.args[0]] else 1
+
+    def _row_slot(self, row: Scalar, place: str, lanes: int) -> str:
+        type = wide(REGISTER[row.dtype], lanes)
+        key = (row_key(row), lanes)
+        if key not in self.rows:
+            self.rows[key] = self.w.allocate(f"[{row.attr.axes[0].extent} x {type}]")
+        return self.w.new(f"getelementptr {type}, ptr {self.rows[key]}, i64 {place}")
 
     def _slot(self, staged: Staged, place: str, frame: Frame) -> str:
         """Give where a position is kept; around an axis of vectors, each has room for its lanes."""

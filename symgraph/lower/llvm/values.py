@@ -72,7 +72,7 @@ class Values:
         if node.op == "take":
             part: Reg = frame.parts[node.args[0]][node.attr]
             return part
-        if node.op in ("reduce", "operand"):
+        if node.op in ("reduce", "row", "operand"):
             raise LoweringError(f"llvm: `{node.op}` is used before its loop in {self.nest.name}.")
         args = [frame.values[argument] for argument in node.args]
         lanes = max((arg.lanes for arg in args), default=1)

@@ -17,7 +17,7 @@ from symgraph.backends.cpu.onednn.calls import Primitive
 from symgraph.backends.cpu.onednn.descriptors import Descriptor, channels_last
 from symgraph.backends.cpu.onednn.library import UnimplementedError
 from symgraph.backends.cpu.onednn.primitives import Window
-from symgraph.dims import Dim, Size, less_equal
+from symgraph.dims import Dim, Size, equal, less_equal
 from symgraph.errors import BackendError
 from symgraph.graph.node import Value
 from symgraph.graph.op import Op
@@ -33,6 +33,7 @@ ALIASING = (
 PADDING = 16
 LONG = 1024  # positions from which a sum makes up for copies of all that is multiplied
 FEW = 16  # of a size that is zero, to try what a library has
+MOST_TAPS = 16  # along one axis, which loops write out
 FACTORS = ("src", "weights", "bias")
 
 
@@ -42,7 +43,13 @@ def offers(dtypes: Sequence[str]) -> bool:
 
 
 def takes(value: Value, env: Mapping[Dim, int]) -> bool:
-    """Tell whether oneDNN has more than plain loops, at sizes to try and in plain layouts."""
+    """Tell whether oneDNN has more than plain loops, at sizes to try and in plain layouts.
+
+    What slides along one axis of each channel by itself is left to loops: they take in the bias,
+    keep one such convolution in rows for the next, and add up all taps of a gradient at once.
+    """
+    if value.op.name in ("conv", "conv_input", "conv_weight") and _is_line(value):
+        return False
     types = [one.tensor for one in (*value.inputs, value)]
     dims = _sizes(types, env)
     if any(0 in each for each in dims):  # of nothing it has everything: other sizes tell
@@ -57,6 +64,17 @@ def takes(value: Value, env: Mapping[Dim, int]) -> bool:
     except BackendError:
         return False
     return not found.is_reference
+
+
+def _is_line(value: Value) -> bool:
+    """Tell whether a convolution is one of each channel by itself, along one axis."""
+    filters = value if value.op.name == "conv_weight" else value.inputs[1]
+    outputs, inputs, *kernel = filters.shape
+    groups: int = value.op.groups  # type: ignore[attr-defined]
+    alone = equal(outputs, groups) is True and equal(inputs, 1) is True
+    taps = [size for size in kernel if equal(size, 1) is not True]
+    short = all(isinstance(size, int) and size <= MOST_TAPS for size in taps)
+    return alone and short and len(taps) <= 1 < len(kernel)
 
 
 def _sizes(types: Sequence[TensorType], env: Mapping[Dim, int]) -> list[tuple[int, ...]]:

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from symgraph.compress import Course, Fitting, Smaller, encode, smaller
-from symgraph.compress.inr_lanes import largest_of
+from symgraph.compression import Course, Fitting, Smaller, encode, smaller
+from symgraph.compression.inr_lanes import largest_of
 from symgraph.data import InrLayer, InrSet, Siren, measured, open_inr, quantised
 from symgraph.errors import ArgumentError, DataError
-from tests.compress.test_inr import picture
+from tests.compression.test_inr import picture
 
 SIREN = Siren(layers=3, width=8, omega=10.0)
 ORIGINALS = [picture(8, 8, number) for number in range(3)]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from symgraph.compress import Course, Fitting, encode
+from symgraph.compression import Course, Fitting, encode
 from symgraph.data.inrset import InrSet
 from symgraph.data.siren import Siren, extent, grid
 from symgraph.errors import ArgumentError, ArgumentTypeError, DataError
@@ -126,7 +126,7 @@ def test_it_goes_on_where_it_was_cut_off(fitted: InrSet, tmp_path: Path) -> None
 KILLED = """
 import os, signal, sys
 sys.path.insert(0, {root!r})
-from tests.compress.test_inr import PICTURES, QUICK, SMALL, encode
+from tests.compression.test_inr import PICTURES, QUICK, SMALL, encode
 kill = lambda course: os.kill(os.getpid(), signal.SIGKILL) if course.steps >= 140 else None
 encode(PICTURES, SMALL, QUICK, folder={folder!r}, every=0.0, watch=kill)
 """

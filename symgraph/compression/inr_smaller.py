@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from symgraph.compress.inr import Course, Fitting, Run, checked_images
-from symgraph.compress.inr_lanes import Numbers, Task
+from symgraph.compression.inr import Course, Fitting, Run, checked_images
+from symgraph.compression.inr_lanes import Numbers, Task
 from symgraph.data.dataset import Images
 from symgraph.data.inrset import InrSet
 from symgraph.data.siren import Siren

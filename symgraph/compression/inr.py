@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from symgraph.compress.inr_lanes import FREE, Lanes, Numbers, Task
+from symgraph.compression.inr_lanes import FREE, Lanes, Numbers, Task
 from symgraph.data.dataset import Images
 from symgraph.data.images import MAX_SIZE
 from symgraph.data.inrset import InrSet, quantised
