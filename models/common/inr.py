@@ -17,6 +17,7 @@ from models.common.classifier import Classifier, Data, measurement, open_data
 from models.common.trainer import Training
 from models.common.workers import supervise, team_of, transport_of
 from symgraph.data import Dataset, InrImages, Pictures, open_inr, permutation, read_images
+from symgraph.data.archives import is_archive
 from symgraph.data.dataset import Images, Labels, Mean, check_indices
 from symgraph.data.index import INDEX_FILE
 from symgraph.errors import DataError
@@ -116,12 +117,12 @@ def tiles(size: int) -> Pictures:
 def pictures(name: str, size: int | None, limit: int | None = None) -> Pictures:
     """Give the training images that a word on the command line means, the first `limit` of them.
 
-    `digits`, `photos` (tiles), a prepared data set, or a folder of images, which keep their own
-    sizes unless `size` is given.
+    `digits`, `photos` (tiles), a prepared data set, CIFAR or MNIST as published, or a folder of
+    images, which keep their own sizes unless `size` is given.
     """
     if name == PHOTOS:
         found = _split(tiles(size or 32), validation=False)
-    elif name != DIGITS and not (Path(name) / INDEX_FILE).exists():
+    elif name != DIGITS and not is_archive(name) and not (Path(name) / INDEX_FILE).exists():
         return read_images(name, size, limit=limit)
     else:
         train = open_data(name, size or 32).train
