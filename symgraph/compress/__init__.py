@@ -5,6 +5,7 @@ of a network, which are exchanged. May import `nn`, `optim`, `data`, `parallel` 
 them.
 """
 
+from symgraph.compress.freeze import Freezing, factor_sets, freeze_sets
 from symgraph.compress.lowrank import (
     Decomposition,
     LowRankLayer,
@@ -24,6 +25,7 @@ from symgraph.compress.ranks import (
 )
 
 __all__ = [
-    "Decomposition", "LowRankLayer", "break_even", "decompose", "decompose_layers", "factorised",
-    "flops", "merge", "merge_layers", "parameters", "ranks_of_error", "ranks_of_ratio", "sketch",
+    "Decomposition", "Freezing", "LowRankLayer", "break_even", "decompose", "decompose_layers",
+    "factor_sets", "factorised", "flops", "freeze_sets", "merge", "merge_layers", "parameters",
+    "ranks_of_error", "ranks_of_ratio", "sketch",
 ]  # fmt: skip

@@ -83,7 +83,7 @@ def flops(
     """
     last = before if after is None else after
     if not ranks:
-        return 2 * parameters(shape) * last  # type: ignore[return-value]
+        return 2 * parameters(shape) * last
     return total(2 * size * (last if late else before) for size, late in _steps(shape, ranks))
 
 
@@ -121,7 +121,7 @@ def _steps(shape: Sequence[Size], ranks: Sequence[Size]) -> list[tuple[Any, bool
 # -- which ranks -----------------------------------------------------------------------------------
 
 
-def full_ranks(shape: Sequence[int]) -> Ranks:
+def full_ranks(shape: Sequence[Size]) -> Ranks:
     """Give the ranks with which any weight of a shape is reproduced."""
     inputs, outputs, places = found = sides(shape)
     if found.one_rank:
@@ -129,7 +129,7 @@ def full_ranks(shape: Sequence[int]) -> Ranks:
     return min(inputs, outputs * places), min(outputs, inputs * places)
 
 
-def ranks_of_ratio(shape: Sequence[int], ratio: float, *, beta: float | None = None) -> Ranks:
+def ranks_of_ratio(shape: Sequence[Size], ratio: float, *, beta: float | None = None) -> Ranks:
     """Give the largest ranks with which a weight has `ratio` times fewer numbers.
 
     Matrix: r = C S / (ratio (C + S)). Filters: r2 = beta r1, and C r1 + K beta r1^2 + S beta r1 =

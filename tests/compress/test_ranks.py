@@ -1,4 +1,4 @@
-"""Ranks and factors: published formulas, the singular values' tail, counted parameters and FLOPs."""
+"""Ranks and factors: published formulas, the tail of singular values, counted numbers and FLOPs."""
 
 from __future__ import annotations
 
