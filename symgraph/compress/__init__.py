@@ -15,6 +15,7 @@ from symgraph.compress.lowrank import (
     merge_layers,
     sketch,
 )
+from symgraph.compress.rank_search import DeviceTimer, RankSearch, Work, rank_search
 from symgraph.compress.ranks import (
     break_even,
     factorised,
@@ -23,9 +24,11 @@ from symgraph.compress.ranks import (
     ranks_of_error,
     ranks_of_ratio,
 )
+from symgraph.compress.staircase import Staircase
 
 __all__ = [
-    "Decomposition", "Freezing", "LowRankLayer", "break_even", "decompose", "decompose_layers",
-    "factor_sets", "factorised", "flops", "freeze_sets", "merge", "merge_layers", "parameters",
-    "ranks_of_error", "ranks_of_ratio", "sketch",
+    "Decomposition", "DeviceTimer", "Freezing", "LowRankLayer", "RankSearch", "Staircase", "Work",
+    "break_even", "decompose", "decompose_layers", "factor_sets", "factorised", "flops",
+    "freeze_sets", "merge", "merge_layers", "parameters", "rank_search", "ranks_of_error",
+    "ranks_of_ratio", "sketch",
 ]  # fmt: skip

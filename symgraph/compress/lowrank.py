@@ -204,11 +204,12 @@ def dense_layers(net: Module) -> dict[str, Dense | Conv2d]:
     return {
         name: one
         for name, one in modules
-        if type(one) in (Dense, Conv2d)
+        if isinstance(one, Dense | Conv2d)
+        and type(one) in (Dense, Conv2d)
         and id(one) not in inner
-        and holders[one.weight] == 1  # type: ignore[union-attr]
+        and holders[one.weight] == 1
         and getattr(one, "groups", 1) == 1
-    }  # type: ignore[return-value]
+    }
 
 
 def merge(graph: Graph, decomposition: Decomposition) -> Graph:

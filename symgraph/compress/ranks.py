@@ -174,6 +174,20 @@ def ranks_of_error(weight: npt.ArrayLike, error: float) -> Ranks:
     return tuple(_rank_within(rows, most) for rows in unfolded)
 
 
+def losses(weight: npt.ArrayLike, several: Sequence[Ranks]) -> list[float]:
+    """Give what a weight loses at most at several ranks: squares, as parts of its own.
+
+    Of a matrix it is exact: the tail of the singular values. Of filters the tails of both
+    unfoldings are added.
+    """
+    found = [0.0] * len(several)
+    for place, rows in enumerate(_unfolded(np.asarray(weight, np.float64))):
+        lost = _tails(rows)
+        for number, ranks in enumerate(several):
+            found[number] += float(lost[ranks[place]] / lost[0]) if lost[0] > 0 else 0.0
+    return found
+
+
 def _unfolded(dense: Numbers) -> list[Numbers]:
     """Give the matrices whose singular values say what a rank loses: by inputs, by outputs."""
     found = sides(dense.shape)
@@ -184,11 +198,16 @@ def _unfolded(dense: Numbers) -> list[Numbers]:
 
 
 def _rank_within(rows: Numbers, most: float) -> int:
-    squares = np.linalg.svd(rows, compute_uv=False) ** 2
-    lost = np.append(np.cumsum(squares[::-1])[::-1], 0.0)  # by each rank from 0 on
+    lost = _tails(rows)
     # what rounding leaves of a singular value that is 0 is not worth a rank
     enough = lost <= max(most, 1e-24) * lost[0]
     return max(1, int(np.argmax(enough)))
+
+
+def _tails(rows: Numbers) -> Numbers:
+    """Give the squares that are lost by each rank from 0 on."""
+    squares = np.linalg.svd(rows, compute_uv=False) ** 2
+    return np.append(np.cumsum(squares[::-1])[::-1], 0.0)
 
 
 # -- factors ---------------------------------------------------------------------------------------

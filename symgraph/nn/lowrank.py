@@ -83,7 +83,7 @@ class LowRankConv2d(Module):
         weight: init.Initialiser | None = None,
         bias: init.Initialiser | None = init.ZEROS,
     ) -> None:
-        window = (kernel, kernel) if isinstance(kernel, int) else tuple(kernel)
+        window = (kernel, kernel) if isinstance(kernel, int) else kernel
         given = (ranks,) if isinstance(ranks, int) else tuple(ranks)
         inner_options: dict[str, Any] = {"weight": weight, "bias": None}
         moves = {"stride": stride, "padding": padding, "dilation": dilation, **inner_options}

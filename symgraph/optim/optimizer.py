@@ -153,8 +153,9 @@ class Optimizer(ABC):
                 fix="leave some of optimizer.parameters out",
             )
         other = copy.copy(self)
-        kept = lambda group: [one for one in group.parameters if one not in left]
-        other.groups = [replace(one, parameters=kept(one)) for one in self.groups if kept(one)]
+        kept = [[one for one in group.parameters if one not in left] for group in self.groups]
+        pairs = zip(self.groups, kept, strict=True)
+        other.groups = [replace(group, parameters=those) for group, those in pairs if those]
         other.slots = {one: slots for one, slots in self.slots.items() if one not in left}
         return other
 

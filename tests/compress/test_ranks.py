@@ -17,7 +17,7 @@ from symgraph.compress import (
     ranks_of_ratio,
     sketch,
 )
-from symgraph.compress.ranks import full_ranks
+from symgraph.compress.ranks import full_ranks, losses
 from symgraph.errors import ArgumentError
 from symgraph.nn import Conv2d, Dense, LowRankConv2d, LowRankDense
 
@@ -180,6 +180,21 @@ def test_an_error_is_kept(rng: np.random.Generator, shape: tuple[int, ...]) -> N
     assert sizes[2] < sizes[0] or min(full_ranks(shape)) < 5
     if len(ranks) == 1:  # the least that does
         assert ranks == (1,) or factorised(weight, (ranks[0] - 1,)).error > 0.6
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_losses_are_squares_of_errors_or_more(
+    rng: np.random.Generator, shape: tuple[int, ...]
+) -> None:
+    weight = rng.normal(size=shape)
+    several = [ranks_of_ratio(shape, ratio) for ratio in (1.5, 2, 6)] + [full_ranks(shape)]
+    for lost, ranks in zip(losses(weight, several), several, strict=True):
+        error = factorised(weight, ranks).error ** 2
+        if len(ranks) == 1:
+            np.testing.assert_allclose(lost, error, atol=1e-12)
+        else:
+            assert error - 1e-12 <= lost <= 2 * error + 1e-12
+    assert losses(np.zeros((3, 4)), [(1,)]) == [0.0]
 
 
 def test_zeros_have_rank_one() -> None:
