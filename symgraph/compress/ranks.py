@@ -206,8 +206,16 @@ def _rank_within(rows: Numbers, most: float) -> int:
 
 def _tails(rows: Numbers) -> Numbers:
     """Give the squares that are lost by each rank from 0 on."""
-    squares = np.linalg.svd(rows, compute_uv=False) ** 2
+    squares = np.linalg.svd(_square(rows), compute_uv=False) ** 2
     return np.append(np.cumsum(squares[::-1])[::-1], 0.0)
+
+
+def _square(rows: Numbers) -> Numbers:
+    """Give a smaller matrix with the same left singular vectors and values, where one is wide."""
+    if rows.shape[0] >= rows.shape[1]:
+        return rows
+    triangle: Numbers = np.linalg.qr(rows.T, mode="r")
+    return triangle.T
 
 
 # -- factors ---------------------------------------------------------------------------------------
@@ -259,7 +267,9 @@ def _by_singular_values(dense: Numbers, rank: int) -> Factors:
     matrix = dense.reshape(dense.shape[:2])
     left, values, right = np.linalg.svd(matrix, full_matrices=False)
     roots = np.sqrt(values[:rank])
-    before, after = left[:, :rank] * roots, roots[:, None] * right[:rank]
+    # Where there is nothing to share, one side is not zero: of two zeros neither would ever learn.
+    some = np.where(values[:rank] > 1e-12 * max(values[0], 1e-300), roots, 1.0)
+    before, after = left[:, :rank] * some, roots[:, None] * right[:rank]
     error = _relative((values[rank:] ** 2).sum(), (values**2).sum())
     if dense.ndim == 2:
         return Factors((before, after), error)
@@ -282,7 +292,7 @@ def _tucker(dense: Numbers, before: int, after: int, rounds: int) -> Factors:
 
 def _leading(rows: Numbers, rank: int) -> Numbers:
     """Give the leading left singular vectors, as columns."""
-    left: Numbers = np.linalg.svd(rows, full_matrices=False)[0][:, :rank]
+    left: Numbers = np.linalg.svd(_square(rows), full_matrices=False)[0][:, :rank]
     return left
 
 

@@ -203,6 +203,7 @@ def test_zeros_have_rank_one() -> None:
     found = factorised(zeros, (1,))
     assert found.error == 0
     assert not product(found.weights).any()
+    assert found.weights[0].any()  # or neither would have a gradient
 
 
 @pytest.mark.parametrize(
