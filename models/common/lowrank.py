@@ -148,13 +148,13 @@ def _parsed(text: str) -> Mapping[str, list[int]] | None:
         found = json.loads(text) if len(text) <= LONGEST else None
     except (ValueError, RecursionError):
         found = None
-    right = isinstance(found, dict) and all(
-        isinstance(ranks, list) and all(type(rank) is int for rank in ranks)
-        for ranks in found.values()
+    if isinstance(found, dict) and all(map(_is_ranks, found.values())):
+        return found
+    raise ArgumentError(
+        f"ranks must be JSON, a list of ranks for each layer, got {text!r:.60}.",
+        fix="""--ranks '{"stages.0.0.branch.0": [16, 16]}'""",
     )
-    if not right:
-        raise ArgumentError(
-            f"ranks must be JSON, a list of ranks for each layer, got {text!r:.60}.",
-            fix="""--ranks '{"stages.0.0.branch.0": [16, 16]}'""",
-        )
-    return dict(found)
+
+
+def _is_ranks(value: Any) -> bool:
+    return isinstance(value, list) and all(type(rank) is int for rank in value)

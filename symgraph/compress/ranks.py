@@ -214,8 +214,8 @@ def _square(rows: Numbers) -> Numbers:
     """Give a smaller matrix with the same left singular vectors and values, where one is wide."""
     if rows.shape[0] >= rows.shape[1]:
         return rows
-    triangle: Numbers = np.linalg.qr(rows.T, mode="r")
-    return triangle.T
+    triangle: Any = np.linalg.qr(rows.T, mode="r")
+    return np.asarray(triangle).T
 
 
 # -- factors ---------------------------------------------------------------------------------------
