@@ -85,17 +85,18 @@ class Work:
             return int(cost(self.layer()(tensor("x", self.input, self.dtype))).flops)
 
 
-Timer = Callable[[Work], tuple[float, float]]
+Timer = Callable[[Sequence[Work]], Sequence[tuple[float, float]]]
 
 
 @dataclass(frozen=True)
 class DeviceTimer:
-    """Times a layer on a device: seconds forward, and of forward with the gradients of everything.
+    """Times layers on a device: seconds forward, and of forward with the gradients of everything.
 
     The median of `repeats` calls of a compiled function whose operands and results are shared
-    variables, so that nothing is copied. Found times are kept on the disk (`config.cache`), for the
-    device, the versions of what computes, shapes, dtype and precision; with `anew` they are
-    measured again. `clock` gives seconds.
+    variables, so that nothing is copied. All layers of a call take turns, and another one begins
+    each round: a slow minute of the machine is shared by all. Found times are kept on the disk
+    (`config.cache`), for the device, the versions of what computes, shapes, dtype and precision;
+    with `anew` they are measured again. `clock` gives seconds.
     """
 
     backend: str | None = None
@@ -104,16 +105,22 @@ class DeviceTimer:
     anew: bool = False
     clock: Callable[[], float] = time.perf_counter
 
-    def __call__(self, work: Work) -> tuple[float, float]:
-        """Give both times, kept or measured."""
-        name = self._key(work)
-        kept = None if self.anew else _parsed(default_cache().get(name))
-        if kept is not None:
-            return kept
-        with _stream_kept():
-            found = self._measured(work, backward=False), self._measured(work, backward=True)
-        default_cache().put(name, json.dumps(found).encode())
-        return found
+    def __call__(self, works: Sequence[Work]) -> list[tuple[float, float]]:
+        """Give both times of each layer, kept or measured."""
+        names = {work: self._key(work) for work in works}
+        found: dict[Work, tuple[float, float]] = {}
+        for work, name in names.items():
+            kept = None if self.anew else _parsed(default_cache().get(name))
+            if kept is not None:
+                found[work] = kept
+        missing = [work for work in names if work not in found]
+        if missing:
+            with _stream_kept():
+                columns = [self._measured(missing, backward) for backward in (False, True)]
+            for work, forward, both in zip(missing, *columns, strict=True):
+                found[work] = forward, both
+                default_cache().put(names[work], json.dumps(found[work]).encode())
+        return [found[work] for work in works]
 
     def _key(self, work: Work) -> str:
         backend = chosen_backend("rank_search", self.backend)
@@ -123,19 +130,22 @@ class DeviceTimer:
         words = [backend.partition(":")[0], precision, str(config.threads), str(self.repeats)]
         return key(FORMAT, __version__, *where, *words, json.dumps(asdict(work), default=str))
 
-    def _measured(self, work: Work, backward: bool) -> float:
-        run = self._compiled(work, backward)
-        number = device_number(run.backend)
+    def _measured(self, works: Sequence[Work], backward: bool) -> list[float]:
+        runs = [self._compiled(work, backward) for work in works]
+        number = device_number(runs[0].backend)
         wait = device(number).settle if number >= 0 else lambda: None
-        taken = []
-        for _ in range(WARM + self.repeats):
-            wait()
-            begin = self.clock()
-            run()
-            wait()
-            taken.append(self.clock() - begin)
-        run.close()
-        return statistics.median(taken[WARM:])
+        taken: list[list[float]] = [[] for _ in runs]
+        for turn in range(WARM + self.repeats):
+            for place in range(len(runs)):
+                each = (turn + place) % len(runs)
+                wait()
+                begin = self.clock()
+                runs[each]()
+                wait()
+                taken[each].append(self.clock() - begin)
+        for run in runs:
+            run.close()
+        return [statistics.median(seconds[WARM:]) for seconds in taken]
 
     def _compiled(self, work: Work, backward: bool) -> Function:
         rng = np.random.default_rng(0)
@@ -243,7 +253,8 @@ def rank_search(
 
     >>> import symgraph as sg
     >>> net = sg.nn.Sequential(sg.nn.Dense(64, 64))
-    >>> by_blocks_of_8 = lambda work: (-(-sum(work.ranks or (50,)) // 8) * 1e-3,) * 2
+    >>> blocks = lambda work: -(-sum(work.ranks or (50,)) // 8)
+    >>> by_blocks_of_8 = lambda works: [(blocks(work), 3 * blocks(work)) for work in works]
     >>> rank_search(net, (32, 64), step=1, timer=by_blocks_of_8).ranks
     {'0': (16,)}
     """
@@ -285,17 +296,16 @@ def _staircase(
     """Measure a layer at all its candidates, and choose."""
     shape = uses[0].shape
     most = sum(work.flops() for work in uses)
-    points: list[Point] = []
+    flops = {(): most}
     for ranks in candidates(shape, ratio, *grid):
-        works = [_with(work, ranks) for work in uses]
-        flops = sum(work.flops() for work in works)
-        if flops < most:
-            points.append(_measured(works, flops, measure))
-    if not points:
-        dense = Point((), math.nan, math.nan, most)
+        counted = sum(_with(work, ranks).flops() for work in uses)
+        if counted < most:
+            flops[ranks] = counted
+    if len(flops) == 1:
+        unknown = Point((), math.nan, math.nan, most)
         reason = "factors have no fewer FLOPs"
-        return Staircase(names, shape, dense, (), direction, epsilon, (), reason)
-    dense = _measured(uses, most, measure)
+        return Staircase(names, shape, unknown, (), direction, epsilon, (), reason)
+    dense, *points = _measured(uses, flops, measure)
     best = choose(dense, points, direction, epsilon)
     reason = "" if best.ranks else f"factors save less than {100 * epsilon:.0f} %"
     return Staircase(names, shape, dense, tuple(points), direction, epsilon, best.ranks, reason)
@@ -305,9 +315,16 @@ def _with(work: Work, ranks: Ranks) -> Work:
     return Work(work.shape, work.input, ranks, work.dtype, work.moves)
 
 
-def _measured(works: Sequence[Work], flops: int, measure: Timer) -> Point:
-    forward, both = (sum(column) for column in zip(*map(measure, works)))
-    return Point(works[0].ranks, forward, both, flops)
+def _measured(uses: Sequence[Work], flops: Mapping[Ranks, int], measure: Timer) -> list[Point]:
+    """Time a layer at all these ranks, at all its places together."""
+    works = [_with(work, ranks) for ranks in flops for work in uses]
+    taken = list(measure(works))
+    points = []
+    for number, (ranks, counted) in enumerate(flops.items()):
+        own = taken[number * len(uses) : (number + 1) * len(uses)]
+        forward, both = (sum(column) for column in zip(*own))
+        points.append(Point(ranks, forward, both, counted))
+    return points
 
 
 def candidates(shape: Sequence[int], ratio: float, step: int, most: int) -> list[Ranks]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 import symgraph as sg
 from models import resnet, vit
-from models.common import lowrank
+from models.common import lowrank, saved
 from models.common.commandline import exit_with
 from models.common.lowrank import STRATEGIES, with_strategy
 from symgraph.compress import Work, rank_search
@@ -24,10 +25,10 @@ from symgraph.nn import Dense, LowRankConv2d, LowRankDense
 ROOT = Path(__file__).parent.parent.parent
 
 
-def in_blocks(work: Work) -> tuple[float, float]:
+def in_blocks(works: Sequence[Work]) -> list[tuple[float, float]]:
     """A device that computes four ranks in the time of one, and dense layers slowly."""
-    seconds = float(sum(-(-rank // 4) for rank in work.ranks)) if work.ranks else 99.0
-    return seconds, seconds
+    seconds = [float(sum(-(-rank // 4) for rank in work.ranks)) or 99.0 for work in works]
+    return list(zip(seconds, seconds))
 
 
 @pytest.fixture
@@ -240,3 +241,16 @@ def test_a_checkpoint_with_other_ranks_is_refused(tiny_data: Path, tmp_path: Pat
             call(vit, "evaluate", "--checkpoint", path)
     with pytest.raises(CheckpointError, match="written with --strategy low-rank, not original"):
         call(vit, "--resume", out, "--strategy", "original")
+
+
+@pytest.mark.usefixtures("no_pictures", "_narrow")
+def test_a_checkpoint_of_a_time_without_strategies_goes_on(tiny_data: Path, tmp_path: Path) -> None:
+    assert call(vit, "--data", tiny_data, *VIT, "--out", tmp_path / "a", "--max-steps", 1) == 0
+    found = load_checkpoint(tmp_path / "a")
+    kept = {name: one for name, one in found.meta["settings"].items() if name not in saved.BEFORE}
+    (tmp_path / "b").mkdir()
+    path = save_checkpoint(tmp_path / "b", found.tensors, {**found.meta, "settings": kept})
+    assert call(vit, "evaluate", "--checkpoint", path) == 0
+    assert call(vit, "--resume", path, "--max-steps", 2, "--quiet") == 0
+    with pytest.raises(CheckpointError, match="written with --strategy original, not freezing"):
+        call(vit, "--resume", path, "--strategy", "freezing")
