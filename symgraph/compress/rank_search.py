@@ -296,7 +296,7 @@ def _staircase(
     """Measure a layer at all its candidates, and choose."""
     shape = uses[0].shape
     most = sum(work.flops() for work in uses)
-    flops = {(): most}
+    flops: dict[Ranks, int] = {(): most}
     for ranks in candidates(shape, ratio, *grid):
         counted = sum(_with(work, ranks).flops() for work in uses)
         if counted < most:
