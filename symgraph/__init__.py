@@ -41,7 +41,7 @@ from symgraph.passes.remat import remat
 from symgraph.passes.rules import Rule, local_rule, rule
 
 if TYPE_CHECKING:
-    from symgraph import array_api, compress, data, io, nn, optim, parallel
+    from symgraph import array_api, data, io, nn, optim, parallel
     from symgraph.debug import (
         bisect_passes,
         check,
@@ -55,6 +55,8 @@ if TYPE_CHECKING:
 
 # not every program needs them, and imports cost time
 _LATE = ("array_api", "compress", "data", "io", "nn", "optim", "parallel")
+# The operation and the folder have one name: the folder is called as the operation (see there).
+del globals()["compress"]
 _LATE_FROM_DEBUG = (
     "bisect_passes", "check", "check_gradient", "draw", "from_sympy", "to_dot", "to_graphml",
     "to_sympy",
@@ -76,7 +78,7 @@ def __dir__() -> list[str]:
 __all__ = [
     "Cost", "Dim", "F", "Function", "Graph", "Jit", "Op", "P", "Pass", "Rule", "Shared", "Size",
     "SymgraphError", "Value", "__version__", "anonymous", "array_api", "attribute", "bisect_passes",
-    "check", "check_gradient", "checkpoint", "compress", "config", "constant", "cost", "custom_jvp",
+    "check", "check_gradient", "checkpoint", "config", "constant", "cost", "custom_jvp",
     "custom_vjp", "data", "debug", "debugprint", "dim", "dims", "draw", "errors", "eval", "fft",
     "from_sympy", "function", "grad", "graph_pass", "hessian", "hvp", "interpret", "io", "jacobian",
     "jit", "jvp", "latex", "linalg", "linearize", "literal", "load", "local_rule", "minimize", "nn",

@@ -5,6 +5,11 @@ of a network, which are exchanged. May import `nn`, `optim`, `data`, `parallel` 
 them.
 """
 
+import sys
+from types import ModuleType
+from typing import Any
+
+from symgraph import ops
 from symgraph.compress.freeze import Freezing, factor_sets, freeze_sets
 from symgraph.compress.lowrank import (
     Decomposition,
@@ -25,6 +30,7 @@ from symgraph.compress.ranks import (
     ranks_of_ratio,
 )
 from symgraph.compress.staircase import Staircase
+from symgraph.graph.node import Value
 
 __all__ = [
     "Decomposition", "DeviceTimer", "Freezing", "LowRankLayer", "RankSearch", "Staircase", "Work",
@@ -32,3 +38,14 @@ __all__ = [
     "freeze_sets", "merge", "merge_layers", "parameters", "rank_search", "ranks_of_error",
     "ranks_of_ratio", "sketch",
 ]  # fmt: skip
+
+
+class _Folder(ModuleType):
+    """A folder that NumPy's function of the same name has to share its place with."""
+
+    def __call__(self, condition: Any, x: Any, axis: int | None = None) -> Value:
+        """Select by a mask, as `symgraph.ops.compress`."""
+        return ops.compress(condition, x, axis)
+
+
+sys.modules[__name__].__class__ = _Folder
