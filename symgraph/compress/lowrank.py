@@ -118,7 +118,7 @@ def decompose(
             f"decompose: takes a graph, got {type(graph).__name__}.",
             fix="decompose(sg.Graph([x], [y])); for a module, decompose_layers(net)",
         )
-    plan = Plan("decompose", layers, ratio, error, ranks, values, rounds)
+    plan = _Plan("decompose", layers, ratio, error, ranks, values, rounds)
     found = {one: _names(one) for one in graph.values if _is_dense(one)}
     wanted = plan.wanted(found)
     made: dict[tuple[Value, Any], LowRankLayer] = {}  # one for all that share their weight
@@ -171,7 +171,7 @@ def decompose_layers(
     ['0.first.weight', '0.last.weight', '0.last.bias', '1.weight', '1.bias']
     """
     require_module("decompose_layers", net, "decompose(sg.Graph([x], [y]))")
-    plan = Plan("decompose_layers", layers, ratio, error, ranks, values, rounds)
+    plan = _Plan("decompose_layers", layers, ratio, error, ranks, values, rounds)
     found: dict[Dense | Conv2d, tuple[str, ...]] = {
         one: (name,) for name, one in dense_layers(net).items()
     }
@@ -298,7 +298,7 @@ def sketch(layer: Dense | Conv2d, x: Value, ranks: Sequence[Size]) -> Value:
 # -- which, and how --------------------------------------------------------------------------------
 
 
-class Plan:
+class _Plan:
     """What was asked for, checked, and what it makes of each layer."""
 
     def __init__(
