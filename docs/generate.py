@@ -31,6 +31,7 @@ MODULES = {
     "symgraph.nn.init": "sg.nn.init",
     "symgraph.optim": "sg.optim",
     "symgraph.data": "sg.data",
+    "symgraph.compression": "sg.compression",
     "symgraph.dims": "sg.dims",
     "symgraph.ops.sampling": "sg.random",
     "symgraph.array_api": "sg.array_api",

@@ -41,7 +41,8 @@ class Classifier:
     rate by epoch; `crop` is the side of its input, `first_layer(net)` the filters worth drawing,
     `size` the side to which the digits are enlarged. A model with flags of its own says in
     `settings` which values it was made with, and `variant(**settings)` makes it with others: a run
-    keeps its values in its checkpoints.
+    keeps its values in its checkpoints. `shrink` changes a network that was built, and `policy`
+    says what of it is frozen when (`symgraph.compression.freeze_sets`).
     """
 
     name: str
@@ -53,6 +54,8 @@ class Classifier:
     size: int = 256
     settings: Mapping[str, int | float | str] = field(default_factory=dict)
     variant: Callable[..., Classifier] | None = None
+    shrink: Callable[[sg.nn.Module], None] = lambda net: None
+    policy: str = "none"
 
     @property
     def kinds(self) -> dict[str, type]:
@@ -72,9 +75,17 @@ class Classifier:
             {name: saved.setting(checkpoint, name, kinds[name]) for name in self.settings}
         )
 
+    def make(self, classes: int, start: Checkpoint | None = None) -> sg.nn.Module:
+        """Make the network, with the weights of a checkpoint of its dense form, and shrink it."""
+        net = self.build(classes)
+        if start is not None:
+            saved.restore(start, self.name, net)
+        self.shrink(net)
+        return net
+
     def graph(self) -> Function:
         """Compile a training step for 1,000 classes, to be looked at: `symgraph show`."""
-        net = self.build(1000)
+        net = self.make(1000)
         return train_step(net, self.optimizer(net, 0.01), self.crop)
 
 
@@ -224,7 +235,7 @@ def evaluate(model: Classifier, chosen: argparse.Namespace) -> int:
             f"({', '.join(list(data.validation.classes)[:3])}, ...).",
             fix="give the data set that it was trained on with --data",
         )
-    net = model.build(len(classes))
+    net = model.make(len(classes))
     saved.restore(checkpoint, model.name, net)
     with validation_loader(data, chosen.batch, model.crop) as loader:
         measure, tally = measurement(net, model.crop, backend_of(chosen)), Tally()
@@ -241,7 +252,7 @@ def predict(model: Classifier, chosen: argparse.Namespace) -> int:
     classes = saved.class_names(checkpoint)
     mean = checkpoint.tensors[saved.MEAN]
     pictures = [load_image(Path(name), mean.shape[-1]) for name in chosen.images]
-    net = model.build(len(classes))
+    net = model.make(len(classes))
     saved.restore(checkpoint, model.name, net)
     images, _ = inputs(model.crop)
     likely = sg.function(
