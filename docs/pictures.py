@@ -61,6 +61,28 @@ def take(driver: Any, function: Function, script: str, path: Path) -> None:
         driver.save_screenshot(str(path))
 
 
+class ThreeLayers(sg.nn.Module):
+    """Two matrices and a convolution, for the picture of docs/low-rank.md."""
+
+    def __init__(self) -> None:
+        self.expand, self.mix = sg.nn.Dense(192, 384), sg.nn.Dense(192, 192)
+        self.conv = sg.nn.Conv2d(64, 64, 3, padding=1)
+
+
+def take_staircases(driver: Any, path: Path) -> None:
+    """Search for ranks on this machine, with one thread, and take the picture of it."""
+    net = ThreeLayers()
+    rows, images = sg.tensor("rows", (96, 192)), sg.tensor("images", (2, 64, 7, 7))
+    both = net.expand(net.mix(rows)).sum() + net.conv(images).sum()
+    timer = sg.compression.DeviceTimer(repeats=201, anew=True)
+    with sg.config(threads=1), tempfile.TemporaryDirectory() as folder:
+        search = sg.compression.rank_search(net, both, step=1, most=24, timer=timer)
+        page = Path(folder) / "page.html"
+        page.write_text(search.draw(Path(folder) / "page.svg").read_text())
+        driver.get(page.as_uri())
+        driver.find_element("tag name", "svg").screenshot(str(path))
+
+
 def main() -> int:
     """Take all pictures."""
     if missing():
@@ -71,6 +93,8 @@ def main() -> int:
         for name, build, script in PICTURES:
             take(driver, build(), script, out / name)
             print(out / name)
+        take_staircases(driver, out / "rank-search.png")
+        print(out / "rank-search.png")
     return 0
 
 

@@ -119,7 +119,7 @@ def make_parser() -> ModelParser:
 def _add_source(command: CommandParser) -> None:
     add = command.add_argument
     add("--data", default=DIGITS, metavar="PATH", help="'digits' or 'photos', which ship with "
-        "scikit-learn, a prepared data set, CIFAR or MNIST as published, or a folder of images")  # fmt: skip
+        "scikit-learn, a prepared data set, CIFAR, MNIST, or a folder of images")  # fmt: skip
     add("--size", type=positive_int, metavar="N", help="side of digits and tiles (default: 32); "
         "images of a folder are resized to it, and keep their own sizes without")  # fmt: skip
     add("--limit", type=positive_int, metavar="N", help="the first N images only")

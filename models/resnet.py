@@ -26,6 +26,7 @@ from models.common.commandline import (
     exit_with,
     positive_int,
 )
+from models.common.lowrank import add_strategy_flags, with_strategy
 from models.common.trainer import train
 from symgraph.errors import ArgumentError
 from symgraph.graph.node import Value
@@ -177,7 +178,7 @@ def classifier(
     )
 
 
-MODEL = classifier()
+MODEL = with_strategy(classifier())
 
 NOTES = """\
 without --data the images are the 1,797 handwritten digits that ship with scikit-learn, enlarged to
@@ -215,6 +216,7 @@ def make_parser() -> ModelParser:
         help="side of the network's input, cut from larger images (default: 224, or 28 with the "
         "small stem)",
     )
+    add_strategy_flags(parser)
     parser.train.set_defaults(epochs=5, batch=32, learning_rate=0.005)
     return parser
 

@@ -25,6 +25,7 @@ from models.common.commandline import (
     exit_with,
     positive_int,
 )
+from models.common.lowrank import add_strategy_flags, with_strategy
 from models.common.trainer import train
 from symgraph.errors import ArgumentError
 from symgraph.graph.node import Value
@@ -152,7 +153,7 @@ def classifier(
     )  # fmt: skip
 
 
-MODEL = classifier()
+MODEL = with_strategy(classifier())
 
 NOTES = """\
 without --data the images are the 1,797 handwritten digits that ship with scikit-learn, enlarged to
@@ -184,6 +185,7 @@ def make_parser() -> ModelParser:
         "--warmup", type=positive_int, default=3, metavar="N",
         help="epochs in which the rate rises",
     )  # fmt: skip
+    add_strategy_flags(parser)
     parser.train.set_defaults(epochs=20, batch=16, learning_rate=0.0005)
     return parser
 

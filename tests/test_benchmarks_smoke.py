@@ -102,14 +102,8 @@ def test_every_script_is_there() -> None:
     assert {path.stem for path in FOLDER.glob("cpu_*.py")} == {f"cpu_{name}" for name in CPU}
 
 
-RACES = [
-    *(f"cpu_{name}" for name in CPU if name not in NO_PEERS_NEEDED),
-    "loading",
-    "rapid_inr",
-    "scan",
-    "vit",
-    "flattened",
-]
+NEEDING_PEERS = [f"cpu_{name}" for name in CPU if name not in NO_PEERS_NEEDED]
+RACES = [*NEEDING_PEERS, "flattened", "loading", "lowrank", "rapid_inr", "scan", "vit"]
 
 
 @pytest.mark.parametrize("name", RACES)

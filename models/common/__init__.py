@@ -2,5 +2,5 @@
 
 May import: symgraph. Files here import no model, and each other only in this order:
 runs < metrics < pictures, progress, interrupt < commandline, workers, saved < loop, classifier,
-text < trainer, language.
+text < lowrank < trainer, language.
 """

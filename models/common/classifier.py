@@ -41,7 +41,9 @@ class Classifier:
     rate by epoch; `crop` is the side of its input, `first_layer(net)` the filters worth drawing,
     `size` the side to which the digits are enlarged. A model with flags of its own says in
     `settings` which values it was made with, and `variant(**settings)` makes it with others: a run
-    keeps its values in its checkpoints. `opener(name, size)` opens data sets of its own.
+    keeps its values in its checkpoints. `opener(name, size)` opens data sets of its own. `shrink`
+    changes a network that was built, and `policy` says what of it is frozen when
+    (`symgraph.compression.freeze_sets`).
     """
 
     name: str
@@ -54,6 +56,8 @@ class Classifier:
     settings: Mapping[str, int | float | str] = field(default_factory=dict)
     variant: Callable[..., Classifier] | None = None
     opener: Callable[[str, int], Data] | None = None
+    shrink: Callable[[sg.nn.Module], None] = lambda net: None
+    policy: str = "none"
 
     def open(self, name: str) -> Data:
         """Open the data set that a word on the command line means."""
@@ -77,9 +81,17 @@ class Classifier:
             {name: saved.setting(checkpoint, name, kinds[name]) for name in self.settings}
         )
 
+    def make(self, classes: int, start: Checkpoint | None = None) -> sg.nn.Module:
+        """Make the network, with the weights of a checkpoint of its dense form, and shrink it."""
+        net = self.build(classes)
+        if start is not None:
+            saved.restore(start, self.name, net)
+        self.shrink(net)
+        return net
+
     def graph(self) -> Function:
         """Compile a training step for 1,000 classes, to be looked at: `symgraph show`."""
-        net = self.build(1000)
+        net = self.make(1000)
         return train_step(net, self.optimizer(net, 0.01), self.crop)
 
 
@@ -229,7 +241,7 @@ def evaluate(model: Classifier, chosen: argparse.Namespace) -> int:
             f"({', '.join(list(data.validation.classes)[:3])}, ...).",
             fix="give the data set that it was trained on with --data",
         )
-    net = model.build(len(classes))
+    net = model.make(len(classes))
     saved.restore(checkpoint, model.name, net)
     with validation_loader(data, chosen.batch, model.crop) as loader:
         measure, tally = measurement(net, model.crop, backend_of(chosen)), Tally()
@@ -246,7 +258,7 @@ def predict(model: Classifier, chosen: argparse.Namespace) -> int:
     classes = saved.class_names(checkpoint)
     mean = checkpoint.tensors[saved.MEAN]
     pictures = [load_image(Path(name), mean.shape[-1]) for name in chosen.images]
-    net = model.build(len(classes))
+    net = model.make(len(classes))
     saved.restore(checkpoint, model.name, net)
     images, _ = inputs(model.crop)
     likely = sg.function(

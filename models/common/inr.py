@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 import symgraph as sg
-from models.common.classifier import Classifier, Data, measurement, open_data
+from models.common.classifier import Classifier, Data, open_data
 from models.common.trainer import Training
 from models.common.workers import supervise, team_of, transport_of
 from symgraph.data import Dataset, InrImages, Pictures, open_inr, permutation, read_images
@@ -21,6 +21,7 @@ from symgraph.data.archives import is_archive
 from symgraph.data.dataset import Images, Labels, Mean, check_indices
 from symgraph.data.index import INDEX_FILE
 from symgraph.errors import DataError
+from symgraph.parallel import Step
 from symgraph.parallel.step import Result
 
 DIGITS, PHOTOS = "digits", "photos"
@@ -235,8 +236,8 @@ class InrTraining(Training):
         self.schedule = model.schedule(chosen.learning_rate)
         self.loader = Orders(len(self.images), chosen.batch, chosen.seed, team.rank, team.size)
 
-    def compile(self, backend: str | None) -> None:
-        """Compile the step of all workers, with the decoder in it, and the measurement."""
+    def step_of(self, rule: sg.optim.Optimizer, backend: str | None) -> Step:
+        """Compile a step of all workers with an update rule, and the decoder in it."""
         model, chosen = self.model, self.chosen
         indices = sg.tensor("indices", (sg.dim("B"),), "int32")
         pixels = self.images.pixels(
@@ -245,16 +246,16 @@ class InrTraining(Training):
         )  # fmt: skip
         logits = self.net(pixels - np.float32(GREY), train=True)
         loss = sg.nn.cross_entropy(logits, self.images.label(indices)).mean()
-        self.train = sg.parallel.train_step(
-            self.team, [indices], loss, self.optimizer,
+        return sg.parallel.train_step(
+            self.team, [indices], loss, rule,
             average=chosen.average, every=chosen.average_every, backend=backend,
             transport=transport_of(chosen, self.team),
         )  # fmt: skip
-        self.measure = measurement(self.net, model.crop, backend)
 
     def take(self, batch: Any, *, settle: bool) -> Result:
         """Take a step on this worker's images."""
-        return self.train(batch.indices, row=batch.row, settle=settle)
+        step = self.freezing.at(batch.epoch)
+        return step(batch.indices, row=batch.row, settle=settle)
 
 
 def train(model: Classifier, chosen: argparse.Namespace) -> int:

@@ -41,6 +41,8 @@ SETTINGS: dict[str, type] = {
     "data": str, "batch": int, "learning_rate": float, "seed": int, "epochs": int,
     "average": str, "average_every": int,
 }  # fmt: skip
+# Of settings that came later: what a run did before it had them.
+BEFORE: Mapping[str, Any] = {"strategy": "original", "compression": 2.0, "ranks": ""}
 _KEYS: dict[str, type] = {
     "step": int, "settings": dict, "random_state": dict, "data_cursor": dict,
 }  # fmt: skip
@@ -112,7 +114,7 @@ def setting(checkpoint: Checkpoint, name: str, kind: type | None = None) -> Any:
     Raises `CheckpointError` when it is missing or of another kind.
     """
     settings: Any = checkpoint.meta["settings"]
-    value = settings.get(name)
+    value = settings.get(name, BEFORE.get(name))
     if type(value) is not (kind or SETTINGS[name]):
         raise CheckpointError(f"{checkpoint.path}: its document has no usable setting `{name}`.")
     return value

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+import symgraph as sg
 from models.common import saved
 from models.common.classifier import (
     Classifier,
@@ -19,12 +20,14 @@ from models.common.classifier import (
 )
 from models.common.interrupt import Interrupted
 from models.common.loop import Run
+from models.common.lowrank import choose_ranks, start_of
 from models.common.pictures import plot_filters
 from models.common.workers import loads_in_process, supervise, team_of, transport_of
+from symgraph.compression import Freezing, freeze_sets
 from symgraph.data import Augment, Batch, Loader
 from symgraph.errors import CheckpointError
 from symgraph.io import Checkpoint
-from symgraph.parallel.step import Result
+from symgraph.parallel.step import Result, Step
 
 
 class Training(Run):
@@ -37,7 +40,7 @@ class Training(Run):
         model, chosen, team = self.model, self.chosen, self.team
         self.data: Data = model.open(chosen.data)
         self.classes = list(self.data.train.classes)
-        self.net = model.build(len(self.classes))
+        self.net = model.make(len(self.classes), start_of(model, chosen))
         self.optimizer = model.optimizer(self.net, chosen.learning_rate)
         self.schedule = model.schedule(chosen.learning_rate)
         augment = Augment(model.crop, seed=chosen.seed, mirror=self.data.mirror)
@@ -47,14 +50,25 @@ class Training(Run):
         )  # fmt: skip
 
     def compile(self, backend: str | None) -> None:
-        """Compile the step of all workers and the measurement."""
-        chosen = self.chosen
-        self.train = team_step(
-            self.team, self.net, self.optimizer, self.model.crop,
-            average=chosen.average, every=chosen.average_every, backend=backend,
-            transport=transport_of(chosen, self.team),
-        )  # fmt: skip
+        """Compile the steps of all workers, one for each freeze set, and the measurement."""
+
+        def compiled(rule: sg.optim.Optimizer) -> Step:
+            return self.step_of(rule, backend)
+
+        # Variables of several workers lie in one arena, which belongs to one step.
+        sets, ahead = freeze_sets(self.net, self.model.policy), self.team.size == 1
+        self.freezing = Freezing(self.optimizer, sets, compiled, ahead=ahead)
+        self.freezing.at(self.loader.epoch)
         self.measure = measurement(self.net, self.model.crop, backend)
+
+    def step_of(self, rule: sg.optim.Optimizer, backend: str | None) -> Step:
+        """Compile a step of all workers with an update rule."""
+        chosen, team = self.chosen, self.team
+        return team_step(
+            team, self.net, rule, self.model.crop,
+            average=chosen.average, every=chosen.average_every, backend=backend,
+            transport=transport_of(chosen, team),
+        )  # fmt: skip
 
     def check_data(self, resumed: Checkpoint) -> None:
         """Raise `CheckpointError` unless classes and mean image are the same."""
@@ -77,7 +91,8 @@ class Training(Run):
 
     def take(self, batch: Batch, *, settle: bool) -> Result:
         """Take a step on this worker's images."""
-        return self.train(batch.images, batch.labels, row=batch.row, settle=settle)
+        step = self.freezing.at(batch.epoch)
+        return step(batch.images, batch.labels, row=batch.row, settle=settle)
 
     def measured(self, interrupted: Interrupted) -> Score | None:
         """Measure the quality on the validation images, each worker on its own."""
@@ -90,8 +105,8 @@ class Training(Run):
         return None if self._stopping(interrupted) else tally.gathered(self.team).score()
 
     def close(self) -> None:
-        """Give the memory of the step back."""
-        self.train.close()
+        """Give the memory of the steps back."""
+        self.freezing.close()
 
     def pictures(self) -> None:
         """Draw the curves, and the filters of the first layer."""
@@ -102,6 +117,7 @@ class Training(Run):
 
 def train(model: Classifier, chosen: argparse.Namespace) -> int:
     """Train a model as the command line says, on as many workers; give the exit status."""
+    choose_ranks(model, chosen)
     team = team_of(chosen)
     if team is None:
         return supervise(model.name, chosen)

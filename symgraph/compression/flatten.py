@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from symgraph.compression.exchange import exchange, is_less, require_known, require_module
 from symgraph.compression.rankone import rank_one
 from symgraph.config import config
 from symgraph.cost import cost
-from symgraph.dims import Size, evaluate, free, less
+from symgraph.dims import Size
 from symgraph.errors import ArgumentError, ArgumentTypeError
 from symgraph.graph.arguments import plain_int
 from symgraph.graph.graph import Graph
@@ -25,7 +26,6 @@ from symgraph.graph.origin import inherit
 from symgraph.nn import Conv2d, FlattenedConv, Module, init
 from symgraph.ops.conv import Conv
 
-NOMINAL = 256  # for a size without a number, where it depends on it which of two costs is less
 VALUES = ("draw", "fit")
 
 Key = TypeVar("Key")
@@ -139,33 +139,22 @@ def flatten_layers(
     >>> print([layer.flat is not None for layer in sg.compression.flatten_layers(net).layers])
     [False, True]
     """
-    if not isinstance(net, Module):
-        raise ArgumentTypeError(
-            f"flatten_layers: takes a module, got {type(net).__name__}.",
-            fix="for a graph, flatten(sg.Graph([x], [y]))",
-        )
-    if isinstance(net, Conv2d):
-        raise ArgumentError(
-            "flatten_layers: the network is one Conv2d, whose place nothing holds.",
-            fix="make a FlattenedConv, or wrap the layer: sg.nn.Sequential(layer)",
-        )
+    require_module("flatten_layers", net, "flatten(sg.Graph([x], [y]))")
     plan = _Plan("flatten_layers", layers, stages, values)
     modules = net.named_modules()
     flats = [one for _, one in modules if isinstance(one, FlattenedConv)]
     inner = {id(one) for flat in flats for _, one in flat.named_modules()}
     found = {one: (name,) for name, one in modules if type(one) is Conv2d and id(one) not in inner}
     wanted = plan.wanted(found)
-    exchange: dict[int, Module] = {}
+    those: dict[Module, Module] = {}
     report: list[FlattenedLayer] = []
     for conv, (name,) in found.items():
         flat = plan.layer(conv.weight, conv, conv.bias)
         x = tensor("x", conv.input_shape(), conv.weight.dtype)
         report.append(plan.decided(name, wanted[conv], conv.weight, conv(x), flat(x), flat))
         if report[-1].flat is not None:
-            exchange[id(conv)] = flat
-    for _, module in modules:
-        for attribute, held in module.__dict__.items():
-            module.__dict__[attribute] = _exchanged(held, exchange)
+            those[conv] = flat
+    exchange(net, those)
     return Flattening(tuple(report))
 
 
@@ -198,14 +187,8 @@ class _Plan:
         """Tell for each convolution whether it was asked for; None where the cost decides."""
         if self.layers is None:
             return dict.fromkeys(found)
-        known = {name for names in found.values() for name in names}
-        for name in self.layers:
-            if name not in known:
-                there = dict.fromkeys(names[0] for names in found.values())
-                raise ArgumentError(
-                    f"{self.caller}: no convolution to flatten is called {name!r:.60}.",
-                    fix=f"one of {', '.join(there)}" if there else "there is none at all",
-                )
+        known = [name for names in found.values() for name in names]
+        require_known(self.caller, self.layers, known, "flatten")
         return {key: any(name in self.layers for name in names) for key, names in found.items()}
 
     def layer(self, filters: Value, like: Any, bias: Shared | None) -> FlattenedConv:
@@ -234,7 +217,7 @@ class _Plan:
         """Say what becomes of a layer, and fit its weights where they are to be fitted."""
         whole = cost(old)
         before, after, counts = whole.flops, cost(new).flops, (whole.parameters, flat.count())
-        if not (_is_less(after, before) if wanted is None else wanted):
+        if not (is_less(after, before) if wanted is None else wanted):
             return FlattenedLayer(name, None, before, after, counts)
         error = fit(flat, _numbers(filters)) if self.fit else None
         return FlattenedLayer(name, flat, before, after, counts, error)
@@ -260,15 +243,6 @@ def _numbers(filters: Value) -> np.ndarray[Any, Any]:
     return np.asarray(filters.op.array)
 
 
-def _is_less(left: Size, right: Size) -> bool:
-    """Compare two costs, where it depends on the sizes at nominal ones."""
-    found = less(left, right)
-    if found is not None:
-        return found
-    env = dict.fromkeys(free(left) | free(right), NOMINAL)
-    return evaluate(left, env) < evaluate(right, env)
-
-
 def fit(flat: FlattenedConv, filters: np.ndarray[Any, Any]) -> float:
     """Give the weights of a layer values near to dense filters; return how far they are off.
 
@@ -292,14 +266,3 @@ def fit(flat: FlattenedConv, filters: np.ndarray[Any, Any]) -> float:
             if conv.bias is not None and not (stage == rest and conv is horizontal):
                 conv.bias.value = np.zeros(conv.bias.shape, conv.bias.dtype)
     return near.error
-
-
-def _exchanged(held: Any, exchange: Mapping[int, Module]) -> Any:
-    """Give an attribute with modules exchanged, also inside lists, tuples and dicts."""
-    if isinstance(held, Module):
-        return exchange.get(id(held), held)
-    if isinstance(held, list | tuple):
-        return type(held)(_exchanged(one, exchange) for one in held)
-    if isinstance(held, dict):
-        return {key: _exchanged(one, exchange) for key, one in held.items()}
-    return held

@@ -10,6 +10,7 @@ from symgraph.nn.attention import MultiHeadAttention, TransformerBlock
 from symgraph.nn.conv import Conv2d, FlattenedConv
 from symgraph.nn.dense import Dense, Flatten
 from symgraph.nn.embedding import Embedding
+from symgraph.nn.lowrank import LowRankConv2d, LowRankDense
 from symgraph.nn.module import Module, Sequential
 from symgraph.nn.norm import (
     BatchNorm,
@@ -49,10 +50,11 @@ LRN = LocalResponseNorm
 __all__ = [
     "Activation", "AdaptiveAvgPool2d", "AdaptiveMaxPool2d", "AvgPool2d", "BatchNorm", "Conv2d",
     "Dense", "Dropout", "Embedding", "Flatten", "FlattenedConv", "GRU", "GlobalAvgPool2d",
-    "GroupNorm", "InstanceNorm", "LRN", "LSTM", "LayerNorm", "LocalResponseNorm", "MaxPool2d",
-    "Module", "MultiHeadAttention", "PReLU", "RMSNorm", "RNN", "Sequential", "TransformerBlock",
-    "Upsample", "binary_cross_entropy", "binary_cross_entropy_with_logits", "cosine_similarity",
-    "cross_entropy", "ctc_loss", "gaussian_nll_loss", "hinge_loss", "huber_loss", "init", "kl_div",
-    "l1_loss", "mse_loss", "poisson_nll_loss", "scaled_dot_product_attention", "smooth_l1_loss",
-    "squared_hinge_loss", "triplet_margin_loss",
+    "GroupNorm", "InstanceNorm", "LRN", "LSTM", "LayerNorm", "LocalResponseNorm", "LowRankConv2d",
+    "LowRankDense", "MaxPool2d", "Module", "MultiHeadAttention", "PReLU", "RMSNorm", "RNN",
+    "Sequential", "TransformerBlock", "Upsample", "binary_cross_entropy",
+    "binary_cross_entropy_with_logits", "cosine_similarity", "cross_entropy", "ctc_loss",
+    "gaussian_nll_loss", "hinge_loss", "huber_loss", "init", "kl_div", "l1_loss", "mse_loss",
+    "poisson_nll_loss", "scaled_dot_product_attention", "smooth_l1_loss", "squared_hinge_loss",
+    "triplet_margin_loss",
 ]  # fmt: skip

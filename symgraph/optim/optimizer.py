@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
@@ -126,6 +128,36 @@ class Optimizer(ABC):
                     rate = rate * group.rate
                 result.update(self.step(parameter, clipped[parameter], rate, decay))
         return result if self.scaling is None else self.scaling.guarded(loss, found, result)
+
+    def without(self, frozen: Iterable[Shared]) -> Self:
+        """Give the same rule, with the same rate and state, for all but some parameters.
+
+        Its updates leave these and their slots alone, and their gradients are not computed; the
+        norm for `clip_norm` is that of the others. Raises `ArgumentError` for one that is no
+        parameter, and where none is left.
+
+        >>> import symgraph as sg
+        >>> v, w = sg.shared([1.0], "v"), sg.shared([1.0], "w")
+        >>> [one.label for one in sg.optim.SGD([v, w], lr=0.1).without([v]).parameters]
+        ['w']
+        """
+        left, name = set(frozen), type(self).__name__
+        for one in left - set(self.slots):
+            raise ArgumentError(
+                f"{name}: `{getattr(one, 'label', one)}` is to be frozen and is no parameter.",
+                fix="give some of optimizer.parameters",
+            )
+        if left == set(self.slots):
+            raise ArgumentError(
+                f"{name}: everything is frozen: no parameter is left to train.",
+                fix="leave some of optimizer.parameters out",
+            )
+        other = copy.copy(self)
+        kept = [[one for one in group.parameters if one not in left] for group in self.groups]
+        pairs = zip(self.groups, kept, strict=True)
+        other.groups = [replace(group, parameters=those) for group, those in pairs if those]
+        other.slots = {one: slots for one, slots in self.slots.items() if one not in left}
+        return other
 
     def _clipped(self, gradients: list[Value]) -> list[Value]:
         if self.clip_value is not None:

@@ -85,7 +85,7 @@ def peaks(anew: bool = False) -> Peaks:
 
     With `anew` it is measured again, for a machine that was busy the last time: the best counts.
     """
-    name = key(FORMAT, *_identity())
+    name = key(FORMAT, *identity())
     with _lock:
         found = _known.get(name) or _parsed(default_cache().get(name))
         if found is None or anew:
@@ -116,7 +116,7 @@ def measure() -> Peaks:
     return Peaks(float32, bfloat16, bandwidth, how)
 
 
-def _identity() -> list[str]:
+def identity() -> list[str]:
     """Give all that peaks depend on."""
     lines = CPU_INFO.read_text().splitlines() if CPU_INFO.is_file() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

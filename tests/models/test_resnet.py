@@ -380,7 +380,8 @@ def test_the_stem_suits_the_images(flags: str, stem: str, crop: int) -> None:
     assert (chosen.stem, chosen.crop) == (stem, crop)
     model = resnet.MODEL.with_settings(vars(chosen))
     assert model.crop == crop
-    assert model.settings == {"depth": 18, "stem": stem, "width": 64, "crop": crop}
+    wanted = {"depth": 18, "stem": stem, "width": 64, "crop": crop}
+    assert wanted.items() <= model.settings.items()
 
 
 @pytest.mark.parametrize(("crop", "size"), [(224, 256), (28, 32), (14, 16), (15, 18), (1, 2)])

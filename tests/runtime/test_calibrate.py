@@ -93,7 +93,7 @@ def test_other_machines_and_versions_have_peaks_of_their_own(
     info = tmp_path / "cpuinfo"
     info.write_text("processor\t: 0\nmodel name\t: Imaginary 9000\nmodel name\t: another\n")
     monkeypatch.setattr(calibrate, "CPU_INFO", info)
-    assert calibrate._identity()[0] == "Imaginary 9000"
+    assert calibrate.identity()[0] == "Imaginary 9000"
     peaks()
     assert len(counted) == 2
     monkeypatch.setattr(calibrate, "usable_cores", lambda: 77)
@@ -131,7 +131,7 @@ def damaged() -> dict[str, bytes]:
 
 @pytest.mark.parametrize("kind", list(damaged()))
 def test_what_is_not_right_is_measured_again(kind: str, counted: list[int]) -> None:
-    name = key(calibrate.FORMAT, *calibrate._identity())
+    name = key(calibrate.FORMAT, *calibrate.identity())
     default_cache().put(name, damaged()[kind])
     assert peaks() == SOME
     assert len(counted) == 1
