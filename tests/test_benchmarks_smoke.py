@@ -103,7 +103,7 @@ def test_every_script_is_there() -> None:
 
 
 NEEDING_PEERS = [f"cpu_{name}" for name in CPU if name not in NO_PEERS_NEEDED]
-RACES = [*NEEDING_PEERS, "flattened", "loading", "lowrank", "scan", "vit"]
+RACES = [*NEEDING_PEERS, "flattened", "loading", "lowrank", "rapid_inr", "scan", "vit"]
 
 
 @pytest.mark.parametrize("name", RACES)

@@ -56,7 +56,7 @@ FAMILIES: Mapping[str, str] = {
     "reduce": "reduce", "argreduce": "exact", "prod_others": "reduce", "statistics": "composite",
     "shape": "exact", "create": "exact", "join": "exact", "pad": "exact", "slicing": "exact",
     "cumulative": "reduce", "sorting": "exact", "manipulation": "exact", "diagonals": "exact",
-    "scatter": "reduce", "floating": "elementwise",
+    "scatter": "reduce", "floating": "elementwise", "siren": "composite",
     "topk": "exact", "gather": "reduce", "along_axis": "reduce", "index": "exact",
     "selected": "exact",
     "control": "exact", "random": "exact", "random_laws": "norm", "portable": "elementwise",

@@ -41,8 +41,9 @@ class Classifier:
     rate by epoch; `crop` is the side of its input, `first_layer(net)` the filters worth drawing,
     `size` the side to which the digits are enlarged. A model with flags of its own says in
     `settings` which values it was made with, and `variant(**settings)` makes it with others: a run
-    keeps its values in its checkpoints. `shrink` changes a network that was built, and `policy`
-    says what of it is frozen when (`symgraph.compression.freeze_sets`).
+    keeps its values in its checkpoints. `opener(name, size)` opens data sets of its own. `shrink`
+    changes a network that was built, and `policy` says what of it is frozen when
+    (`symgraph.compression.freeze_sets`).
     """
 
     name: str
@@ -54,8 +55,13 @@ class Classifier:
     size: int = 256
     settings: Mapping[str, int | float | str] = field(default_factory=dict)
     variant: Callable[..., Classifier] | None = None
+    opener: Callable[[str, int], Data] | None = None
     shrink: Callable[[sg.nn.Module], None] = lambda net: None
     policy: str = "none"
+
+    def open(self, name: str) -> Data:
+        """Open the data set that a word on the command line means."""
+        return (self.opener or open_data)(name, self.size)
 
     @property
     def kinds(self) -> dict[str, type]:
@@ -226,7 +232,7 @@ def evaluate(model: Classifier, chosen: argparse.Namespace) -> int:
     checkpoint = saved.load(find_checkpoint(chosen.checkpoint, model.name), model.name)
     model = model.of(checkpoint)
     name = chosen.data if "data" in chosen.given else saved.setting(checkpoint, "data")
-    data = open_data(name, model.size)
+    data = model.open(name)
     classes = saved.class_names(checkpoint)
     if list(data.validation.classes) != classes:
         raise DataError(

@@ -69,6 +69,13 @@ class ModelParser(CommandParser):
     evaluate: CommandParser
     predict: CommandParser
     model_group: argparse._ArgumentGroup
+    commands: argparse._SubParsersAction[CommandParser]
+
+    def add_command(self, name: str, description: str) -> CommandParser:
+        """Add a command that this model has and others do not, with the flags of the machine."""
+        command = self.commands.add_parser(name, description=description)
+        _add_machine_flags(command)
+        return command
 
     def add_model_argument(self, *names: str, **options: Any) -> None:
         """Add a flag about the model itself, under "model", to `train`.
@@ -114,7 +121,7 @@ def build_parser(name: str, description: str, epilog: str = "") -> ModelParser:
     """
     examples = _EXAMPLES.format(name=name) + (f"\n{epilog.strip()}\n" if epilog.strip() else "")
     parser = ModelParser(prog=f"{name}.py")
-    commands = parser.add_subparsers(
+    commands = parser.commands = parser.add_subparsers(
         dest="command", required=True, metavar="COMMAND", parser_class=CommandParser
     )
     parser.train = commands.add_parser(
@@ -172,7 +179,7 @@ def build_text_parser(name: str, description: str, epilog: str = "") -> ModelPar
         f"\n{epilog.strip()}\n" if epilog.strip() else ""
     )
     parser = ModelParser(prog=f"{name}.py")
-    commands = parser.add_subparsers(
+    commands = parser.commands = parser.add_subparsers(
         dest="command", required=True, metavar="COMMAND", parser_class=CommandParser
     )
     parser.train = commands.add_parser(

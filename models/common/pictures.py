@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +91,45 @@ def plot_filters(weights: NDArray[Any], path: str | os.PathLike[str], *, title: 
     count, height, wide = filters.shape[:3]
     text = title or f"{count} filters of the first layer, {height} x {wide}"
     axis.set_title(text, loc="left", color=_INK, fontweight="bold")
+    return _write(figure, path)
+
+
+def plot_pairs(
+    originals: Sequence[NDArray[np.uint8]],
+    others: Sequence[NDArray[np.uint8]],
+    captions: Sequence[str],
+    path: str | os.PathLike[str],
+    *,
+    title: str = "",
+) -> Path:
+    """Draw images (3, h, w) of any sizes beside what became of them, and write a PNG.
+
+    Each column is one image: as it was, as it is, and what differs, four times as strong, with zero
+    as mid grey; its caption stands below.
+
+    Raises:
+        ArgumentError: there are none, or not as many of each, or two of a pair differ in size.
+        DeviceError: matplotlib is not installed.
+    """
+    sizes = [one.shape for one in originals]
+    if not sizes or [one.shape for one in others] != sizes or len(captions) != len(sizes):
+        raise ArgumentError("plot_pairs: images, others and captions must be pairs of one size.")
+    columns = len(sizes)
+    figure = _figure(1.9 * columns + 0.6, 6.4)
+    axes = figure.subplots(3, columns, squeeze=False)
+    for column, (one, other) in enumerate(zip(originals, others, strict=True)):
+        difference = 128.0 + 4.0 * (other.astype(np.float64) - one)
+        shown = (one, other, np.clip(difference, 0, 255).astype(np.uint8))
+        for axis, image in zip(axes[:, column], shown, strict=True):
+            axis.imshow(image.transpose(1, 2, 0), interpolation="nearest")
+            axis.set_xticks([])
+            axis.set_yticks([])
+            axis.spines[:].set_visible(False)
+        axes[2, column].set_xlabel(captions[column], color=_INK)
+    for axis, text in zip(axes[:, 0], ("original", "decoded", "difference x 4"), strict=True):
+        axis.set_ylabel(text, color=_INK)
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", color=_INK, fontweight="bold")
     return _write(figure, path)
 
 

@@ -31,6 +31,7 @@ class Progress(ABC):
     """
 
     things = "images"
+    course: dict[str, str] | None = None  # shown in place of epoch, step, loss and rate
 
     def __init__(self, *, total: int, epochs: int, first: int, clock: Callable[[], float]) -> None:
         self.total, self.epochs, self.first, self.clock = total, epochs, first, clock
@@ -63,6 +64,8 @@ class Progress(ABC):
 
     def fields(self) -> dict[str, str]:
         """What both displays show, as text: label to value."""
+        if self.course is not None:
+            return {self.things: f"{self.number}/{self.total}", **self.course, "left": self.left()}
         return {
             "epoch": f"{self.epoch + 1}/{self.epochs}",
             "step": f"{self.number}/{self.total}",
@@ -176,11 +179,12 @@ class _Live(Progress):
             return
         self._next = now + 1 / _FRAMES
         fields = self.fields()
+        first = ("epoch", "step") if self.course is None else (self.things,)
         # Drawn from here and not from rich's own thread, which would take time from the step.
         self._bar.update(
             self._task,
             completed=self.number,
-            before=f"epoch {fields.pop('epoch')}  step {fields.pop('step')}",
+            before="  ".join(f"{name} {fields.pop(name)}" for name in first),
             after="  ".join(f"{name} {value}".strip() for name, value in fields.items()),
             refresh=True,
         )

@@ -15,7 +15,6 @@ from models.common.classifier import (
     Score,
     Tally,
     measurement,
-    open_data,
     team_step,
     validation_loader,
 )
@@ -39,7 +38,7 @@ class Training(Run):
     def prepare(self) -> None:
         """Open the images, and make the network, its update rule, the schedule and the loader."""
         model, chosen, team = self.model, self.chosen, self.team
-        self.data: Data = open_data(chosen.data, model.size)
+        self.data: Data = model.open(chosen.data)
         self.classes = list(self.data.train.classes)
         self.net = model.make(len(self.classes), start_of(model, chosen))
         self.optimizer = model.optimizer(self.net, chosen.learning_rate)
@@ -52,20 +51,24 @@ class Training(Run):
 
     def compile(self, backend: str | None) -> None:
         """Compile the steps of all workers, one for each freeze set, and the measurement."""
-        chosen, team = self.chosen, self.team
 
         def compiled(rule: sg.optim.Optimizer) -> Step:
-            return team_step(
-                team, self.net, rule, self.model.crop,
-                average=chosen.average, every=chosen.average_every, backend=backend,
-                transport=transport_of(chosen, team),
-            )  # fmt: skip
+            return self.step_of(rule, backend)
 
         # Variables of several workers lie in one arena, which belongs to one step.
-        sets, ahead = freeze_sets(self.net, self.model.policy), team.size == 1
+        sets, ahead = freeze_sets(self.net, self.model.policy), self.team.size == 1
         self.freezing = Freezing(self.optimizer, sets, compiled, ahead=ahead)
         self.freezing.at(self.loader.epoch)
         self.measure = measurement(self.net, self.model.crop, backend)
+
+    def step_of(self, rule: sg.optim.Optimizer, backend: str | None) -> Step:
+        """Compile a step of all workers with an update rule."""
+        chosen, team = self.chosen, self.team
+        return team_step(
+            team, self.net, rule, self.model.crop,
+            average=chosen.average, every=chosen.average_every, backend=backend,
+            transport=transport_of(chosen, team),
+        )  # fmt: skip
 
     def check_data(self, resumed: Checkpoint) -> None:
         """Raise `CheckpointError` unless classes and mean image are the same."""

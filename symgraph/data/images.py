@@ -128,8 +128,10 @@ def _square(image: Image, size: int, keep_aspect: bool) -> Image:
     return image.resize((size, size), PIL.Image.Resampling.BILINEAR, box=box)
 
 
-def _decode(data: bytes, size: int, keep_aspect: bool, max_pixels: int) -> npt.NDArray[np.uint8]:
-    """Return the pixels (3, size, size) of an image file held in memory."""
+def _decode(
+    data: bytes, size: int | None, keep_aspect: bool, max_pixels: int
+) -> npt.NDArray[np.uint8]:
+    """Return the pixels (3, size, size) of an image file held in memory, or (3, H, W) as it is."""
     import PIL
     import PIL.Image
 
@@ -141,8 +143,8 @@ def _decode(data: bytes, size: int, keep_aspect: bool, max_pixels: int) -> npt.N
                     f"has {width} x {height} pixels, more than the bound of {max_pixels}"
                 )
             # Rotating after the resize would be cheaper, but the tag is lost by then.
-            plain = _square(_plain_mode(_oriented(image)), size, keep_aspect)
-            pixels = np.asarray(plain)
+            plain = _plain_mode(_oriented(image))
+            pixels = np.asarray(plain if size is None else _square(plain, size, keep_aspect))
     except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
         raise DataError(f"has too many pixels: {error}") from error
     except PIL.UnidentifiedImageError as error:
@@ -157,9 +159,9 @@ def _decode(data: bytes, size: int, keep_aspect: bool, max_pixels: int) -> npt.N
 
 
 def decode_file(
-    path: str | os.PathLike[str], size: int, keep_aspect: bool, max_pixels: int
+    path: str | os.PathLike[str], size: int | None, keep_aspect: bool, max_pixels: int
 ) -> npt.NDArray[np.uint8]:
-    """Return the pixels (3, size, size) of an image file.
+    """Return the pixels (3, size, size) of an image file, or (3, H, W) where `size` is None.
 
     The message of the `DataError` raised for a bad file is only the reason ("is damaged: ...");
     the caller knows under which name to report it.

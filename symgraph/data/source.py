@@ -221,3 +221,37 @@ def list_source(source: str | os.PathLike[str], validation: float | None, seed: 
     if any(held_out.values()):
         listing.splits["validation"] = _shuffled(held_out, listing.classes, seed)
     return listing
+
+
+def list_images(source: str | os.PathLike[str]) -> Listing:
+    """Return all images of a folder in the order of their names, as its only split "all".
+
+    Sub-folders are classes; images that lie in the folder itself are of one class, its name.
+    Raises `DataMissingError` where there is no such folder, and `DataError` for one without images,
+    with both sub-folders and images, or with links that leave it.
+    """
+    root = Path(os.path.realpath(source))
+    if not root.exists():
+        raise DataMissingError(f"The folder {shown(root)} does not exist.")
+    if not root.is_dir():
+        raise DataError(f"{shown(root)} is not a folder.")
+    listing = Listing(root)
+    top = _folders(root, listing)
+    loose = [name for name in listing.ignored if name.lower().endswith(SUFFIXES)]
+    if top and loose:
+        raise DataError(
+            f"{shown(root)} holds folders and images: {top[0]!r:.60}, {loose[0]!r:.60}.",
+            fix="put every image into the folder of its class",
+        )
+    listing.classes = top or [root.name]
+    listing.ignored.clear()
+    files = _class_files(listing, root, top) if top else {root.name: sorted(_walk(root, listing))}
+    listing.splits["all"] = [
+        ImageFile(name, label) for label, names in enumerate(files.values()) for name in names
+    ]
+    if not listing.splits["all"]:
+        raise DataError(
+            f"{shown(root)} holds no images.",
+            fix=f"put files into it that end in {', '.join(SUFFIXES[:5])}",
+        )
+    return listing

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import mmap
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -153,6 +154,33 @@ def read_tensors(file: BinaryIO, header: TensorHeader, path: object) -> dict[str
     if digest.hexdigest() != header.metadata["sha256"]:
         _refuse(path, "its bytes changed after it was written: the sha256 differs")
     return {entry.name: found[entry.name] for entry in header.entries}
+
+
+def map_tensors(file: BinaryIO, header: TensorHeader, path: object) -> dict[str, NDArray[Any]]:
+    """The arrays behind a checked header, read-only and left in the file: pages are read when used.
+
+    Every byte is read once, for the digest. The file must not be written to or cut short later;
+    replacing it by another one of the same name (`atomic_file`) does no harm.
+
+    Raises:
+        CheckpointError: the file is cut short, or its digest is missing or differs.
+    """
+    digest = hashlib.sha256(_header_without_digest(header, path))
+    begin = 8 + len(header.raw)
+    body = max((entry.end for entry in header.entries), default=0)
+    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    if len(mapped) < begin + body:
+        _refuse(path, "it was cut short while it was read")
+    digest.update(memoryview(mapped)[begin : begin + body])
+    if digest.hexdigest() != header.metadata["sha256"]:
+        _refuse(path, "its bytes changed after it was written: the sha256 differs")
+    found: dict[str, NDArray[Any]] = {}
+    for entry in header.entries:
+        data = np.frombuffer(mapped, np.uint8)[begin + entry.begin : begin + entry.end]
+        if entry.dtype == "bool" and data.size and data.max() > 1:
+            _refuse(path, f"tensor {entry.name!r} is bool but holds other bytes than 0 and 1")
+        found[entry.name] = data.view(_numpy_dtype(entry.dtype, path)).reshape(entry.shape)
+    return found
 
 
 def _layout(tensors: Mapping[str, NDArray[Any]]) -> list[TensorEntry]:

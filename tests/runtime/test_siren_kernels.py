@@ -1,0 +1,93 @@
+"""The kernels by hand of `siren`: values at sizes of all kinds, and where there is none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import symgraph as sg
+from symgraph.backends.cpu.compiler import unavailable
+from symgraph.ops.siren import MAX_WIDTH, sizes_of
+
+native = pytest.mark.skipif(bool(unavailable()), reason=unavailable() or "there is a compiler")
+
+
+def drawn(layers: int, width: int, images: int, pixels: int) -> tuple[Any, Any]:
+    """Numbers and places as of networks that a fitting begins with."""
+    rng = np.random.default_rng(layers)
+    rows = []
+    for layer, (outputs, inputs) in enumerate(sizes_of(layers, width)):
+        limit = np.sqrt(6 / inputs) / 30 if layer else 1 / inputs
+        rows.append(rng.uniform(-limit, limit, (images, outputs * (inputs + 1))))
+    numbers = np.concatenate(rows, axis=1).astype(np.float32)
+    return numbers, rng.uniform(-1, 1, (2, pixels)).astype(np.float32)
+
+
+def expected(layers: int, width: int, numbers: Any, places: Any) -> np.ndarray[Any, Any]:
+    """The definition in float64."""
+    value, begin = places.astype(np.float64), 0
+    for layer, (outputs, inputs) in enumerate(sizes_of(layers, width)):
+        middle, end = begin + outputs * inputs, begin + outputs * (inputs + 1)
+        weight = numbers[:, begin:middle].reshape(-1, outputs, inputs).astype(np.float64)
+        value = weight @ value + numbers[:, middle:end, None]
+        value, begin = np.sin(30 * value) if layer < layers else value, end
+    return value
+
+
+def compiled(layers: int, width: int, count: int, pixels: int, backend: str) -> Any:
+    numbers, places = (
+        sg.tensor("n", (sg.dim("networks", min=0), count)),
+        sg.tensor("x", (2, pixels)),
+    )
+    return sg.function(
+        [numbers, places], sg.F.siren(numbers, places, layers, width), backend=backend
+    )
+
+
+def ways(f: Any, *arrays: Any) -> set[str]:
+    return {row.implementation for row in f.profile(*arrays).rows}
+
+
+@native
+@pytest.mark.parametrize(
+    ("layers", "width", "images", "pixels"),
+    [(1, 1, 2, 16), (5, 13, 3, 100), (3, 6, 1, 31), (2, MAX_WIDTH, 2, 47), (10, 28, 2, 64)],
+)
+def test_on_the_cpu(layers: int, width: int, images: int, pixels: int) -> None:
+    numbers, places = drawn(layers, width, images, pixels)
+    f = compiled(layers, width, numbers.shape[1], pixels, "cpu")
+    wanted = expected(layers, width, numbers, places)
+    for threads in (1, 2):
+        with sg.config(threads=threads):
+            np.testing.assert_allclose(f(numbers, places), wanted, atol=5e-6)
+    assert "LLVM by hand" in ways(f, numbers, places)
+    assert f(numbers[:0], places).shape == (0, 3, pixels)
+
+
+@native
+@pytest.mark.parametrize(("width", "pixels"), [(4, 15), (MAX_WIDTH + 1, 40)])
+def test_without_a_kernel_it_is_products_and_sines(width: int, pixels: int) -> None:
+    numbers, places = drawn(2, width, 2, pixels)
+    f = compiled(2, width, numbers.shape[1], pixels, "cpu")
+    found = f(numbers, places)
+    np.testing.assert_allclose(found, expected(2, width, numbers, places), atol=5e-6)
+    assert "LLVM by hand" not in ways(f, numbers, places)
+
+
+@native
+def test_what_is_no_number_stays_none() -> None:
+    numbers, places = drawn(2, 4, 4, 16)
+    numbers[0, 0], numbers[1, 1], numbers[2, 2] = np.nan, np.inf, 1e30
+    found = compiled(2, 4, numbers.shape[1], 16, "cpu")(numbers, places)
+    assert np.isnan(found[:2]).all()
+    np.testing.assert_allclose(found[3], expected(2, 4, numbers[3:], places)[0], atol=5e-6)
+
+
+def test_on_a_device(there: Any) -> None:
+    numbers, places = drawn(5, 13, 3, 100)
+    f = compiled(5, 13, numbers.shape[1], 100, "cuda")
+    wanted = expected(5, 13, numbers, places)
+    np.testing.assert_allclose(f(numbers, places), wanted, atol=5e-6)
+    assert "CUDA C by hand" in ways(f, numbers, places)
