@@ -7,7 +7,8 @@ from hypothesis import HealthCheck, given, settings
 
 import symgraph as sg
 from symgraph.backends.cpu.compiler import unavailable
-from tests.random_graphs import Program, programs
+from tests.random_graphs import Program
+from tests.random_maker import programs
 from tests.test_random_graphs import _check_function, _check_gradients
 
 pytestmark = pytest.mark.skipif(bool(unavailable()), reason=unavailable() or "there is a compiler")

@@ -18,7 +18,8 @@ from symgraph.errors import GuardError, IndexRangeError
 from symgraph.graph.interpret import interpret
 from symgraph.graph.node import Value
 from tests.cost.counting import Run
-from tests.random_graphs import NUMBERS, Program, named, programs
+from tests.random_graphs import NUMBERS, Program, named
+from tests.random_maker import programs
 
 # the terms of the sum that each element of a product is, from the shapes of arrays
 PRODUCTS: dict[str, Callable[..., tuple[int, ...]]] = {

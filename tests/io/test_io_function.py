@@ -27,7 +27,8 @@ from symgraph.io.boundedjson import decode_json, encode_json
 from symgraph.io.graphcodec import Decoder, Encoder, names_of
 from symgraph.nn import BatchNorm, Conv2d, Dense, Dropout, Flatten, Sequential
 from tests.ops.registry_cases import CASES, NAMES, NOT_SAVED, STRUCTURE, build
-from tests.random_graphs import Program, programs
+from tests.random_graphs import Program
+from tests.random_maker import programs
 
 Array = Any
 

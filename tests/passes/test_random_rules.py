@@ -24,7 +24,8 @@ from symgraph.passes.manager import PASSES, RulePass, run_passes
 from symgraph.passes.stabilise import EVERY
 from tests.passes.exact import DIGITS, exact, numbers
 from tests.passes.rule_cases import CASES, Case, computed
-from tests.random_graphs import Program, programs
+from tests.random_graphs import Program
+from tests.random_maker import programs
 
 Array = Any
 QUICK = 60

@@ -33,7 +33,8 @@ from symgraph.passes.halves import Halves
 from symgraph.passes.manager import PASSES
 from symgraph.passes.remat import CUTS, _Build, _Cut, _seconds
 from tests.cost.counting import Run
-from tests.random_graphs import Program, programs
+from tests.random_graphs import Program
+from tests.random_maker import programs
 
 B = sg.dim("B")
 BATCH = 256
