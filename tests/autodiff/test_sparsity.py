@@ -12,6 +12,7 @@ from symgraph.autodiff.sparsity import depends
 from symgraph.errors import ShapeError
 from symgraph.graph.dtypes import is_float
 from symgraph.graph.interpret import interpret
+from symgraph.graph.measured import measured_sizes
 from symgraph.graph.registry import F
 from symgraph.graph.walk import depends_on, topological
 from tests.ops.registry_cases import build
@@ -24,6 +25,8 @@ MOST = 400  # elements of an operand and of a result
 def test_no_derivative_is_missed(name: str) -> None:
     for case in [case for case in cases_of(name) if case.checked][:4]:
         built = build(case, "float64", symbolic=False)
+        if measured_sizes(built.outputs):
+            continue  # what decides how many there are has no fixed pattern
         for slot in connected(built):
             x = built.inputs[slot]
             for y in floats(built.outputs):

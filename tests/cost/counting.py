@@ -38,7 +38,7 @@ COUNTED = {
     "isnan", "isinf", "fma",
 }  # fmt: skip
 FREE = {
-    "const", "axis", "size", "operand", "load", "take", "cast", "bitcast", "select", "philox",
+    "const", "axis", "size", "operand", "load", "row", "take", "cast", "bitcast", "select", "philox",
     "and", "or", "not", "idiv", "imod", "bitand", "bitor", "bitxor", "bitnot", "shl", "shr",
 }  # fmt: skip
 

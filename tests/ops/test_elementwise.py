@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -256,7 +258,17 @@ def test_every_operation_is_documented(name: str) -> None:
     assert getattr(F, name).__doc__
 
 
+@pytest.fixture
+def _deep() -> Iterator[None]:
+    """Let SymPy call itself for each level of a continued fraction."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(20_000)
+    yield
+    sys.setrecursionlimit(limit)
+
+
 @pytest.mark.parametrize("name", REAL)
+@pytest.mark.usefixtures("_deep")
 def test_the_formula_means_the_same(name: str) -> None:
     import sympy
 

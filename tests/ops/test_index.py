@@ -12,8 +12,6 @@ from hypothesis import strategies as st
 import symgraph as sg
 from symgraph.dims import dim
 from symgraph.errors import (
-    ArgumentTypeError,
-    DTypeError,
     GuardError,
     IndexRangeError,
     ShapeError,
@@ -147,20 +145,6 @@ def test_iteration_stops_at_the_end() -> None:
     x = np.arange(6.0).reshape(3, 2)
     rows = run(lambda value: F.stack(list(value)), x, symbolic=False)
     np.testing.assert_array_equal(rows, x)
-
-
-def test_a_symbolic_slice_bound_from_a_value_says_what_to_do() -> None:
-    x, i = sg.tensor("x", (5,)), sg.tensor("i", (), "int64")
-    with pytest.raises(ArgumentTypeError, match=r"use x\[i \+ F.arange\(n\)\]"):
-        x[i:]
-    found = run(lambda a, k: a[k + F.arange(2)], np.arange(5.0), np.int64(3))
-    np.testing.assert_array_equal(found, [3, 4])
-
-
-def test_a_mask_says_what_to_do() -> None:
-    x = sg.tensor("x", (5,))
-    with pytest.raises(DTypeError, match=r"F\.where"):
-        x[x > 0]
 
 
 @pytest.mark.parametrize(
