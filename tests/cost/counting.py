@@ -38,8 +38,9 @@ COUNTED = {
     "isnan", "isinf", "fma",
 }  # fmt: skip
 FREE = {
-    "const", "axis", "size", "operand", "load", "row", "take", "cast", "bitcast", "select", "philox",
-    "and", "or", "not", "idiv", "imod", "bitand", "bitor", "bitxor", "bitnot", "shl", "shr",
+    "const", "axis", "size", "operand", "load", "row", "take", "cast", "bitcast", "select",
+    "philox", "and", "or", "not", "idiv", "imod", "bitand", "bitor", "bitxor", "bitnot", "shl",
+    "shr",
 }  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from typing import Any
 
 import pytest
@@ -77,6 +77,13 @@ def executed(case: Case) -> tuple[Built, dict[Value, Any]]:
         built = build(case)
         found = _executed[case.id] = (built, built.run())
     return found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _let_go() -> Iterator[None]:
+    """Forget the samples at the end: their sizes would go on living, by names that others use."""
+    yield
+    _executed.clear()
 
 
 def test_every_scalar_operation_is_counted_or_free() -> None:

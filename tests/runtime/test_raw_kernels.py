@@ -110,7 +110,7 @@ def _registry() -> Iterator[None]:
 
 def problem(kind: type[Op], dtype: str = "float32") -> tuple[list[Value], Value]:
     x, keep = (
-        sg.tensor("x", (sg.dim("B", min=0), 5, sg.dim("T", min=0)), dtype),
+        sg.tensor("x", (sg.dim("many", min=0), 5, sg.dim("long", min=0)), dtype),
         sg.tensor("k", (), dtype),
     )
     return [x, keep], make(kind(), sg.exp(x), keep * 0.5) + 1  # fmt: skip
