@@ -5,6 +5,7 @@ python docs/generate.py [OUT]       writes Markdown to OUT (default docs/referen
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import inspect
 import sys
@@ -140,7 +141,12 @@ def everything() -> dict[str, str]:
 
 def main() -> int:
     """Write all pages, and remove those that are no longer made."""
-    out = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "reference"
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    reference = Path(__file__).parent / "reference"
+    parser.add_argument(
+        "out", nargs="?", type=Path, default=reference, help="(default: %(default)s)"
+    )
+    out: Path = parser.parse_args().out
     made = everything()
     out.mkdir(exist_ok=True)
     for old in out.glob("*.md"):
