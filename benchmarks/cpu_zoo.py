@@ -39,7 +39,7 @@ def main() -> int:
     benchmark = start("cpu_zoo", __doc__, rounds=11, options=options)
     settle()
     need("torch")
-    from peers import torch_zoo  # noqa: F401 - registers the twins
+    from peers import torch_transformers, torch_zoo  # noqa: F401 - register the twins
 
     chosen = benchmark.chosen
     for name in chosen.case:

@@ -19,6 +19,7 @@ from symgraph.nn import (
     MaxPool2d,
     Module,
     Sequential,
+    TransformerBlock,
 )
 from symgraph.nn.init import ZEROS, glorot, he
 
@@ -86,42 +87,6 @@ def unet(quick: bool) -> Module:
     return Sequential(net, Conv2d(width, CLASSES, 1))
 
 
-class Attention(Module):
-    """softmax(q k^T / sqrt(d)) v in several heads."""
-
-    def __init__(self, features: int, heads: int) -> None:
-        self.heads = heads
-        self.mix = Dense(features, 3 * features, bias=None)
-        self.out = Dense(features, features)
-
-    def forward(self, x: Any, *, train: bool = False) -> sg.Value:
-        """x: (B, T, features) -> the same shape."""
-        batch, steps, features = x.shape
-        size = int(features) // self.heads
-        mixed = sg.reshape(self.mix(x), (batch, steps, 3, self.heads, size))
-        q, k, v = (sg.permute_dims(mixed[:, :, part], (0, 2, 1, 3)) for part in range(3))
-        near = sg.softmax((q @ sg.swapaxes(k, -1, -2)) * size**-0.5, axis=-1)
-        seen = sg.permute_dims(near @ v, (0, 2, 1, 3))
-        return self.out(sg.reshape(seen, (batch, steps, features)))
-
-
-class Block(Module):
-    """x + attention(norm(x)), then x + mlp(norm(x))."""
-
-    def __init__(self, features: int, heads: int) -> None:
-        self.norms = [LayerNorm(features), LayerNorm(features)]
-        self.attention = Attention(features, heads)
-        self.mlp = Sequential(
-            Dense(features, 4 * features), Activation("gelu"), Dense(4 * features, features)
-        )
-
-    def forward(self, x: Any, *, train: bool = False) -> sg.Value:
-        """x: (B, T, features) -> the same shape."""
-        x = x + self.attention(self.norms[0](x), train=train)
-        found: sg.Value = x + self.mlp(self.norms[1](x), train=train)
-        return found
-
-
 class MeanOfSteps(Module):
     """(B, T, features) -> (B, features)."""
 
@@ -134,7 +99,7 @@ class MeanOfSteps(Module):
 def transformer(quick: bool) -> Module:
     """An encoder of sequences, logits from the mean of its steps."""
     features, blocks = (8, 1) if quick else (192, 4)
-    layers = [Block(features, 2 if quick else 6) for _ in range(blocks)]
+    layers = [TransformerBlock(features, 2 if quick else 6) for _ in range(blocks)]
     return Sequential(*layers, LayerNorm(features), MeanOfSteps(), Dense(features, CLASSES))
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from zoo import GRU, Attention, Block, Join, Level, MeanOfSteps, Sum, Up
+from zoo import GRU, Join, Level, MeanOfSteps, Sum, Up
 
-from peers.torch_twins import Book, F, nn, torch, twin
+from peers.torch_twins import Book, nn, torch, twin
 
 
 class TorchLevel(nn.Module):  # type: ignore[misc]
@@ -22,37 +22,6 @@ class TorchLevel(nn.Module):  # type: ignore[misc]
         """x: (B, inputs, H, W)."""
         here = self.down(x)
         return self.join(torch.cat([here, self.up(self.below(self.pool(here)))], 1))
-
-
-class TorchAttention(nn.Module):  # type: ignore[misc]
-    """Attention by the library's own function."""
-
-    def __init__(self, module: Attention, book: Book) -> None:
-        super().__init__()
-        self.heads = module.heads
-        self.mix, self.out = twin(module.mix, book), twin(module.out, book)
-
-    def forward(self, x: Any) -> Any:
-        """x: (B, T, features)."""
-        batch, steps, features = x.shape
-        mixed = self.mix(x).view(batch, steps, 3, self.heads, features // self.heads)
-        q, k, v = mixed.permute(2, 0, 3, 1, 4)
-        seen = F.scaled_dot_product_attention(q, k, v)
-        return self.out(seen.transpose(1, 2).reshape(batch, steps, features))
-
-
-class TorchBlock(nn.Module):  # type: ignore[misc]
-    """Attention and a perceptron, each added to what it got."""
-
-    def __init__(self, module: Block, book: Book) -> None:
-        super().__init__()
-        self.first, self.second = (twin(norm, book) for norm in module.norms)
-        self.attention, self.mlp = twin(module.attention, book), twin(module.mlp, book)
-
-    def forward(self, x: Any) -> Any:
-        """x: (B, T, features)."""
-        x = x + self.attention(self.first(x))
-        return x + self.mlp(self.second(x))
 
 
 class TorchMean(nn.Module):  # type: ignore[misc]
@@ -127,6 +96,4 @@ def _(module: MeanOfSteps, book: Book) -> Any:
 
 
 twin.register(Level, TorchLevel)
-twin.register(Attention, TorchAttention)
-twin.register(Block, TorchBlock)
 twin.register(GRU, TorchGRU)
