@@ -69,10 +69,10 @@ class Classifier:
         return saved.SETTINGS | {name: type(value) for name, value in self.settings.items()}
 
     def with_settings(self, values: Mapping[str, Any]) -> Classifier:
-        """Make the variant with these values of its settings; others are not looked at."""
+        """Make the variant with these values of its settings; what is not given stays as it is."""
         if self.variant is None:
             return self
-        return self.variant(**{name: values[name] for name in self.settings})
+        return self.variant(**{name: values.get(name, own) for name, own in self.settings.items()})
 
     def of(self, checkpoint: Checkpoint) -> Classifier:
         """Make the variant that wrote a checkpoint."""

@@ -143,7 +143,7 @@ def test_no_sequence(backend: str) -> None:
 
 @both
 def test_no_steps(backend: str) -> None:
-    x, w = sg.tensor("x", (sg.dim("T", min=0), 2), "float64"), sg.tensor("w", (2,), "float64")
+    x, w = sg.tensor("x", (sg.dim("steps", min=0), 2), "float64"), sg.tensor("w", (2,), "float64")
     rows, _ = sg.scan(lambda row, s: s * w + row, x, [np.ones(2)])
     last, _ = sg.foldl(lambda row, s: s * w + row, x, [np.ones(2)])
     loss = sg.sum(rows) + sg.sum(last)
@@ -224,7 +224,7 @@ def test_checkpoints_change_nothing_but_memory(backend: str) -> None:
 
 @both
 def test_a_checkpoint_need_not_divide_the_steps(backend: str) -> None:
-    T, w = sg.dim("T", min=0), sg.tensor("w", (3,), "float64")
+    T, w = sg.dim("steps", min=0), sg.tensor("w", (3,), "float64")
     x = sg.tensor("x", (T, 3), "float64")
 
     def made(each: int | None, rows: Any) -> sg.Function:

@@ -67,7 +67,7 @@ def compare(inputs: Sequence[Value], outputs: Sequence[Value], calls: Sequence[A
 
 def recurrent() -> tuple[list[Value], list[Value]]:
     """A recurrent network and its gradients."""
-    steps, batch = sg.dim("T", min=0), sg.dim("B")
+    steps, batch = sg.dim("steps", min=0), sg.dim("B")
     x, h = sg.tensor("x", (steps, batch, 3)), sg.tensor("h", (batch, 4))
     wx, wh = sg.tensor("wx", (3, 4)), sg.tensor("wh", (4, 4))
     rows, _ = sg.scan(lambda row, before: sg.tanh(row @ wx + before @ wh), x, [h])
@@ -84,7 +84,7 @@ def test_a_recurrent_network_at_several_lengths(there: Any) -> None:
     f = compare(inputs, outputs, [arrays_of(5), arrays_of(1), arrays_of(0)])
     steps = f.profile(*arrays_of(5)).rows
     assert [one.implementation for one in steps if one.name == "loop"] == ["compiled"] * 2
-    assert f.bind(T=99, B=2).peak > f.bind(T=1, B=2).peak
+    assert f.bind(steps=99, B=2).peak > f.bind(steps=1, B=2).peak
 
 
 def until(reverse: bool) -> tuple[list[Value], list[Value]]:
@@ -171,7 +171,7 @@ def ordered(x: Value) -> tuple[Value, ...]:
 
 
 def test_what_has_no_loops_is_computed_where_it_lies(there: Any) -> None:
-    x = sg.tensor("x", (sg.dim("T", min=0), 3), "bfloat16")
+    x = sg.tensor("x", (sg.dim("steps", min=0), 3), "bfloat16")
     values, order = ordered(sg.exp(x))
     wide, _ = ordered(sg.cast(x, "float32"))
     rows, _ = sg.scan(lambda row, s: ordered(row + s)[0], wide, [sg.zeros((3,))])
@@ -289,12 +289,12 @@ def test_memory_is_one_piece_that_is_counted(host: HostDevice) -> None:
     inputs, (rows, *_) = recurrent()
     f = sg.function(inputs, rows, backend="cuda")
     before = host.reserved
-    bound = f.bind(T=7, B=2)
+    bound = f.bind(steps=7, B=2)
     assert host.reserved - before == bound.arena == bound.peak
     f(*arrays_of(7))
     assert host.reserved - before == bound.arena
     with config(memory_limit=bound.peak - 1), pytest.raises(MemoryLimitError):
-        f.bind(T=8, B=2)
+        f.bind(steps=8, B=2)
 
 
 def test_outputs_stay_on_the_device(there: Any) -> None:
