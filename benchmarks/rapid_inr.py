@@ -36,7 +36,7 @@ Array = np.ndarray[Any, Any]
 
 PARTS = ("decode", "encode")
 RATE = 5e-3
-ONE_BYTE = 0.0045  # of 255: where colours lie between two bytes, these may differ
+ONE_BYTE = 0.0079  # of the brightest, 127 at least: colours between two bytes may differ by one
 #         layers, width, side, images
 DECODE = ((5, 13, 32, 64), (10, 28, 224, 8), (10, 40, 224, 8))
 #         layers, width, side, lanes, steps of a run, steps of the comparison, target
