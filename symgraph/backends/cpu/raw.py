@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from symgraph.backends.arrays import Array, number_types
-from symgraph.backends.cpu.compiler import Library, compile_text
-from symgraph.backends.cpu.driver import driver
+from symgraph.backends.cpu.compiler import Library
 from symgraph.backends.cpu.interface import Prepared, Use
-from symgraph.backends.cpu.sequential.text import NAME, module, worker
+from symgraph.backends.cpu.sequential.calls import Call, compiled
+from symgraph.backends.cpu.sequential.text import worker
 from symgraph.config import usable_cores
 from symgraph.errors import LoweringError
 from symgraph.graph.op import Op
@@ -52,30 +51,9 @@ class Routine:
 
     def bind(self, buffers: Mapping[str, tuple[Any, int]]) -> Call:
         """Bind operands and results to addresses, which may be 0 until `Call.rebind` gives them."""
-        return Call(self, [buffers[role][1] for role in self.arguments])
-
-
-class Call:
-    """A kernel at addresses; the record is the words of a function, see `interface.Call`."""
-
-    def __init__(self, routine: Routine, addresses: Sequence[int]) -> None:
-        self._roles, self._words = list(routine.arguments), routine.words
-        self._library = _compiled(routine.name, *routine.text)
-        self._addresses = np.array(addresses, np.int64)
-        self.record: npt.NDArray[np.int64] = np.array(
-            [
-                self._library.addresses[NAME],
-                self._words.ctypes.data,
-                0,
-                routine.threads,
-                self._addresses.ctypes.data,
-            ],
-            np.int64,
-        )
-
-    def rebind(self, role: str, address: int) -> None:
-        """Move an array to another address."""
-        self._addresses[self._roles.index(role)] = address
+        library = _compiled(self.name, *self.text)
+        addresses = [buffers[role][1] for role in self.arguments]
+        return Call(library, self.words, self.threads, list(self.arguments), addresses)
 
 
 @functools.lru_cache(256)
@@ -85,14 +63,8 @@ def _compiled(op: str, source: str, name: str, arrays: int, sizes: int) -> Libra
     given = [f"ptr {code.load('ptr', '%addresses', str(k))}" for k in range(arrays)]
     given += [f"i64 {code.load('i64', '%words', str(1 + k))}" for k in range(sizes)]
     code.do(f"call void @{name}({', '.join(['i64 %low', 'i64 %high', *given])})")
-    pool = driver().pool
-    places = {
-        "parallel": pool("GOMP_parallel"),
-        "number": pool("omp_get_thread_num"),
-        "count": pool("omp_get_num_threads"),
-    }
     try:
-        return Library(compile_text(source + "\n" + module(code, places)), [NAME])
+        return compiled(code, source + "\n")
     except LoweringError as problem:
         raise LoweringError(
             f"{op}: LLVM refuses its kernel `{name}`.",

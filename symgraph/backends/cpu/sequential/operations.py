@@ -8,14 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from symgraph.backends.arrays import Array, Arrays
-from symgraph.backends.cpu.compiler import Library, compile_text
-from symgraph.backends.cpu.driver import driver
+from symgraph.backends.cpu.compiler import Library
 from symgraph.backends.cpu.interface import Fixed, Prepared, Use
 from symgraph.backends.cpu.sequential import kernels
-from symgraph.backends.cpu.sequential.text import NAME, Code, module
+from symgraph.backends.cpu.sequential.calls import Call, compiled
+from symgraph.backends.cpu.sequential.text import Code
 from symgraph.config import usable_cores
 from symgraph.dims import Dim, Size, product
 from symgraph.errors import BackendError
@@ -108,32 +107,10 @@ class _Loops:
         self.arguments["room"] = Array((size,), "uint8", (1,))
         return self
 
-    def bind(self, buffers: Mapping[str, tuple[Any, int]]) -> _Call:
+    def bind(self, buffers: Mapping[str, tuple[Any, int]]) -> Call:
         """Bind arrays to addresses, which may be 0 until `rebind` gives them."""
-        return _Call(self, [buffers[role][1] for role in self.arguments])
-
-
-class _Call:
-    """Loops at addresses; the record is the words of a function, see `interface.Call`."""
-
-    def __init__(self, loops: _Loops, addresses: Sequence[int]) -> None:
-        self._loops, self._roles = loops, list(loops.arguments)
-        self._library = _compiled(loops.key)
-        self._addresses = np.array(addresses, np.int64)
-        self.record: npt.NDArray[np.int64] = np.array(
-            [
-                self._library.addresses[NAME],
-                loops.words.ctypes.data,
-                0,
-                loops.threads,
-                self._addresses.ctypes.data,
-            ],
-            np.int64,
-        )
-
-    def rebind(self, role: str, address: int) -> None:
-        """Move an array to another address."""
-        self._addresses[self._roles.index(role)] = address
+        addresses = [buffers[role][1] for role in self.arguments]
+        return Call(_compiled(self.key), self.words, self.threads, list(self.arguments), addresses)
 
 
 @functools.cache
@@ -141,13 +118,7 @@ def _compiled(key: Key) -> Library:
     """Give native code for a kernel and its dtypes."""
     kernel, *details = key
     write: Callable[..., Code] = getattr(kernels, kernel)
-    pool = driver().pool
-    places = {
-        "parallel": pool("GOMP_parallel"),
-        "number": pool("omp_get_thread_num"),
-        "count": pool("omp_get_num_threads"),
-    }
-    return Library(compile_text(module(write(*details), places)), [NAME])
+    return compiled(write(*details))
 
 
 def _around(dims: Sequence[int], axis: int, count: int = 1) -> tuple[int, int]:
