@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).parent.parent
 
 # A file imports only from files of an earlier row, or of its own folder.
 ORDER = """
-_version errors config
+_version errors interrupts config
 dims
 graph
 ops

@@ -6,17 +6,14 @@ held, so a function's state is the one before a call or the one after it, never 
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType
-from typing import Any
 
 import numpy as np
 
 from symgraph.graph.leaves import Shared
 from symgraph.graph.op import Array
+from symgraph.interrupts import held_interrupt
 
 
 class Owner:
@@ -64,23 +61,3 @@ def unchanged(variables: Iterable[Shared]) -> Iterator[None]:
             for storage, array, numbers, version in before:
                 array[...] = numbers  # compiled code writes in place
                 storage.array, storage.version = array, version
-
-
-@contextmanager
-def held_interrupt() -> Iterator[None]:
-    """Hold Ctrl-C until the block ends, then deliver it; only the main thread can get one."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    arrived: list[tuple[int, FrameType | None]] = []
-    before: Any = signal.getsignal(signal.SIGINT)
-    if before is None:  # set outside Python: it cannot be put back
-        yield
-        return
-    signal.signal(signal.SIGINT, lambda number, frame: arrived.append((number, frame)))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if arrived and callable(before):
-        before(*arrived[0])

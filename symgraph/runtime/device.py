@@ -15,10 +15,10 @@ from symgraph.graph.dtypes import dtype_name
 from symgraph.graph.graph import Graph
 from symgraph.graph.node import Value
 from symgraph.graph.op import Array
+from symgraph.interrupts import held_interrupt
 from symgraph.lower.cuda.target import device_target
 from symgraph.lower.plan import CallStep, Plan, make_plan
 from symgraph.runtime.checks import Mark, latched
-from symgraph.runtime.commit import held_interrupt
 from symgraph.runtime.device_plan import DevicePlan
 from symgraph.runtime.device_steps import Setting
 from symgraph.runtime.explain import explained

@@ -20,10 +20,10 @@ from symgraph.graph.graph import Graph
 from symgraph.graph.leaves import tensor
 from symgraph.graph.node import Value
 from symgraph.graph.op import Array
+from symgraph.interrupts import held_interrupt
 from symgraph.lower.plan import CallStep, CheckStep
 from symgraph.runtime.attribution import Attribution
 from symgraph.runtime.calibrate import ENOUGH, Peaks
-from symgraph.runtime.commit import held_interrupt
 from symgraph.runtime.device import DeviceExecutor
 from symgraph.runtime.explain import explained
 from symgraph.runtime.foreign import plain

@@ -1,7 +1,8 @@
 """LLVM through llvmlite: text of IR becomes object code, object code becomes functions.
 
 The text holds explicit vectors, so that LLVM's own vectorisers are left out; its other passes,
-instruction selection and scheduling are what it is for.
+instruction selection and scheduling are what it is for. Ctrl-C waits for it: llvmlite that is
+interrupted between giving something back and noting that it did gives it back twice.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from symgraph.errors import LoweringError
+from symgraph.interrupts import held_interrupt
 
 _serial = itertools.count()
 _lock = threading.Lock()  # LLVM's global state is not for several threads
 
 
 @functools.cache
+@held_interrupt()
 def machine() -> Any:
     """Give LLVM's description of this CPU."""
     from llvmlite import binding as llvm  # late: llvmlite is optional
@@ -50,6 +53,7 @@ def unavailable() -> str:
 
 
 @functools.cache
+@held_interrupt()
 def fingerprint() -> str:
     """Give what object code depends on besides its text: the compiler and the CPU."""
     from llvmlite import __version__  # late: llvmlite is optional
@@ -60,6 +64,7 @@ def fingerprint() -> str:
 
 
 @functools.cache
+@held_interrupt()
 def has_masks() -> bool:
     """Tell whether this processor has registers for the masks of vectors."""
     from llvmlite import binding as llvm  # late: llvmlite is optional
@@ -67,6 +72,7 @@ def has_masks() -> bool:
     return bool(llvm.get_host_cpu_features().get("avx512f"))
 
 
+@held_interrupt()
 def compile_text(text: str) -> bytes:
     """Give the object code of a module. Raises `LoweringError` with LLVM's words."""
     from llvmlite import binding as llvm  # late: llvmlite is optional
@@ -90,6 +96,7 @@ def compile_text(text: str) -> bytes:
 class Library:
     """Object code in memory, with the addresses of its functions; alive as long as this object."""
 
+    @held_interrupt()
     def __init__(self, code: bytes, names: Sequence[str]) -> None:
         from llvmlite import binding as llvm  # late: llvmlite is optional
 
