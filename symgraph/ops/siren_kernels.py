@@ -56,8 +56,10 @@ def _sine() -> str:
     ones = "<" + ", ".join(["i32 31"] * LANES) + ">"
     steps += [
         f"%s = fmul {VECTOR} %r, {found}",
-        f"%k = call {INTEGERS} @llvm.fptosi.sat.v{LANES}i32.v{LANES}f32({VECTOR} %n)",
-        f"%f = shl {INTEGERS} %k, {ones}",
+        # a number beyond 32 bits has r = 0, of either sign; `fptosi.sat` goes lane by lane on AVX2
+        f"%k = fptosi {VECTOR} %n to {INTEGERS}",
+        f"%e = freeze {INTEGERS} %k",
+        f"%f = shl {INTEGERS} %e, {ones}",
         f"%b = bitcast {VECTOR} %s to {INTEGERS}",
         f"%v = xor {INTEGERS} %b, %f",
         f"%y = bitcast {INTEGERS} %v to {VECTOR}",
@@ -132,22 +134,22 @@ def _splat(name: str) -> list[str]:
 
 def _layer(name: str, outputs: int, inputs: int, sine: bool, omega: float) -> str:
     """Write a layer: numbers %w, values %x (inputs, 16) and %y, with rows `%stride` apart."""
-    whole, rest = divmod(outputs, ROWS)
+    blocks = -(-outputs // ROWS)
+    rows, more = divmod(outputs, blocks)  # as even as can be: a block of one row would wait
+    parts = [(tag, r, n) for tag, r, n in (("A", rows + 1, more), ("B", rows, blocks - more)) if n]
     lines = [f"define internal void @{name}(ptr %w, ptr %x, ptr %y, i64 %stride) noinline {{"]
-    lines += ["start:", "br label %beginA" if whole else "br label %beginB"]
-    if whole:
-        lines.append("beginA:")
-        lines.append("%rowA = phi i64 [ 0, %start ], [ %rowA.next, %endA ]")
-        lines += _block("A", ROWS, inputs, outputs, sine, omega)
-        lines.append(f"%rowA.next = add i64 %rowA, {ROWS}")
-        lines.append(f"%goes = icmp ult i64 %rowA.next, {whole * ROWS}")
-        after = "beginB" if rest else "done"
-        lines.append(f"br i1 %goes, label %beginA, label %{after}")
-    if rest:
-        lines.append("beginB:")
-        lines.append(f"%rowB = add i64 0, {whole * ROWS}")
-        lines += _block("B", rest, inputs, outputs, sine, omega)
-        lines.append("br label %done")
+    lines += ["start:", f"br label %begin{parts[0][0]}"]
+    before, first = "start", 0
+    for number, (tag, high, count) in enumerate(parts):
+        last = first + high * count
+        lines.append(f"begin{tag}:")
+        lines.append(f"%row{tag} = phi i64 [ {first}, %{before} ], [ %row{tag}.next, %end{tag} ]")
+        lines += _block(tag, high, inputs, outputs, sine, omega)
+        lines.append(f"%row{tag}.next = add i64 %row{tag}, {high}")
+        lines.append(f"%goes{tag} = icmp ult i64 %row{tag}.next, {last}")
+        after = f"begin{parts[number + 1][0]}" if number + 1 < len(parts) else "done"
+        lines.append(f"br i1 %goes{tag}, label %begin{tag}, label %{after}")
+        before, first = f"end{tag}", last
     return "\n  ".join([*lines, "done:", "ret void"]) + "\n}\n"
 
 
@@ -220,7 +222,6 @@ done:
 }}
 declare {VECTOR} @llvm.rint.v{LANES}f32({VECTOR})
 declare {VECTOR} @llvm.fma.v{LANES}f32({VECTOR}, {VECTOR}, {VECTOR})
-declare {INTEGERS} @llvm.fptosi.sat.v{LANES}i32.v{LANES}f32({VECTOR})
 """
     return "\n".join(texts) + main
 

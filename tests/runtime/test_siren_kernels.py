@@ -53,7 +53,14 @@ def ways(f: Any, *arrays: Any) -> set[str]:
 @native
 @pytest.mark.parametrize(
     ("layers", "width", "images", "pixels"),
-    [(1, 1, 2, 16), (5, 13, 3, 100), (3, 6, 1, 31), (2, MAX_WIDTH, 2, 47), (10, 28, 2, 64)],
+    [
+        (1, 1, 2, 16),
+        (5, 13, 3, 100),
+        (3, 6, 1, 31),
+        (3, 7, 1, 31),
+        (2, MAX_WIDTH, 2, 47),
+        (10, 28, 2, 64),
+    ],
 )
 def test_on_the_cpu(layers: int, width: int, images: int, pixels: int) -> None:
     numbers, places = drawn(layers, width, images, pixels)
@@ -74,6 +81,16 @@ def test_without_a_kernel_it_is_products_and_sines(width: int, pixels: int) -> N
     found = f(numbers, places)
     np.testing.assert_allclose(found, expected(2, width, numbers, places), atol=5e-6)
     assert "LLVM by hand" not in ways(f, numbers, places)
+
+
+@native
+@pytest.mark.parametrize("bias", [1e7, -3e9, 1e12, 1e37])
+def test_sums_beyond_whole_numbers_are_whole_half_turns(bias: float) -> None:
+    numbers, places = np.zeros((1, 6), np.float32), np.zeros((2, 16), np.float32)
+    numbers[0, 2], numbers[0, 3:] = bias, (1.0, 0.0, 0.0)  # w0 (1, 2), b0; w1 would be (3, 1)
+    numbers = np.concatenate([numbers, np.zeros((1, 3), np.float32)], axis=1)
+    f = compiled(1, 1, numbers.shape[1], 16, "cpu")
+    assert not f(numbers, places).any()  # a float32 of that size is a whole number, and even
 
 
 @native
