@@ -90,6 +90,8 @@ def _bitcast(xp: ModuleType, x: Array, dtype: DType) -> Array:
     return xp.asarray(x).view(numpy_dtype(dtype))
 
 
+RARE = "rare"  # the attribute of a `select` whose first choice is computed only where it is wanted
+
 # fmt: off
 ROWS: dict[str, Row] = {
     #            arity  result  NumPy
@@ -306,6 +308,11 @@ class Trace:
         """Give `first` where the condition holds, else `second`; both must be cheap and pure."""
         operands = _meet("select", (first, second))
         return scalar("select", (condition, *operands), operands[0].dtype)
+
+    def rare(self, condition: Scalar, first: Any, second: Any) -> Scalar:
+        """Give what `select` gives; `first` is costly, seldom wanted, and else not computed."""
+        operands = _meet("select", (first, second))
+        return scalar("select", (condition, *operands), operands[0].dtype, RARE)
 
     def cast(self, value: Scalar, dtype: DType) -> Scalar:
         """Convert."""

@@ -10,7 +10,7 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 
 from symgraph.graph.index import Axis
-from symgraph.graph.scalar import Scalar, scalar_order
+from symgraph.graph.scalar import RARE, Scalar, scalar_order
 from symgraph.lower.nest import Nest, Store
 from symgraph.lower.schedule import Fold, Schedule
 from symgraph.lower.stage import Staged
@@ -223,8 +223,16 @@ def row_key(row: Scalar) -> tuple[Scalar, object]:
     return row.args[0], row.attr
 
 
+def is_rare(node: Scalar) -> bool:
+    """Tell whether this chooses something that is computed only where it is wanted."""
+    return node.op == "select" and bool(node.attr == RARE)
+
+
 def unprinted(wanted: Scalar, known: Container[Scalar]) -> list[Scalar]:
-    """List what a value needs beyond what is known, arguments first; addresses are not values."""
+    """List what a value needs beyond what is known, arguments first; addresses are not values.
+
+    What is rarely chosen is not listed either: it is printed where it is wanted.
+    """
     order: list[Scalar] = []
     seen: set[Scalar] = set()
     stack = [(wanted, False)]
@@ -235,8 +243,11 @@ def unprinted(wanted: Scalar, known: Container[Scalar]) -> list[Scalar]:
         elif node not in seen and node not in known:
             seen.add(node)
             stack.append((node, True))
-            if node.op != "load":
-                stack.extend((argument, False) for argument in reversed(node.args))
-            elif node.attr.guarded:
-                stack.append((node.args[-1], False))
+            if node.op == "load":
+                needed = node.args[-1:] if node.attr.guarded else ()
+            elif is_rare(node):
+                needed = node.args[0], node.args[2]
+            else:
+                needed = node.args
+            stack.extend((argument, False) for argument in reversed(needed))
     return order

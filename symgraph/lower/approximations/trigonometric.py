@@ -1,13 +1,15 @@
-"""sin, cos and tan of every finite argument, without a branch.
+"""sin, cos and tan of every finite argument.
 
 x / (2 pi) modulo 1 is wanted. 1 / (2 pi) is cut into pieces, and of the product of x with each only
 the fraction is kept: whole turns do not matter, and fractions of floats are exact. Pieces whose
 product is a whole number for all arguments of a size are left out (Payne and Hanek, 1983), so the
-pieces are chosen by the size of the argument.
+pieces are chosen by the size of the argument. Of a float32 that is not large the nearest quarter is
+taken off in float64, with pi/2 as two floats (Cody and Waite, 1980): that costs a quarter.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 
 from symgraph.graph.dtypes import DType
@@ -31,6 +33,7 @@ TURN = int(
     16,
 )
 TWO_PI = (6.283185307179586, 2.4492935982947064e-16)
+USUAL = 2.0**28  # float32 arguments below are reduced by `_reduce_usual`
 
 # sin(r) = r + r**3 * polynomial(r*r) for |r| <= pi/4, errors 4.0e-9 and 4.4e-18
 SINE = {
@@ -98,6 +101,21 @@ def _reduce_single(x: Scalar) -> tuple[Scalar, Scalar]:
     return (rest + third + last) * TWO_PI[0], m.cast(bits, "uint32")
 
 
+def _reduce_usual(x: Scalar) -> tuple[Scalar, Scalar]:
+    """Give what `_reduce_single` gives, of |x| < USUAL.
+
+    No float32 is nearer than 2**-30 to a multiple of pi/2, and the angle is off by less than
+    2**-53 of what is left after the first product, which is not above 2**-25 where that cancels.
+    """
+    wide = m.cast(x, "float64")
+    magic = m.like(1.5 * 2.0**52, wide)
+    shifted = m.fma(wide, m.like(4 / TWO_PI[0], wide), magic)
+    quarters = shifted - magic
+    angle = m.fma(quarters, m.like(-TWO_PI[0] / 4, wide), wide)
+    angle = m.fma(quarters, m.like(-TWO_PI[1] / 4, wide), angle)
+    return angle, m.cast(m.bitcast(shifted, "uint64"), "uint32")
+
+
 def _reduce_double(x: Scalar) -> tuple[Scalar, Scalar, Scalar]:
     """Give x = quarter * pi/2 + angle of a float64: the angle as two floats, and the quarter.
 
@@ -155,13 +173,20 @@ def _double(angle: Scalar, rest: Scalar) -> tuple[Scalar, Scalar]:
     return sine, cosine
 
 
-def _parts(x: Scalar, dtype: DType) -> tuple[Scalar, Scalar, Scalar]:
-    """Give sine and cosine of the angle, computed in a dtype, and the quarter."""
-    if x.dtype == "float32":
-        angle, quarter = _reduce_single(x)
-        return *_single(angle, dtype), quarter
-    angle, rest, quarter = _reduce_double(x)
-    return *_double(angle, rest), quarter
+Finish = Callable[[Scalar, Scalar, Scalar], Scalar]
+
+
+def _from_parts(x: Scalar, dtype: DType, finish: Finish) -> Scalar:
+    """Finish from sine and cosine of the angle, computed in a dtype, and the quarter."""
+    if x.dtype == "float64":
+        angle, rest, quarter = _reduce_double(x)
+        return finish(*_double(angle, rest), quarter)
+
+    def reduced(reduce: Callable[[Scalar], tuple[Scalar, Scalar]]) -> Scalar:
+        angle, quarter = reduce(x)
+        return finish(*_single(angle, dtype), quarter)
+
+    return m.rare(m.abs(x) >= USUAL, reduced(_reduce_single), reduced(_reduce_usual))
 
 
 def _signed(value: Scalar, bit: Scalar) -> Scalar:
@@ -178,25 +203,34 @@ def _at(x: Scalar, found: Scalar) -> Scalar:
 
 def sin(x: Scalar) -> Scalar:
     """Give the sine; NaN of infinities."""
-    sine, cosine, quarter = _parts(x, x.dtype)
-    swap = m.bitand(quarter, const(1, "uint32")) != 0
-    sign = m.bitand(quarter >> const(1, "uint32"), const(1, "uint32"))
-    return _at(x, _signed(m.select(swap, cosine, sine), sign))
+
+    def finish(sine: Scalar, cosine: Scalar, quarter: Scalar) -> Scalar:
+        swap = m.bitand(quarter, const(1, "uint32")) != 0
+        sign = m.bitand(quarter >> const(1, "uint32"), const(1, "uint32"))
+        return _signed(m.select(swap, cosine, sine), sign)
+
+    return _at(x, _from_parts(x, x.dtype, finish))
 
 
 def cos(x: Scalar) -> Scalar:
     """Give the cosine; NaN of infinities."""
-    sine, cosine, quarter = _parts(x, x.dtype)
-    swap = m.bitand(quarter, const(1, "uint32")) != 0
-    sign = m.bitand((quarter + 1) >> const(1, "uint32"), const(1, "uint32"))
-    return _signed(m.select(swap, sine, cosine), sign)
+
+    def finish(sine: Scalar, cosine: Scalar, quarter: Scalar) -> Scalar:
+        swap = m.bitand(quarter, const(1, "uint32")) != 0
+        sign = m.bitand((quarter + 1) >> const(1, "uint32"), const(1, "uint32"))
+        return _signed(m.select(swap, sine, cosine), sign)
+
+    return _from_parts(x, x.dtype, finish)
 
 
 def tan(x: Scalar) -> Scalar:
     """Give the tangent; NaN of infinities."""
+
+    def finish(sine: Scalar, cosine: Scalar, quarter: Scalar) -> Scalar:
+        odd = m.bitand(quarter, const(1, "uint32"))
+        swap = odd != 0
+        quotient = m.select(swap, cosine, sine) / m.select(swap, sine, cosine)
+        return _signed(m.cast(quotient, x.dtype), odd)
+
     # a quotient of two rounded numbers would be off by more
-    sine, cosine, quarter = _parts(x, "float64")
-    odd = m.bitand(quarter, const(1, "uint32"))
-    swap = odd != 0
-    quotient = m.select(swap, cosine, sine) / m.select(swap, sine, cosine)
-    return _at(x, _signed(m.cast(quotient, x.dtype), odd))
+    return _at(x, _from_parts(x, "float64", finish))

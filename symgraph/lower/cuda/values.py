@@ -14,7 +14,7 @@ from symgraph.lower.cuda.operations import written
 from symgraph.lower.cuda.schedule import WIDE
 from symgraph.lower.cuda.types import INDEX, MEMORY, REGISTER, Reg, literal
 from symgraph.lower.linear import Linear, linear
-from symgraph.lower.loops import unprinted
+from symgraph.lower.loops import is_rare, unprinted
 from symgraph.lower.nest import Buffer, Nest, Store
 from symgraph.lower.reach import LIMIT, Indices
 
@@ -119,6 +119,8 @@ class Values:
             return self.new(written(node.op, self._as_indices(node.args, frame), INDEX), INDEX)
         if node.op in COMPARED and all(one in self.indices for one in node.args):
             return self.new(written(node.op, self._as_indices(node.args, frame), "bool"), "bool")
+        if is_rare(node):
+            return self.rare(node, frame)
         args = [_as_data(frame.values[argument]) for argument in node.args]
         if node.op == "philox":
             words = self.fresh("words")
@@ -127,6 +129,16 @@ class Values:
             frame.parts[node] = parts
             return parts[0]
         return self.new(written(node.op, args, node.dtype), node.dtype)
+
+    def rare(self, node: Scalar, frame: Frame) -> Reg:
+        """Print a choice with a branch around what may not be wanted."""
+        condition, first, second = node.args
+        made = Reg(self.fresh("v"), node.dtype)
+        usual, wanted = _as_data(frame.values[second]), _as_data(frame.values[condition])
+        self.line(f"{REGISTER[node.dtype]} {made} = {usual};")
+        with self.block(f"if ({wanted})"):
+            self.line(f"{made} = {self.value(first, frame.inner())};")
+        return made
 
     def _as_indices(self, args: Sequence[Scalar], frame: Frame) -> list[Reg]:
         """Give numbers as indices; conditions among them stay what they are."""

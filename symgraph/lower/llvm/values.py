@@ -13,7 +13,7 @@ from symgraph.lower.llvm.access import Access
 from symgraph.lower.llvm.operations import philox, write
 from symgraph.lower.llvm.types import Reg, literal, wide
 from symgraph.lower.llvm.writer import Writer
-from symgraph.lower.loops import unprinted
+from symgraph.lower.loops import is_rare, unprinted
 from symgraph.lower.nest import Nest
 
 
@@ -74,6 +74,8 @@ class Values:
             return part
         if node.op in ("reduce", "row", "operand"):
             raise LoweringError(f"llvm: `{node.op}` is used before its loop in {self.nest.name}.")
+        if is_rare(node):
+            return self.rare(node, frame)
         args = [frame.values[argument] for argument in node.args]
         lanes = max((arg.lanes for arg in args), default=1)
         args = [self.w.splat(arg, lanes) for arg in args]
@@ -81,6 +83,25 @@ class Values:
             frame.parts[node] = philox(self.w, args)
             return frame.parts[node][0]
         return write(self.w, node.op, args, node.dtype)
+
+    def rare(self, node: Scalar, frame: Frame) -> Reg:
+        """Print a choice with a branch around what no lane may want."""
+        w, (condition, first, second) = self.w, node.args
+        given, usual = frame.values[condition], frame.values[second]
+        lanes = max(given.lanes, usual.lanes)
+        given, usual = w.splat(given, lanes), w.splat(usual, lanes)
+        wanted, before, name = given.text, w.block, w.fresh("rare")
+        if lanes > 1:
+            wanted = w.call(f"llvm.vector.reduce.or.v{lanes}i1", "i1", str(given))
+        w.line(f"br i1 {wanted}, label %then_{name}, label %end_{name}, !prof !2")
+        w.label(f"then_{name}")
+        other = w.splat(self.value(first, frame.inner()), lanes)
+        chosen = w.new(f"select {given}, {other}, {usual}")
+        last = w.block
+        w.jump(f"end_{name}")
+        w.label(f"end_{name}")
+        text = f"phi {usual.type} [ {usual.text}, %{before} ], [ {chosen}, %{last} ]"
+        return w.reg(text, node.dtype, lanes)
 
     def position(self, axis: Axis, frame: Frame) -> Reg:
         """Give the position along an axis: a vector of neighbours along the open vector axis."""
