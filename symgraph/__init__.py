@@ -4,6 +4,7 @@
 differentiate (`sg.grad`), compile (`sg.function`), and look at what you have (`sg.show`).
 """
 
+import difflib
 import importlib
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from symgraph.debug import debugprint, latex, show
 from symgraph.dims import Dim, Size, anonymous, dim
 from symgraph.errors import SymgraphError, UnknownNameError
 from symgraph.function import Function, eval, function, load
-from symgraph.graph import declare, dtype_info
+from symgraph.graph import declare, dsl, dtype_info
 from symgraph.graph.declare import *  # noqa: F403 - 72 declarations: scalar, fmatrix, itensor4, ...
 from symgraph.graph.dtype_info import *  # noqa: F403 - finfo, result_type, float32, pi, ...
 from symgraph.graph.extend import numpy_op
@@ -66,7 +67,12 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"symgraph.{name}")
     if name in _LATE_FROM_DEBUG:
         return getattr(debug, name)
-    raise UnknownNameError(f"symgraph has no member `{name}`.", fix="see dir(symgraph)")
+    if name in dsl.NUMPY_NAMES:
+        fix = f"NumPy's `{name}` is `{dsl.NUMPY_NAMES[name]}`, as in the array API"
+    else:
+        close = difflib.get_close_matches(name, __dir__(), 1)
+        fix = f"is `{close[0]}` meant?" if close else "see dir(symgraph)"
+    raise UnknownNameError(f"symgraph has no member `{name}`.", fix=fix)
 
 
 def __dir__() -> list[str]:

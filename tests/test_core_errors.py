@@ -26,6 +26,7 @@ from symgraph.errors import (
 )
 from symgraph.graph import index, scalar
 from symgraph.graph.arguments import distinct_axes, normal_axis, plain_int, shape_argument
+from symgraph.graph.dsl import NUMPY_NAMES
 from symgraph.graph.graph import Graph, collect_effects
 from symgraph.graph.leaves import Attach, common
 from symgraph.graph.node import make
@@ -377,3 +378,21 @@ def _operand(dtype: str) -> scalar.Scalar:
 def test_bodies(make_it: Callable[..., Any], error: type[SymgraphError], text: str) -> None:
     with pytest.raises(error, match=text):
         make_it(_operand("float32"), _operand("float64"))
+
+
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [
+        ("concatenate", "NumPy's `concatenate` is `concat`, as in the array API"),
+        ("grads", "is `grad` meant?"),
+        ("zzzzzz", r"see dir\(symgraph\)"),
+    ],
+)
+def test_an_unknown_member_tells_what_may_be_meant(name: str, fix: str) -> None:
+    with pytest.raises(UnknownNameError, match=f"no member `{name}`.\n  fix: {fix}"):
+        getattr(sg, name)
+    assert not hasattr(sg, name)
+
+
+def test_names_of_numpy_lead_to_functions_that_exist() -> None:
+    assert all(hasattr(sg, own) for own in NUMPY_NAMES.values())

@@ -25,7 +25,7 @@ Axis = int | Sequence[int] | None
 VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12")  # of the array API
 
 # NumPy's name -> ours, where they differ
-_NUMPY_NAMES = {
+NUMPY_NAMES = {
     "true_divide": "divide", "power": "pow", "absolute": "abs", "mod": "remainder",
     "invert": "bitwise_invert", "left_shift": "bitwise_left_shift",
     "right_shift": "bitwise_right_shift", "rint": "round", "amax": "max", "amin": "min",
@@ -352,7 +352,7 @@ class TensorMethods:
         raise self._no_number("array")
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *args: Any, **options: Any) -> Any:
-        name = _NUMPY_NAMES.get(ufunc.__name__, ufunc.__name__)
+        name = NUMPY_NAMES.get(ufunc.__name__, ufunc.__name__)
         if method != "__call__" or options or name not in FUNCTIONS or ufunc.nout > 1:
             raise ArgumentTypeError(
                 f"numpy.{ufunc.__name__}: has no symbolic form for this call "
@@ -367,7 +367,7 @@ class TensorMethods:
         plain = function.__name__
         if function in (np.shape, np.ndim, np.size) and len(args) == 1 and not options:
             return getattr(args[0], plain)
-        name = _NUMPY_NAMES.get(plain, plain)
+        name = NUMPY_NAMES.get(plain, plain)
         homes = (np, np.linalg, np.fft)
         if name not in FUNCTIONS or all(getattr(o, plain, None) is not function for o in homes):
             raise ArgumentTypeError(

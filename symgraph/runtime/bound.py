@@ -31,7 +31,8 @@ class Bound:
     `arena` is the memory of everything between, which calls at several sizes share. Code does not
     count, nor do the few MB that oneDNN and BLAS take for each thread. On the reference `peak` is
     that of `sg.cost`, a lower bound, and `arena` is 0. On a device `shared` and `arena` are its
-    memory, and inputs, constants and outputs lie in the arena.
+    memory, and inputs, constants and outputs lie in the arena; all but constants and `kept` things
+    are in memory that the functions of the device share, as much as the largest of them needs.
     """
 
     name: str
@@ -78,7 +79,7 @@ def bound(
         return Bound(name, executor.name, inputs, held, fixed, outputs, 0, peak, env=sizes)
     shared = sum(one.storage.array.nbytes for one in executor.graph.shared)
     if isinstance(executor, DeviceExecutor):
-        arena = executor.bound(env).memory.total  # with inputs, constants and outputs in it
+        arena = executor.bound(env).total  # with inputs, constants and outputs in it
         return Bound(name, executor.name, 0, shared, 0, 0, arena, shared + arena, env=sizes)
     plan = executor.bound(env)
     constants = sum(array.nbytes for _, array in plan.held)

@@ -1,11 +1,12 @@
-"""A plan at concrete sizes on a device: one piece of memory, and its steps as captured graphs.
+"""A plan at concrete sizes on a device: its memory, and its steps as captured graphs.
 
 Steps between two checks are a segment (`device_steps.py`); loops and branches are segments of their
 own, whose bodies are captured (`device_inner.py`).
 
 So inputs are brought into the plan's memory before steps that are recorded, and outputs copied out
 of it. Steps that are not read arrays of the device where they lie, and write outputs that stay
-there at once.
+there at once. What lives between calls, such as constants, has memory of its own;
+all else is in a room that the functions of the device share (`room.py`).
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
-from symgraph.backends.cuda.calls import ALIGNED
+from symgraph.backends.cuda.calls import ALIGNED, rounded
 from symgraph.backends.cuda.exchange import DeviceArray
 from symgraph.config import config
 from symgraph.cost.limit import memory_limit, too_large
@@ -31,6 +33,7 @@ from symgraph.runtime.device_inner import inner_steps
 from symgraph.runtime.device_steps import Segment, Setting, Steps
 from symgraph.runtime.foreign import Given, bring, is_plain, release
 from symgraph.runtime.resident import resident
+from symgraph.runtime.room import Room
 
 
 class DevicePlan(Steps):
@@ -43,34 +46,41 @@ class DevicePlan(Steps):
         self._moved: tuple[int, ...] | None = None  # where variables lay in the last call
         self._touched, self._where = -1, dict[Buffer, int]()  # and when nobody touched one since
         self._seen: list[tuple[Storage, int]] = []  # versions of which the numbers were used
+        self.room: Room | None = None
         if self.tune(self._tried):
+            self.room = None
             del self.region
         self.lay_out()
         if mark is not None:
             self.resident.marks.add(mark)
         self._copies = any(one not in plan.in_place for one in plan.program.updates)
-        self.segments = self.segmented(cuts=mark is None)
 
     def lay_out(self) -> None:
         """Give everything its place, for the ways in which libraries compute now."""
-        self._place(self.workspaces())
-        self._touched = -1
+        self._place(self.workspaces(), self.resident.rooms.at_least)
+        self._touched, self._moved = -1, None
+        self.segments = self.segmented(cuts=self.mark is None)
 
     def _tried(self, needed: Mapping[int, int]) -> Mapping[Buffer, int]:
-        self._place(needed)
+        # not the room of all: it would stay as large as what was tried needs
+        self._place(needed, partial(Room, self.device))
         return self._filled(())
 
-    def _place(self, needed: Mapping[int, int]) -> None:
-        """Give every buffer its place in one piece of memory, and steps what they work in."""
+    def _place(self, needed: Mapping[int, int], room: Callable[[int], Room]) -> None:
+        """Give every buffer its place, and steps what they work in."""
         plan, program = self.plan, self.plan.program
-        own = list(dict.fromkeys([*program.inputs.values(), *program.constants, *program.outputs]))
         leaves = {*program.shared.values(), *plan.in_place.values()}
-        whole = [one for one in dict.fromkeys([*own, *self.fixed()]) if one not in leaves]
+        own = list(program.constants)
+        whole = dict.fromkeys([*program.inputs.values(), *program.outputs, *self.fixed()])
+        self.arrange([one for one in whole if one not in leaves and one not in own], needed)
         waits = self.mark is None and bool(program.risky)  # a byte of its own for checks inside
-        self.arrange(whole, needed, (self.kept_inside, int(waits)))
+        sizes = [rounded(n) for n in (*map(self.size, own), self.kept_inside, int(waits))]
+        self.kept = sum(sizes)
         self._require_memory()
-        self.region = self.device.reserve(self.memory.total)
-        kept, failed = self.settle(self.region.address)
+        self.region, self.room = self.device.reserve(self.kept), room(self.memory.total)
+        self.settle(self.room.address)
+        *at, kept, failed = (self.region.address + n for n in accumulate([0, *sizes[:-1]]))
+        self.places |= zip(own, at, strict=True)
         self.made = {one for step in plan.steps for one in step.writes} & self.places.keys()
         for one, array in program.constants.items():
             self.device.upload(self.places[one], np.ascontiguousarray(array))
@@ -84,9 +94,20 @@ class DevicePlan(Steps):
         """Refuse what does not fit beside the variables, before any of it is reserved."""
         variables = {*self.plan.program.shared, *self.plan.program.updates}
         held = sum(number(math.prod(one.shape), {}) * itemsize(one.dtype) for one in variables)
-        needed, limit = self.memory.total + held, memory_limit(self.device.memory)
+        needed, limit = self.total + held, memory_limit(self.device.memory)
         if needed > limit:
             raise too_large(self.device.name, needed, limit)
+
+    @property
+    def total(self) -> int:
+        """The bytes of a call, without variables."""
+        return self.kept + self.memory.total
+
+    def _move(self) -> None:
+        """Go where the others are, so that what this plan computed in is given back."""
+        largest = self.resident.rooms.largest()
+        if largest is not None and largest is not self.room:
+            self.lay_out()
 
     def is_one_launch(self) -> bool:
         """Tell whether the next call is one launch of what is recorded, with nothing to note."""
@@ -101,6 +122,7 @@ class DevicePlan(Steps):
         Outputs are of NumPy, or, if they stay, arrays of the device for the caller's stream.
         """
         self.writing, capture = False, config.capture
+        self._move()
         if self.mark is not None:
             self.mark.report()
         steady = Storage.touched == self._touched  # now: others may write while inputs are brought
@@ -207,6 +229,7 @@ class DevicePlan(Steps):
         None where a check has failed.
         """
         device = self.device
+        self._move()
         if self.mark is not None:
             device.settle()
             self.mark.report()

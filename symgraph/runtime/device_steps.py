@@ -95,13 +95,8 @@ class Steps:
         """Give the bytes of a buffer."""
         return number(nbytes(one), self.env)
 
-    def arrange(
-        self, whole: Sequence[Buffer], needed: Mapping[int, int], others: Sequence[int] = ()
-    ) -> MemoryPlan:
-        """Plan one piece of memory: temporaries, what steps work in, and what lives all along.
-
-        `others` are sizes of more that lives all along; `settle` gives their places.
-        """
+    def arrange(self, whole: Sequence[Buffer], needed: Mapping[int, int]) -> MemoryPlan:
+        """Plan one piece of memory: temporaries, what steps work in, what lives till the end."""
         temporaries = self.plan.temporaries()
         count = len(self.plan.steps)
         intervals = self.plan.intervals(temporaries, self.env)
@@ -109,18 +104,15 @@ class Steps:
         inner = {place: one.workspace for place, one in self.inner.items()}
         self._working = {k: size for k, size in (inner | dict(needed)).items() if size}
         intervals += [Interval(size, k, k) for k, size in self._working.items()]
-        intervals += [Interval(size, 0, count) for size in others]
         self._buffers = [*temporaries, *whole]
         self.memory = plan_memory([replace(one, size=rounded(one.size)) for one in intervals])
         return self.memory
 
-    def settle(self, base: int) -> list[int]:
-        """Say where that memory is; give the places of what else lives all along."""
+    def settle(self, base: int) -> None:
+        """Say where that memory is."""
         at = [base + offset for offset in self.memory.offsets]
-        buffers, working = len(self._buffers), len(self._working)
         self.places = dict(zip(self._buffers, at))
-        self.workspace = dict(zip(self._working, at[buffers:]))
-        return at[buffers + working :]
+        self.workspace = dict(zip(self._working, at[len(self._buffers) :]))
 
     def settle_inner(self, kept: int, failed: int) -> None:
         """Give inner steps their memory: that which stays, and that in which they work."""

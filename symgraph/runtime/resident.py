@@ -21,14 +21,16 @@ from symgraph.graph.leaves import Shared, Storage
 from symgraph.graph.op import Array
 from symgraph.runtime.checks import Mark
 from symgraph.runtime.foreign import bring, release
+from symgraph.runtime.room import Rooms
 
 
 class Resident:
-    """Copies of variables on one device, by their storage."""
+    """Copies of variables on one device, by their storage, and what functions share besides."""
 
     def __init__(self, device: Device) -> None:
         self.device = device
         self.marks: set[Mark] = set()  # of checks that nobody has waited for
+        self.rooms = Rooms(device)
         self._held: WeakKeyDictionary[Storage, tuple[Memory, int]] = WeakKeyDictionary()
 
     def address(self, storage: Storage) -> int:

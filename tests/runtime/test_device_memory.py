@@ -11,6 +11,7 @@ import pytest
 
 import symgraph as sg
 from symgraph.errors import DTypeError, MemoryLimitError, ShapeError
+from symgraph.runtime.resident import resident
 from tests.backends.foreign_arrays import MAKERS, Tensor, affine, aligned
 from tests.backends.host_device import HostArray, HostDevice
 from tests.lower.cuda_host import COMPILER
@@ -130,6 +131,51 @@ def test_close_gives_the_memory_back_at_once(
     finally:
         gc.enable()
     np.testing.assert_allclose(kept.numbers, x * 2 + y, rtol=1e-6)
+
+
+def powers(size: int) -> tuple[Any, Any, Any]:
+    """Give a function with temporaries and a constant, its operand, and what it should give."""
+    x = sg.tensor("x", (size, size))
+    ramp = np.arange(size, dtype=np.float32)
+    f = sg.function([x], sg.cumulative_sum(x @ x, axis=1) + sg.constant(ramp), backend="cuda")
+    array = np.random.default_rng(size).standard_normal((size, size)).astype(np.float32)
+    return f, array, np.cumsum(array.astype(np.float64) @ array, 1) + ramp
+
+
+@pytest.mark.parametrize("capture", [True, False])
+def test_functions_compute_in_the_same_memory(host: HostDevice, capture: bool) -> None:
+    made = [powers(size) for size in (30, 60, 40)]
+    rooms = resident(host).rooms
+    with sg.config(capture=capture):
+        for _ in range(4):  # eagerly, recorded, and replayed; the first moves once
+            for f, array, wanted in made:
+                np.testing.assert_allclose(f(array), wanted, rtol=1e-3, atol=1e-3)
+    sizes = [f.bind().peak for f, _, _ in made]
+    gc.collect()
+    assert [room.size for room in rooms._alive] == [rooms.largest().size]
+    assert rooms.largest().size < max(sizes) < sum(sizes)
+    reserved = host.reserved
+    again, array, wanted = powers(50)
+    np.testing.assert_allclose(again(array), wanted, rtol=1e-3, atol=1e-3)
+    assert host.reserved - reserved < rooms.largest().size, "the room was there"
+    for f in (*(one for one, _, _ in made), again):
+        f.close()
+    assert rooms.largest() is None
+
+
+def test_what_is_kept_between_calls_is_not_in_the_way_of_others(host: HostDevice) -> None:
+    x = sg.tensor("x", (8,))
+    table = sg.constant(np.arange(8, dtype=np.float32))
+    outputs, _ = sg.scan(lambda row, state: sg.sin(state + row * table), sequences=[x],
+                      outputs_info=[sg.zeros((8,))])  # fmt: skip
+    f = sg.function([x], outputs, backend="cuda", outputs_on="device")
+    first = np.ones(8, np.float32)
+    wanted = sg.function([x], outputs, backend="reference")(first)
+    for f_again in range(3):
+        kept = f(first)
+        other, array, right = powers(33 + f_again)
+        np.testing.assert_allclose(other(array), right, rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(kept.numbers, wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_arrays_that_were_given_are_not_kept(host: HostDevice) -> None:
