@@ -53,12 +53,12 @@ class Arena:
     def __init__(self, team: Team, variables: Sequence[Shared]) -> None:
         self.team, self.node = team, team.node
         self.variables = _checked(variables)
-        places, self.segments = _layout(self.variables)
+        self.places, self.segments = _layout(self.variables)
         self.size = self.segments[-1].end if self.segments else 0
-        self._agree(places)
+        self._agree()
         self._make()
         self._check_reach()
-        self._place(places)
+        self._place()
         self.broadcast()
 
     # -- what depends on the kind of memory --------------------------------------------------------
@@ -70,10 +70,10 @@ class Arena:
             raise too_large(subject, self.size * self.node.size, limit)
         self.regions: list[Array] = self.node.share(self.size)
 
-    def _place(self, places: Sequence[int]) -> None:
+    def _place(self) -> None:
         self._views: list[Array] = []
         own = self.regions[self.node.rank]
-        for one, start in zip(self.variables, places):
+        for one, start in zip(self.variables, self.places):
             kind, shape = numpy_dtype(one.dtype), one.storage.array.shape
             end = start + math.prod(shape) * kind.itemsize
             view = own[start:end].view(kind).reshape(shape)
@@ -81,11 +81,13 @@ class Arena:
             self._views.append(view)
             one.storage.replace(view)
 
-    def _write(self, numbers: Array) -> None:
-        self.regions[self.node.rank][: numbers.size] = numbers
+    def write(self, start: int, numbers: Array) -> None:
+        """Put bytes into the own region."""
+        self.regions[self.node.rank][start : start + numbers.size] = numbers
 
-    def _read(self, rank: int, count: int) -> Array:
-        return self.regions[rank][:count]
+    def read(self, rank: int, start: int, stop: int) -> Array:
+        """Give bytes of a region; they may change when its rank writes others."""
+        return self.regions[rank][start:stop]
 
     def _copy_first(self) -> None:
         self.regions[self.node.rank][...] = self.regions[0]
@@ -143,10 +145,10 @@ class Arena:
             self._copy_first()
         self.node.gather()
 
-    def _agree(self, places: Sequence[int]) -> None:
+    def _agree(self) -> None:
         """Compare the variables of all ranks: a shifted one would meet another in the average."""
         kinds = [(one.dtype, one.tensor.shape) for one in self.variables]
-        own = hashlib.sha256(repr((kinds, list(places))).encode()).digest()
+        own = hashlib.sha256(repr((kinds, self.places)).encode()).digest()
         for rank, other in enumerate(self.team.gather(own)):
             if other != own:
                 raise WorkerError(
@@ -165,10 +167,10 @@ class Arena:
         def pattern(rank: int) -> Array:
             return ((steps + rank) % PATTERN).astype(np.uint8)
 
-        self._write(pattern(self.node.rank))
+        self.write(0, pattern(self.node.rank))
         self.node.gather()
         ranks = range(self.node.size)
-        seen = all(np.array_equal(self._read(rank, count), pattern(rank)) for rank in ranks)
+        seen = all(np.array_equal(self.read(rank, 0, count), pattern(rank)) for rank in ranks)
         answers = self.node.gather(bytes([seen]))
         blind = [rank for rank, answer in enumerate(answers) if answer != b"\1"]
         if blind:
@@ -214,7 +216,7 @@ def broadcast(leaders: Leaders, region: Array) -> None:
 
 
 def shard(segment: Segment, rank: int, size: int) -> slice:
-    """Give the part of a segment that a rank averages, in numbers; parts begin lines of memory."""
+    """Give the part of a segment that a rank computes, in numbers; parts begin lines of memory."""
     step = ALIGN // itemsize(segment.dtype)
     lines = (segment.end - segment.start) // ALIGN
     return slice(lines * rank // size * step, lines * (rank + 1) // size * step)

@@ -39,7 +39,7 @@ class Averaging:
     def __call__(self, shares: Sequence[float]) -> None:
         """Average; every rank calls it after all have written, see `Team.gather`."""
         for averaged, pieces, segment, part in self._parts:
-            averaged(np.asarray(shares, numpy_dtype(_computed(segment.dtype))))
+            averaged(np.asarray(shares, numpy_dtype(computed(segment.dtype))))
             self.arena.finish(pieces, segment, part)
         if self.team.size > 1:
             self.team.gather()
@@ -59,7 +59,7 @@ def mean(variables: Sequence[Value], shares: Value) -> Value:
 
     Computed in float32 at least, and rounded to the dtype of the values at the end.
     """
-    wide = [cast_to(one, _computed(one.dtype)) for one in variables]
+    wide = [cast_to(one, computed(one.dtype)) for one in variables]
     first = wide[-1]
     for rank in reversed(range(len(wide) - 1)):
         first = F.where(shares[rank] > 0, wide[rank], first)
@@ -72,7 +72,7 @@ def mean(variables: Sequence[Value], shares: Value) -> Value:
 
 def averaging_function(variables: Sequence[Shared], dtype: DType, backend: str) -> Function:
     """Compile: shares -> every variable becomes their weighted mean."""
-    shares = tensor("shares", (len(variables),), _computed(dtype))
+    shares = tensor("shares", (len(variables),), computed(dtype))
     result = mean(variables, shares)
     return function(
         [shares], None, updates=dict.fromkeys(variables, result), name="average",
@@ -80,5 +80,6 @@ def averaging_function(variables: Sequence[Shared], dtype: DType, backend: str) 
     )  # fmt: skip
 
 
-def _computed(dtype: DType) -> DType:
+def computed(dtype: DType) -> DType:
+    """Give the dtype in which means of a dtype are computed."""
     return "float64" if dtype == "float64" else "float32"

@@ -62,8 +62,8 @@ class PeerArena(Arena):
             raise UnreachableError(next(filter(None, problems)))
         self.memories = opened
 
-    def _place(self, places: Sequence[int]) -> None:
-        for one, start in zip(self.variables, places):
+    def _place(self) -> None:
+        for one, start in zip(self.variables, self.places):
             self.resident.place(one, self._piece(self.team.rank, start))
 
     def _piece(self, rank: int, start: int) -> Piece:
@@ -102,14 +102,16 @@ class PeerArena(Arena):
             self.device.copy(own.address, first.address, self.size)
         self.device.settle()
 
-    def _write(self, numbers: Array) -> None:
+    def write(self, start: int, numbers: Array) -> None:
+        """Put bytes into the own memory."""
         with self.device.lock:
-            self.device.upload(self.memories[self.team.rank].address, numbers)
+            self.device.upload(self.memories[self.team.rank].address + start, numbers)
 
-    def _read(self, rank: int, count: int) -> Array:
-        found = np.empty(count, np.uint8)
+    def read(self, rank: int, start: int, stop: int) -> Array:
+        """Give bytes of a rank's memory."""
+        found = np.empty(stop - start, np.uint8)
         with self.device.lock:
-            self.device.download(found, self.memories[rank].address)
+            self.device.download(found, self.memories[rank].address + start)
         return found
 
     def close(self) -> None:

@@ -2,17 +2,18 @@
 
 With ``average="params"`` each worker updates its variables from its own rows, and then weights,
 momenta and whatever else was updated are averaged, as published for AlexNet. With
-``average="grads"`` gradients are averaged and every worker makes the same update. For updates
-that are linear in the gradient (SGD, momentum, Nesterov, decay) both are one step on the whole
-batch; Adam, clipping by norm and the statistics of batch norm are not linear, and for them only
-``"grads"`` is that step (of batch norm the running statistics are averaged in both).
+``average="grads"`` gradients are averaged and each worker updates a part of all weights and their
+momenta, see `update`. For updates that are linear in the gradient (SGD, momentum, Nesterov, decay)
+both are one step on the whole batch; Adam, clipping by norm and the statistics of batch norm are
+not linear, and for them only ``"grads"`` is that step (of batch norm the running statistics are
+averaged in both).
 """
 
 from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,12 +32,14 @@ from symgraph.ops.random import Random
 from symgraph.optim.optimizer import Optimizer
 from symgraph.parallel.arena import Arena
 from symgraph.parallel.between import averaging
+from symgraph.parallel.cut import Family, cut
+from symgraph.parallel.momenta import ArenaOf
 from symgraph.parallel.peer import PeerArena
-from symgraph.parallel.team import Team
+from symgraph.parallel.team import PART, Team
+from symgraph.parallel.update import Sharded, Update, Whole
 
 AVERAGES = ("params", "grads")
 TRANSPORTS = ("shm", "peer")
-PART = 1 << 10  # bytes of a small variable in a message
 
 _log = logging.getLogger("symgraph")
 
@@ -56,10 +59,13 @@ class Result:
 
 
 class Step:
-    """A training step of a team; made by `train_step`."""
+    """A training step of a team; made by `train_step`.
+
+    `arena` holds what is averaged as it is, after the update if that is `local`'s.
+    """
 
     def __init__(
-        self, team: Team, local: Function, update: Function | None, arena: Arena, every: int
+        self, team: Team, local: Function, update: Update | None, arena: Arena, every: int
     ) -> None:
         self.team, self.local, self.update, self.arena, self.every = (
             team, local, update, arena, every
@@ -81,6 +87,8 @@ class Step:
         loss = self._local(arrays) if rows else self._nothing(arrays)
         self._offset_of = (row, *self._versions())
         self.arena.collect()
+        if self.update is not None:
+            self.update.collect()
         found = [_WORD.unpack(one) for one in self.team.gather(_WORD.pack(loss, rows))]
         whole = sum(rows for _, rows in found)
         if not whole:
@@ -109,9 +117,11 @@ class Step:
 
     def _average(self) -> None:
         total = sum(self._counts)
-        self.averaging([count / total for count in self._counts])
+        shares = [count / total for count in self._counts]
+        if self.arena.segments:
+            self.averaging(shares)
         if self.update is not None:
-            self.update()
+            self.update(shares)
         self._since, self._counts = 0, [0] * self.team.size
 
     def _offset(self, row: int) -> None:
@@ -131,17 +141,18 @@ class Step:
     def start(self) -> None:
         """Give all ranks the numbers of rank 0, where more than steps has changed them."""
         self.arena.broadcast()
+        if self.update is not None:
+            self.update.start()
         self._share_rest()
 
     def _share_rest(self) -> None:
-        """Give all ranks rank 0's numbers of what is written and is not averaged.
-
-        With gradients that are weights and momenta; counters and random states in any case.
-        """
+        """Give all ranks rank 0's numbers of what is written outside arenas, such as counters."""
         written = dict.fromkeys(self.local.graph.updates)
-        written.update(dict.fromkeys(self.update.graph.updates if self.update else ()))
-        averaged = set(self.arena.variables)
-        rest = [one for one in written if one not in averaged]
+        held = set(self.arena.variables)
+        if self.update is not None:
+            written.update(dict.fromkeys(self.update.written))
+            held.update(self.update.held)
+        rest = [one for one in written if one not in held]
         if self.team.size > 1:
             Arena(self.team, [one for one in rest if is_float(one.dtype)]).close()
             for one in rest:
@@ -185,21 +196,55 @@ def train_step(
     (3.0, [0.5, 1.5])
     """
     _check(team, optimizer, average, every, backend, transport)
+    arena_of = _Arenas(team, backend, transport)
     if average == "params" or team.size == 1:
         updates = optimizer.updates(loss)
         local = function(inputs, loss, updates=updates, name=name, backend=backend)
         # Alone, variables stay where huge pages are.
         averaged = _floats(local, optimizer) if team.size > 1 else []
-        return Step(team, local, None, _arena(team, averaged, backend, transport), every)
+        return Step(team, local, None, arena_of(team, averaged), every)
     parameters = optimizer.parameters
     kept = [Shared(np.zeros_like(p.storage.array), f"gradient of {p.label}") for p in parameters]
     gradients = dict(zip(kept, grad(loss, parameters)))
     local = function(inputs, loss, updates=gradients, name=name, backend=backend)
-    update = function(
-        [], None, updates=optimizer.updates(loss, kept), name=f"{name}, update", backend=backend
-    )
-    arena = _arena(team, _floats(local, optimizer), backend, transport)
-    return Step(team, local, update, arena, every)
+    others = [one for one in _floats(local, optimizer) if one not in gradients]
+    update = _update(team, optimizer, loss, kept, others, arena_of, name, backend)
+    return Step(team, local, update, arena_of(team, others), every)
+
+
+def _update(
+    team: Team,
+    optimizer: Optimizer,
+    loss: Value,
+    kept: Sequence[Shared],
+    others: Sequence[Shared],
+    arena_of: ArenaOf,
+    name: str,
+    backend: str | None,
+) -> Update:
+    """Cut the optimiser's update if its rule allows it, or have every rank make all of it."""
+    updates = optimizer.updates(loss, kept)
+    families = [
+        Family(parameter, gradient, _alike(parameter, optimizer.slots[parameter].values()))
+        for parameter, gradient in zip(optimizer.parameters, kept, strict=True)
+    ]
+    found = cut(updates, families)
+    for one in others:
+        if one in updates:
+            found = f"the loss updates `{one.label}` too"
+    if isinstance(found, str):
+        if not team.rank:
+            rule = type(optimizer).__name__
+            _log.warning("%s: every worker makes the whole update of %s: %s", name, rule, found)
+        compiled = function([], None, updates=updates, name=f"{name}, update", backend=backend)
+        return Whole(arena_of(team, kept), compiled)
+    on_host = backend if device_number(backend or "cpu") < 0 else None
+    return Sharded(team, found, arena_of, name, on_host)
+
+
+def _alike(parameter: Shared, slots: Iterable[Shared]) -> list[Shared]:
+    """Give the slots that have a number for each of a parameter's."""
+    return [one for one in slots if (one.dtype, one.shape) == (parameter.dtype, parameter.shape)]
 
 
 def _send(team: Team, variable: Shared) -> None:
@@ -240,16 +285,23 @@ def _check(
         )
 
 
-def _arena(team: Team, variables: Sequence[Shared], backend: str | None, transport: str) -> Arena:
-    """Make the arena that was wanted, or, where ranks do not reach each other, one that works."""
-    if transport == "peer" and variables and len(team.nodes) == 1:
-        try:
-            return PeerArena(team, variables, device(device_number(backend or "")))
-        except UnreachableError as problem:  # on all ranks alike
-            if not team.rank:
-                reason = problem.message.rstrip(".")
-                _log.warning("%s: they average through memory of the host", reason)
-    return Arena(team, variables)
+class _Arenas:
+    """Makes arenas of the kind that was wanted, or, where ranks do not reach each other, others."""
+
+    def __init__(self, team: Team, backend: str | None, transport: str) -> None:
+        self._device = device_number(backend or "cpu")
+        self._peers = transport == "peer" and len(team.nodes) == 1
+
+    def __call__(self, team: Team, variables: Sequence[Shared]) -> Arena:
+        if self._peers and variables:
+            try:
+                return PeerArena(team, variables, device(self._device))
+            except UnreachableError as problem:  # on all ranks alike
+                self._peers = False
+                if not team.rank:
+                    reason = problem.message.rstrip(".")
+                    _log.warning("%s: they average through memory of the host", reason)
+        return Arena(team, variables)
 
 
 def _floats(local: Function, optimizer: Optimizer) -> list[Shared]:

@@ -22,6 +22,7 @@ from symgraph.runtime.process import end_with_parent, mapped, shared_memory
 
 PLACE = "_SYMGRAPH_TEAM"  # in a worker's environment: its rank and its sockets
 MOST = 1 << 15  # bytes of a message: it fits into a socket, so that nobody waits to send
+PART = 1 << 10  # bytes of a message that all of many ranks may send at once
 LONG = 10.0  # seconds of waiting for others after which the launcher is told
 
 _LENGTH = struct.Struct("<I")

@@ -14,6 +14,7 @@ from symgraph.errors import UnreachableError
 from symgraph.parallel import Averaging, Team
 from symgraph.parallel.peer import PeerArena
 from symgraph.parallel.step import train_step
+from symgraph.parallel.update import Sharded
 from tests.backends.host_device import HostDevice
 from tests.parallel.teams import together
 
@@ -114,14 +115,17 @@ def test_memory_out_of_reach_is_an_error_everywhere(
 def test_out_of_reach_goes_through_the_host(
     hosts: list[HostDevice], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(PeerArena, "_read", lambda self, rank, count: np.zeros(count, np.uint8))
+    monkeypatch.setattr(
+        PeerArena, "read", lambda self, rank, start, stop: np.zeros(stop - start, np.uint8)
+    )
 
     def work(team: Team) -> Any:
         w = sg.shared(np.float32([1, 2, 3]), "w")
         x = sg.tensor("x", (sg.dim("B"), 3))
         rule, backend = sg.optim.SGD([w], 0.5), f"cuda:{team.rank}"
         step = train_step(team, [x], (x @ w).mean(), rule, backend=backend, transport="peer")
-        assert not isinstance(step.arena, PeerArena)
+        assert isinstance(step.update, Sharded)
+        assert not isinstance(step.update.weights, PeerArena)
         step(np.full((1, 3), team.rank + 1, np.float32), row=team.rank)
         return w.value.tolist()
 
