@@ -6,16 +6,18 @@ each step ("params", as published), or gradients before the update ("grads").
     exchange   61 M weights and 61 M momenta averaged, beside the copy bandwidth of the machine,
                the published way (each tensor is copied into a twin, then both are averaged) and
                gloo's all-reduce of as many floats; gradients alone, the same
+    update     the exchange of gradients with the update after it: each worker makes its part, or
+               all make the whole one
     step       one worker alone / a step of two workers at the same images per worker: what the
                machine's bandwidth lets expect, and what is reached; DDP over gloo, best setting;
-               "grads" beside "params"
+               "grads" beside "params", and beside "grads" whose update every worker makes whole
 
 Numbers are checked before anything is timed: averages against NumPy's in float64; the loss and the
 momenta of every parameter after two steps, without dropout, against one worker's on the batch of
 both, PyTorch's too. Groups of processes take turns and are blocked in between. Without PyTorch its
 rows are left out.
 
-    python benchmarks/data_parallel.py [--case exchange,step] [--batch 32,128] [--quick]
+    python benchmarks/data_parallel.py [--case exchange,update,step] [--batch 32,128] [--quick]
 """
 
 from __future__ import annotations
@@ -44,8 +46,9 @@ from races import list_of, sizes
 
 WORKERS = 2
 PROGRAM = Path(__file__).resolve().parent / "parallel_worker.py"
-CASES = ("exchange", "step")
+CASES = ("exchange", "update", "step")
 AVERAGES = ("params", "grads")
+WHOLE = "grads, whole update"
 CALLED = {"params": "weights and momenta", "grads": "gradients"}
 PUBLISHED = ("whole", "pieces", "compiled")
 GLOO = ("whole", "pieces of 25 MB", "pieces of 64 MB")
@@ -230,6 +233,23 @@ def tell(run: Run, what: str, times: dict[str, list[float]]) -> None:
     run.benchmark.notes.append(f"{what}: {listed}")
 
 
+# -- the update ----------------------------------------------------------------------------------
+
+
+def update(run: Run) -> None:
+    """Add the row of an update that is shared out beside one that every worker makes whole."""
+    errors = {}
+    names = {"update shared out": True, "whole update": False}
+    for name, shared in names.items():
+        run.two.make(name, "update", shared=shared, quick=run.quick)
+        errors[name] = wrong(name, run.two.check(name)["error"], EXACT)
+    times = run.benchmark.times([contestant(run.two, name) for name in names])
+    ours, whole = names
+    ratio(run, "update, shared out beside whole", ours, [whole], times, 0.0, errors[ours])
+    for name in names:
+        run.two.drop(name)
+
+
 # -- steps -----------------------------------------------------------------------------------------
 
 
@@ -260,6 +280,12 @@ def steps(run: Run, batch: int) -> None:
         groups[average] = run.two
         found = relative_error(momenta(run, run.two, average), reference)
         errors[average] = wrong(f"{case} {average}", found, TOLERANCE)
+    if "grads" in averages:
+        options = {"rows": batch, "whole": whole, "average": "grads", "quick": quick}
+        run.two.make(WHOLE, "step", shared=False, **options)
+        groups[WHOLE] = run.two
+        found = relative_error(momenta(run, run.two, WHOLE), reference)
+        wrong(f"{case} {WHOLE}", found, TOLERANCE)
     chosen = []
     if run.torch is not None:
         chosen = [best_of_ddp(run, run.torch, case, batch, reference)]
@@ -273,6 +299,8 @@ def steps(run: Run, batch: int) -> None:
             ratio(run, row, average, chosen, times, PEER, errors[average])
     if "grads" in averages:
         ratio(run, f"{case}, grads beside params", "grads", ["params"], times, 0.0, errors["grads"])
+        row = f"{case}, grads, update shared out beside whole"
+        ratio(run, row, "grads", [WHOLE], times, 0.0, errors["grads"])
     for name, group in groups.items():
         group.drop(name)
 
@@ -331,7 +359,7 @@ def best_of_ddp(run: Run, group: Group, case: str, batch: int, reference: dict[s
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this script."""
     parser.add_argument("--case", type=list_of(CASES), default=list(CASES),
-                        help="what is measured (default: exchange,step)")  # fmt: skip
+                        help="what is measured (default: exchange,update,step)")  # fmt: skip
     parser.add_argument("--batch", type=sizes, default=[32, 128],
                         help="images a worker (default: 32,128)")  # fmt: skip
 
@@ -364,6 +392,8 @@ def main() -> int:
             exchange(run)
         else:
             measure_copies(run)
+        if "update" in benchmark.chosen.case:
+            update(run)
         for batch in [2] if benchmark.quick else benchmark.chosen.batch:
             if "step" in benchmark.chosen.case:
                 steps(run, batch)

@@ -1,21 +1,24 @@
 """What the worker processes of data_parallel.py run: steps, exchanges and copies, each on one core.
 
 A training step of AlexNet, by `symgraph.parallel.train_step`; the exchange alone, as the step does
-it; the exchange as published, a copy of each tensor of the peer into a twin and then the average of
-both; copies of memory on all workers at once, for the bandwidth; and what PyTorch does instead, in
-peers/torch_ddp.py. This program is started by
+it; the exchange of gradients and the update after it; the exchange as published, a copy of each
+tensor of the peer into a twin and then the average of both; copies of memory on all workers at
+once, for the bandwidth; and what PyTorch does instead, in peers/torch_ddp.py. This program is
+started by
 
     python benchmarks/data_parallel.py [--quick]
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from math import prod
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -82,7 +85,16 @@ def own_rows(team: Team, rows: int) -> tuple[int, int]:
     return team.rank * rows, (team.rank + 1) * rows
 
 
-def step(team: Team, *, rows: int, whole: int, average: str, quick: bool) -> Work:
+def sharing(shared: bool) -> contextlib.AbstractContextManager[Any]:
+    """Have updates cut, or every worker make the whole one, as of a rule that cannot be cut."""
+    if shared:
+        return contextlib.nullcontext()
+    return patch.object(sys.modules["symgraph.parallel.step"], "cut", lambda *given: "to compare")
+
+
+def step(
+    team: Team, *, rows: int, whole: int, average: str, quick: bool, shared: bool = True
+) -> Work:
     """Make a training step on `rows` images of each worker; checked without dropout."""
     given = own_rows(team, rows)
     task = problem(given, whole, quick)
@@ -91,7 +103,8 @@ def step(team: Team, *, rows: int, whole: int, average: str, quick: bool) -> Wor
     def made() -> Step:
         images, labels = task.inputs()
         loss = sg.cross_entropy(task.net(images, train=True), labels, axis=task.axis).mean()
-        return train_step(team, [images, labels], loss, task.optimizer, average=average)
+        with sharing(shared):
+            return train_step(team, [images, labels], loss, task.optimizer, average=average)
 
     def run() -> None:
         if not kept:
@@ -186,6 +199,43 @@ def exchange(team: Team, *, average: str, quick: bool) -> Work:
 
     size = sum(segment.end - segment.start for segment in arena.segments)
     return Work(run, check, close, {"bytes": size})
+
+
+def update(team: Team, *, shared: bool, quick: bool) -> Work:
+    """Make what follows when all have their gradients: their average, new momenta and weights."""
+    task = problem((0, 1), 1, quick)
+    images, labels = task.inputs()
+    loss = sg.cross_entropy(task.net(images, train=True), labels, axis=task.axis).mean()
+    rule = sg.optim.SGD(task.net.parameters(), 1.0, momentum=0.9)
+    with sharing(shared):
+        made = train_step(team, [images, labels], loss, rule, average="grads")
+    shares = [1.0 / team.size] * team.size
+    after = made.update
+    if after is None:
+        raise ValueError("a worker alone has no update apart from its step")
+
+    def run() -> None:
+        after.collect()
+        team.gather()
+        after(shares)
+
+    def check(file: str) -> dict[str, Any]:
+        """From momenta of zero: they become the average gradient times -1."""
+        gradients = [one.storage.array for one in after.gradients.variables]
+        sizes = [one.size for one in gradients]
+        for one, drawn in zip(gradients, filled(team.rank, sizes)):
+            one[...] = drawn.reshape(one.shape)
+        run()
+        slots = [rule.slots[p]["velocity"] for p in rule.parameters]
+        error = furthest(team, [one.storage.array for one in slots], -1.0)
+        for one in gradients:
+            one[...] = 0.0
+        for slot in slots:
+            slot.value = np.zeros(slot.storage.array.shape, np.float32)
+        team.gather()
+        return {"error": error}
+
+    return Work(run, check, made.close)
 
 
 def published(team: Team, *, quick: bool) -> Work:
@@ -303,8 +353,8 @@ def gloo(team: Team, *, quick: bool) -> Work:
 
 
 MAKERS = {
-    "alone": alone, "step": step, "exchange": exchange, "published": published, "copy": copy,
-    "ddp": ddp, "gloo": gloo,
+    "alone": alone, "step": step, "exchange": exchange, "update": update, "published": published,
+    "copy": copy, "ddp": ddp, "gloo": gloo,
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -71,9 +71,11 @@ def test_without_peers_ours_run_and_the_rest_is_left_out() -> None:
         "exchange of gradients, of copy bandwidth",
         "exchange of weights and momenta, the published way",
         "exchange, gradients beside weights and momenta",
+        "update, shared out beside whole",
         "alexnet b=2x2 fp32 params, weak scaling beside the model",
         "alexnet b=2x2 fp32 grads, weak scaling beside the model",
         "alexnet b=2x2 fp32, grads beside params",
+        "alexnet b=2x2 fp32, grads, update shared out beside whole",
     ]
     assert all(row["ratio"] > 0 for row in report["rows"])
     assert all(row["error"] < 1e-5 for row in report["rows"] if row["error"] is not None)
