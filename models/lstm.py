@@ -50,7 +50,7 @@ class CharacterModel(Reader):
     def read(self, x: Value, states: States, *, train: bool = False) -> tuple[Value, States]:
         """Numbers (T, B) -> logits (T, B, characters), and the states after them."""
         outputs, after = self.lstm(self.embedding(x), states, train=train)
-        return self.head(self.drop(outputs, train=train)), after
+        return self.head(self.drop(outputs, train=train, rows=1)), after
 
     def forward(self, x: Any, *, train: bool = False) -> Value:
         """Numbers (T, B) -> logits (T, B, characters), with nothing read before."""
@@ -86,7 +86,7 @@ NOTES = """\
 without --data the text is the documentation of the language that ships with Python, without
 repeated paragraphs: for 3.11 these are 373,215 characters. its last tenth is for validation.
 the rate falls to zero over --epochs: another number of them is another course from the beginning.
-texts are trained on in one process: states go on from step to step in it.
+with --workers each process reads some of the places of --batch, and keeps their states.
 """
 
 

@@ -204,6 +204,7 @@ def build_text_parser(name: str, description: str, epilog: str = "") -> ModelPar
         parser.train, name, "passes over the text", "places of the text that are read in one step",
         "of weights and dropout",
     )  # fmt: skip
+    add_worker_flags(parser.train, positive_int, _Given, images=False)
     add = parser.predict.add_argument
     add("prompt", nargs="?", default="\n", metavar="TEXT", help="what to go on with")
     add("--length", type=positive_int, default=300, metavar="N", help="characters to write")

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import argparse
 import math
+import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,15 +21,16 @@ from models.common.interrupt import Interrupted
 from models.common.loop import Run
 from models.common.runs import find_checkpoint
 from models.common.text import Text, Windows, encoded, open_text
-from models.common.workers import backend_of
+from models.common.workers import backend_of, supervise, team_of, transport_of
 from symgraph.errors import CheckpointError
 from symgraph.function import Function
 from symgraph.graph.leaves import Shared
 from symgraph.graph.node import Value
 from symgraph.io import Checkpoint
 from symgraph.ops.random import stream
-from symgraph.parallel import Alone
+from symgraph.parallel import Alone, Step, Team
 from symgraph.parallel.step import Result
+from symgraph.parallel.team import MOST
 
 States = tuple[Value, ...]
 PLACES = 8  # of the validation text that are read at once: another number is another measure
@@ -150,6 +152,20 @@ def train_step(
     return sg.function([inputs, targets], loss, updates=updates, name="train step", backend=backend)
 
 
+def team_step(
+    team: Team, net: Reader, optimizer: sg.optim.Optimizer, states: Sequence[Shared], **options: Any
+) -> Step:
+    """Compile the step of a team: inputs and targets (B, T) of a worker's places, whose rows are
+    those that workers divide; `options` are those of `sg.parallel.train_step`.
+    """
+    shape = (sg.dim("B"), sg.dim("T"))
+    inputs, targets = sg.tensor("inputs", shape, "int32"), sg.tensor("targets", shape, "int32")
+    logits, after = net.read(inputs.T, tuple(states), train=True)
+    loss = sg.nn.cross_entropy(logits, targets.T).mean()
+    own = dict(zip(states, after, strict=True))
+    return sg.parallel.train_step(team, [inputs, targets], loss, optimizer, own=own, **options)
+
+
 def measurement(net: Reader, states: Sequence[Shared], backend: str | None = None) -> Function:
     """Compile a measurement: inputs, targets -> sums of loss and hits."""
     inputs, targets = _windows()
@@ -165,27 +181,57 @@ def measurement(net: Reader, states: Sequence[Shared], backend: str | None = Non
     )
 
 
-class Examiner:
-    """Measures a network on the validation text, with states of its own."""
+def share(team: Team, places: int, rank: int | None = None) -> slice:
+    """Give the places that a worker reads: this one, or that of a rank."""
+    own = team.rank if rank is None else rank
+    return slice(places * own // team.size, places * (own + 1) // team.size)
 
-    def __init__(self, net: Reader, text: Text, steps: int, backend: str | None) -> None:
+
+def part_of(numbers: np.ndarray[Any, Any], places: slice) -> np.ndarray[Any, Any]:
+    """Give some places of a window (T, B)."""
+    return np.ascontiguousarray(numbers[:, places])
+
+
+class Examiner:
+    """Measures a network on the validation text, with states of its own.
+
+    Workers of a team have a part of the places each; some may have none.
+    """
+
+    def __init__(
+        self, net: Reader, text: Text, steps: int, backend: str | None, team: Team | None = None
+    ) -> None:
+        self.team = team or Alone()
         self.windows = Windows(text.validation, PLACES, steps)
-        self.states = carried(net, PLACES)
-        self.measure = measurement(net, self.states, backend)
+        self.part = share(self.team, PLACES)
+        count = self.part.stop - self.part.start
+        self.states = carried(net, count) if count else []
+        self.measure = measurement(net, self.states, backend) if count else None
 
     def score(self, interrupted: Any = None) -> Score | None:
-        """Read the whole text; None after an interrupt."""
+        """Read the whole text, all workers at the same time; None after an interrupt."""
         forget(self.states)
         loss, hits, count = 0.0, 0, 0
         for window in self.windows:
-            if interrupted:
+            if interrupted or self.measure is None:
                 break
-            found = self.measure(window.inputs, window.targets)
+            inputs, targets = (part_of(one, self.part) for one in (window.inputs, window.targets))
+            found = self.measure(inputs, targets)
             loss += found["loss"].item()
             hits += found["top1"].item()
-            count += window.inputs.size
+            count += inputs.size
         self.windows.set_state({**self.windows.state(), "epoch": 0, "position": 0})
-        return None if interrupted else Score(count, loss / count, hits / count)
+        all_of_them = self.team.gather(_SUMS.pack(count, loss, hits))
+        count, loss, hits = (sum(each) for each in zip(*map(_SUMS.unpack, all_of_them)))
+        return None if interrupted or not count else Score(count, loss / count, hits / count)
+
+    def close(self) -> None:
+        """Give the memory of the function back."""
+        if self.measure is not None:
+            self.measure.close()
+
+
+_SUMS = struct.Struct("<qdq")
 
 
 class Reading(Run):
@@ -202,12 +248,23 @@ class Reading(Run):
         self.optimizer = model.optimizer(self.net, chosen.learning_rate)
         self.schedule = model.schedule(chosen.learning_rate)
         self.loader = Windows(self.text.train, chosen.batch, model.steps)
-        self.states = carried(self.net, chosen.batch)
+        self.part = share(self.team, chosen.batch)
+        self.states = carried(self.net, self.part.stop - self.part.start)
+        # What a checkpoint holds: states of all places.
+        self.whole = self.states if self.team.size == 1 else carried(self.net, chosen.batch)
 
     def compile(self, backend: str | None) -> None:
-        """Compile the step and the measurement."""
-        self.train = train_step(self.net, self.optimizer, self.states, backend)
-        self.examiner = Examiner(self.net, self.text, self.model.steps, backend)
+        """Compile the steps of all workers and the measurement."""
+        if self.team.size > 1:  # they may have come from a checkpoint
+            for own, whole in zip(self.states, self.whole, strict=True):
+                own.value = part_of(whole.value, self.part)
+        chosen = self.chosen
+        self.train = team_step(
+            self.team, self.net, self.optimizer, self.states,
+            average=chosen.average, every=chosen.average_every, backend=backend,
+            transport=transport_of(chosen, self.team),
+        )  # fmt: skip
+        self.examiner = Examiner(self.net, self.text, self.model.steps, backend, self.team)
 
     def check_data(self, resumed: Checkpoint) -> None:
         """Raise `CheckpointError` unless the text is the same."""
@@ -223,27 +280,55 @@ class Reading(Run):
 
     def more(self) -> dict[str, Any]:
         """Give the states that go on."""
-        return {f"{saved.CARRIED}{number}": state for number, state in enumerate(self.states)}
+        return {f"{saved.CARRIED}{number}": state for number, state in enumerate(self.whole)}
+
+    def collect(self) -> None:
+        """Give every worker the states of all places."""
+        if self.team.size == 1:
+            return
+        for own, whole in zip(self.states, self.whole, strict=True):
+            found = whole.value
+            for rank, numbers in enumerate(_gathered(self.team, own.value, found.nbytes)):
+                part = share(self.team, found.shape[1], rank)
+                found[:, part] = numbers.reshape(found[:, part].shape)
+            whole.value = found
 
     def take(self, batch: Any, *, settle: bool) -> Result:
-        """Take a step on a window."""
+        """Take a step on this worker's places of a window."""
         if batch.first:
             forget(self.states)
-        return Result(float(self.train(batch.inputs, batch.targets)), batch.inputs.size, True)
+        places = (
+            np.ascontiguousarray(one[:, self.part].T) for one in (batch.inputs, batch.targets)
+        )
+        done = self.train(*places, row=self.part.start, settle=settle)
+        return replace(done, rows=batch.inputs.size)
 
     def measured(self, interrupted: Interrupted) -> Score | None:
-        """Measure the quality on the validation text."""
-        return self.examiner.score(interrupted)
+        """Measure the quality on the validation text, each worker at some places of it."""
+        found = self.examiner.score(interrupted)
+        return None if self._stopping(interrupted) else found
 
     def close(self) -> None:
         """Give the memory of the functions back."""
         self.train.close()
-        self.examiner.measure.close()
+        self.examiner.close()
+
+
+def _gathered(team: Team, own: np.ndarray[Any, Any], most: int) -> list[np.ndarray[Any, Any]]:
+    """Give the numbers of all ranks, at most so many bytes each, in messages."""
+    words, size = own.tobytes(), MOST // (2 * team.size)
+    heard = [team.gather(words[at : at + size]) for at in range(0, most, size)]
+    return [np.frombuffer(b"".join(parts), own.dtype) for parts in zip(*heard)]
 
 
 def train(model: LanguageModel, chosen: argparse.Namespace) -> int:
-    """Train a model as the command line says, in this process; give the exit status."""
-    return Reading(model, chosen, Alone()).run()
+    """Train a model as the command line says, on as many workers; give the exit status."""
+    team = team_of(chosen)
+    if team is None:
+        return supervise(model.name, chosen)
+    status = Reading(model, chosen, team).run()
+    team.close()  # after an error nobody does, which is how the others learn of it
+    return status
 
 
 def _loaded(

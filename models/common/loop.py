@@ -128,6 +128,9 @@ class Run(ABC):
         """Give variables that a checkpoint holds beside those of network and optimiser."""
         return {}
 
+    def collect(self) -> None:  # noqa: B027 - not every run divides what a checkpoint holds
+        """Bring together what workers have for a checkpoint; all call it at the same moment."""
+
     def close(self) -> None:  # noqa: B027 - not every run holds more than its arrays
         """Give memory back after the run."""
 
@@ -163,8 +166,14 @@ class Run(ABC):
             )
 
     def save(self) -> Path | None:
-        """Write a checkpoint of this moment, unless there is one, and give its path."""
-        if self.first and (self.path is None or self.changed):
+        """Write a checkpoint of this moment, unless there is one, and give its path.
+
+        All workers call it at the same moment; only rank 0 has a path.
+        """
+        if not self.changed:
+            return self.path
+        self.collect()
+        if self.first:
             self.path = saved.save(
                 self.folder,
                 self.TASK,
@@ -184,7 +193,7 @@ class Run(ABC):
                     "unvalidated": self.unvalidated,
                 },
             )
-            self.changed = False
+        self.changed = False
         return self.path
 
     # -- the loop ----------------------------------------------------------------------------------

@@ -42,15 +42,15 @@ SETTINGS: dict[str, type] = {
     "average": str, "average_every": int,
 }  # fmt: skip
 # Of settings that came later: what a run did before it had them.
-BEFORE: Mapping[str, Any] = {"strategy": "original", "compression": 2.0, "ranks": ""}
+BEFORE: Mapping[str, Any] = {
+    "strategy": "original", "compression": 2.0, "ranks": "", "average": "grads",
+    "average_every": 1,
+}  # fmt: skip
 _KEYS: dict[str, type] = {
     "step": int, "settings": dict, "random_state": dict, "data_cursor": dict,
 }  # fmt: skip
 IMAGES = Task("image classifier", {"classes": list}, (MEAN,), SETTINGS)
-TEXTS = Task(
-    "language model", {"characters": str, "digest": str}, (),
-    {name: SETTINGS[name] for name in ("data", "batch", "learning_rate", "seed", "epochs")},
-)  # fmt: skip
+TEXTS = Task("language model", {"characters": str, "digest": str}, (), SETTINGS)
 
 
 def variables(

@@ -39,8 +39,13 @@ class Engine:
     problem: str = ""
 
 
-def add_worker_flags(parser: argparse.ArgumentParser, whole: Any, given: Any) -> None:
-    """Add the flags of data parallel training; `whole` reads a count, `given` notes a setting."""
+def add_worker_flags(
+    parser: argparse.ArgumentParser, whole: Any, given: Any, *, images: bool = True
+) -> None:
+    """Add the flags of data parallel training; `whole` reads a count, `given` notes a setting.
+
+    One of them is for images only.
+    """
     add = parser.add_argument_group("data parallel").add_argument
     add(
         "--gpus", type=whole, metavar="N",
@@ -66,11 +71,12 @@ def add_worker_flags(parser: argparse.ArgumentParser, whole: Any, given: Any) ->
         help="how processes reach each other's numbers: peer, from GPU to GPU, or shm, memory of "
         "this machine (default: peer on GPUs, else shm)",
     )  # fmt: skip
-    add(
-        "--loading", choices=("process", "thread"),
-        help="where images are made ready: in a process beside each one that trains, or in a "
-        "thread of it (default: process on GPUs or with several processes, else thread)",
-    )  # fmt: skip
+    if images:
+        add(
+            "--loading", choices=("process", "thread"),
+            help="where images are made ready: in a process beside each one that trains, or in a "
+            "thread of it (default: process on GPUs or with several processes, else thread)",
+        )  # fmt: skip
     add(
         "--engine", choices=ENGINES, default="local",
         help="what starts the processes: this program, Ray on the machines of its cluster, or "

@@ -42,9 +42,15 @@ class Dropout(Module):
             raise ArgumentError(f"Dropout: rate must be in [0, 1), got {rate}.")
         self.rate, self.inverted = rate, inverted
 
-    def forward(self, x: Any, *, train: bool = False) -> Value:
-        """Any shape -> the same shape."""
-        return F.dropout(x, self.rate, train=train, inverted=self.inverted)
+    def forward(self, x: Any, *, train: bool = False, rows: int = 0) -> Value:
+        """Any shape -> the same shape; `rows` is the axis that counts the rows of the batch.
+
+        What is zeroed in a row depends on its number, however workers divide the batch.
+        """
+        if not (train and rows):
+            return F.dropout(x, self.rate, train=train, inverted=self.inverted)
+        swapped = F.dropout(F.swapaxes(x, 0, rows), self.rate, train=train, inverted=self.inverted)
+        return F.swapaxes(swapped, 0, rows)
 
 
 class PReLU(Module):

@@ -156,7 +156,7 @@ class Recurrent(Module):
         last: list[States] = []
         for number, cells in enumerate(self.layers):
             if number:
-                value = self.dropout(value, train=train)
+                value = self.dropout(value, train=train, rows=1)
             ways = []
             for way, cell in enumerate(cells):
                 own = tuple(one[number * self.directions + way] for one in starts)

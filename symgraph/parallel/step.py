@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,11 +65,18 @@ class Step:
     """
 
     def __init__(
-        self, team: Team, local: Function, update: Update | None, arena: Arena, every: int
+        self,
+        team: Team,
+        local: Function,
+        update: Update | None,
+        arena: Arena,
+        every: int,
+        own: Iterable[Shared] = (),
     ) -> None:
         self.team, self.local, self.update, self.arena, self.every = (
             team, local, update, arena, every
         )  # fmt: skip
+        self._own = frozenset(own)  # variables of this rank only
         self.averaging = averaging(arena)
         self.streams = _streams(local)
         self._share_rest()
@@ -148,7 +155,7 @@ class Step:
     def _share_rest(self) -> None:
         """Give all ranks rank 0's numbers of what is written outside arenas, such as counters."""
         written = dict.fromkeys(self.local.graph.updates)
-        held = set(self.arena.variables)
+        held = {*self.arena.variables, *self._own}
         if self.update is not None:
             written.update(dict.fromkeys(self.update.written))
             held.update(self.update.held)
@@ -178,13 +185,16 @@ def train_step(
     every: int = 1,
     backend: str | None = None,
     transport: str = "shm",
+    own: Mapping[Shared, Value] | None = None,
     name: str = "train step",
 ) -> Step:
     """Compile the step of a team for a loss that is a mean over rows.
 
     All ranks call it with the same graph, and start from rank 0's numbers. `every` averages after
     so many steps only, with ``average="params"``. `transport` is how ranks reach each other's
-    numbers: "shm", memory of the host, or "peer", that of their devices (backend "cuda").
+    numbers: "shm", memory of the host, or "peer", that of their devices (backend "cuda"). `own` are
+    updates of variables that a rank keeps for itself, such as states that belong to its rows; then
+    each rank has rows in every step.
 
     Raises `ArgumentError` for another kind of average, for `every` with gradients, and for an
     optimiser that scales its loss, of which every worker would skip steps of its own.
@@ -197,19 +207,22 @@ def train_step(
     """
     _check(team, optimizer, average, every, backend, transport)
     arena_of = _Arenas(team, backend, transport)
+    kept_here = dict(own or {})
     if average == "params" or team.size == 1:
-        updates = optimizer.updates(loss)
+        updates = {**optimizer.updates(loss), **kept_here}
         local = function(inputs, loss, updates=updates, name=name, backend=backend)
         # Alone, variables stay where huge pages are.
-        averaged = _floats(local, optimizer) if team.size > 1 else []
-        return Step(team, local, None, arena_of(team, averaged), every)
+        written = _floats(local, optimizer) if team.size > 1 else []
+        averaged = [one for one in written if one not in kept_here]
+        return Step(team, local, None, arena_of(team, averaged), every, kept_here)
     parameters = optimizer.parameters
     kept = [Shared(np.zeros_like(p.storage.array), f"gradient of {p.label}") for p in parameters]
     gradients = dict(zip(kept, grad(loss, parameters)))
-    local = function(inputs, loss, updates=gradients, name=name, backend=backend)
-    others = [one for one in _floats(local, optimizer) if one not in gradients]
+    updates = {**gradients, **kept_here}
+    local = function(inputs, loss, updates=updates, name=name, backend=backend)
+    others = [one for one in _floats(local, optimizer) if one not in updates]
     update = _update(team, optimizer, loss, kept, others, arena_of, name, backend)
-    return Step(team, local, update, arena_of(team, others), every)
+    return Step(team, local, update, arena_of(team, others), every, kept_here)
 
 
 def _update(
