@@ -161,8 +161,8 @@ def wanted_workers(chosen: argparse.Namespace) -> int:
 def _check_batch(chosen: argparse.Namespace, count: int) -> None:
     if chosen.batch < count:
         raise ArgumentError(
-            f"--batch {chosen.batch} has no image for each of {count} processes.",
-            fix=f"--batch {count} or more; it counts the images of all processes together",
+            f"--batch {chosen.batch} is less than one for each of {count} processes.",
+            fix=f"--batch {count} or more; it is that of all processes together",
         )
 
 

@@ -202,7 +202,7 @@ def test_the_program_from_any_folder(tmp_path: Path) -> None:
     assert max(map(len, done.stdout.splitlines())) <= 100
     done = run("--gpus", "2", "--batch", "1", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("error: --batch 1 has no image for each of 2 processes")
+    assert done.stderr.startswith("error: --batch 1 is less than one for each of 2 processes")
     done = run("--resume", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith("error: no folder runs/alexnet-*")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -258,7 +259,8 @@ def test_train_resume_evaluate_predict(
     [
         ("--hidden 0", 2, "--hidden: must be a whole number of at least 1, not '0'"),
         ("--hidden 100000", 1, "lstm: hidden must lie in 1 .. 16384, got 100000"),
-        ("--workers 2", 2, "unrecognized arguments: --workers 2"),
+        ("--workers 3 --batch 2", 1, "--batch 2 is less than one for each of 3 processes"),
+        ("--loading thread", 2, "unrecognized arguments: --loading thread"),
         ("--data nowhere.txt", 1, "there is no text file nowhere.txt"),
         ("--batch 400000", 1, "has no windows of 64 characters at 400000 places"),
         ("predict --temperature 0", 2, "--temperature: must be a number above 0, not '0'"),
@@ -282,8 +284,56 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
         lstm.main(["--help"])
     shown = capsys.readouterr().out
     assert 'python models/lstm.py predict "The statement"' in shown
-    assert "--gpus" not in shown
+    assert "--gpus" in shown
+    assert "--loading" not in shown
     assert max(map(len, shown.splitlines())) <= 100
+
+
+def run(folder: Path, *arguments: Any) -> Path:
+    """Run the program, as several processes if it is told to; give its folder."""
+    words = [sys.executable, ROOT / "models" / "lstm.py", *arguments]
+    where = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [str(one) for one in words], cwd=folder, env=where, capture_output=True, text=True,
+        timeout=200, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    return folder / "run"
+
+
+@pytest.mark.usefixtures("_no_curves")
+def test_two_workers_are_one(tmp_path: Path, book: Path) -> None:
+    """Five places for two, dropout between two layers, gradients clipped: the same numbers."""
+    flags = ("--data", book, *TINY, "--batch", 5, "--layers", 2, "--max-steps", 6)
+    assert call(*flags, "--out", tmp_path / "one") == 0
+    two = run(tmp_path, *flags, "--workers", 2, "--out", "run")
+    for first, second in zip(lines(tmp_path / "one"), lines(two), strict=True):
+        assert first.pop("kind") == second.pop("kind")
+        assert first == pytest.approx(second, rel=1e-4)
+    expected, found = load_checkpoint(tmp_path / "one"), load_checkpoint(two)
+    assert found.meta == expected.meta
+    assert found.tensors["carried.0"].shape == (2, 5, 16)
+    for name, array in expected.tensors.items():
+        np.testing.assert_allclose(found.tensors[name], array, rtol=2e-3, atol=2e-5, err_msg=name)
+
+
+@pytest.mark.full
+def test_workers_go_on_bit_by_bit(tmp_path: Path, book: Path) -> None:
+    flags = ("--data", book, *TINY, "--workers", 2, "--out", "run")
+    folders = [tmp_path / name for name in ("whole", "part")]
+    for folder in folders:
+        folder.mkdir()
+    whole, part = run(folders[0], *flags), run(folders[1], *flags, "--max-steps", 13)
+    alone = shutil.copytree(part, tmp_path / "alone" / "run").parent
+    run(folders[1], "--resume", "run", "--workers", 2, "--quiet")
+    expected, found = load_checkpoint(whole), load_checkpoint(part)
+    assert lines(part)[:13] == lines(whole)[:13]
+    assert found.meta == expected.meta
+    for name, array in expected.tensors.items():
+        assert array.tobytes() == found.tensors[name].tobytes(), name
+    one = load_checkpoint(run(alone, "--resume", "run", "--quiet"))  # another number of workers
+    for name, array in expected.tensors.items():
+        np.testing.assert_allclose(one.tensors[name], array, rtol=2e-2, atol=1e-3, err_msg=name)
 
 
 @pytest.mark.full

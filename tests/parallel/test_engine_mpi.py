@@ -103,7 +103,7 @@ def test_flags_that_contradict_mpiexec(tiny_data: Path, tmp_path: Path) -> None:
     common = ("--data", tiny_data, "--out", tmp_path / "run")
     for flags, message in (
         (("--workers", 3), "3 processes were asked for, mpiexec has started 2"),
-        (("--batch", 1), "--batch 1 has no image for each of 2 processes"),
+        (("--batch", 1), "--batch 1 is less than one for each of 2 processes"),
     ):
         done = start(2, *common, *flags)
         assert done.returncode == 1

@@ -36,7 +36,7 @@ def test_how_many(words: str, count: int) -> None:
         ("--gpus 2 --workers 2", "processes are on GPUs or on cores"),
         ("--workers 2 --device cuda", "--workers is for processes on this machine's cores"),
         ("--gpus 257 --batch 1000", "257 processes are more than the 256 allowed"),
-        ("--gpus 4 --batch 3", "--batch 3 has no image for each of 4 processes"),
+        ("--gpus 4 --batch 3", "--batch 3 is less than one for each of 4 processes"),
         (
             "--gpus 2 --device-map 0",
             "--device-map 0: as many numbers are needed as --gpus says, 1 for 2",
