@@ -98,6 +98,21 @@ def test_the_same_seed_gives_the_same_masks_and_another_one_others() -> None:
     assert (masks(5) != masks(6)).mean() == pytest.approx(0.5, abs=0.02)
 
 
+def test_rows_on_another_axis_have_their_masks_however_they_are_divided() -> None:
+    """Rows 3 to 5 alone, by the stream's offset, are zeroed as among all eight."""
+
+    def masked(rows: int, first: int) -> np.ndarray:
+        sg.seed(3)
+        sg.random.default_stream().offset = first
+        x = sg.tensor("x", (7, sg.dim("B"), 9), "float32")
+        return sg.function([x], Dropout(0.5)(x, train=True, rows=1))(np.ones((7, rows, 9), "f4"))
+
+    whole = masked(8, 0)
+    assert (masked(3, 3) == whole[:, 3:6]).all()
+    assert (whole[:, 0] != whole[:, 1]).any()
+    assert 0.3 < (whole == 0).mean() < 0.7
+
+
 @pytest.mark.parametrize("rate", [-0.1, 1.0, math.nan])
 def test_a_rate_that_is_none_is_refused(rate: float) -> None:
     with pytest.raises(ArgumentError, match=r"Dropout: rate must be in \[0, 1\)"):

@@ -59,6 +59,25 @@ def test_a_rank_without_rows_changes_nothing(every: int) -> None:
     assert together(2, work) == [(100.0, 1, True)] * 2
 
 
+@pytest.mark.parametrize("average", ["params", "grads"])
+def test_a_rank_keeps_what_belongs_to_its_rows(average: str) -> None:
+    """Weights are those of all; sums of a rank's rows are its own, whatever rank 0 has."""
+
+    def work(team: Team) -> Any:
+        w, rule, inputs, loss = line(0.0)
+        total = sg.shared(np.full(team.rank + 1, team.rank, np.float32), "total")
+        own = {total: total + inputs[0].sum(axis=1)}
+        step = train_step(team, inputs, loss, rule, average=average, own=own)
+        for _ in range(2):
+            step(np.full((team.rank + 1, 2), team.rank + 1, np.float32), row=team.rank)
+        step.start()
+        return w.value.tolist(), total.value.tolist()
+
+    first, second = together(2, work)
+    assert first[0] == second[0]  # type: ignore[index]
+    assert (first[1], second[1]) == ([4.0], [9.0, 9.0])  # type: ignore[index]
+
+
 def test_no_rows_at_all_are_an_error_on_all_ranks() -> None:
     def work(team: Team) -> Any:
         _, rule, inputs, loss = line(0.0)
