@@ -173,12 +173,15 @@ def test_momenta_are_read_assigned_and_shared_out() -> None:
         step(ones, row=team.rank)
         seen.append(slot.value)
         step.close()
+        again = train_step(team, [x], (x @ w).mean(), rule)  # another step goes on with them
+        again(ones, row=team.rank)
+        again.close()
         return np.array([*seen, slot.value])
 
     first, second = together(2, work)
     np.testing.assert_array_equal(first, second)  # type: ignore[arg-type]
     numbers = np.arange(100, dtype=np.float32)
-    expected = [np.full(100, -1.0), numbers, numbers / 2 - 1, numbers / 2 - 1]
+    expected = [np.full(100, -1.0), numbers, numbers / 2 - 1, numbers / 4 - 1.5]
     np.testing.assert_array_equal(first, expected)  # type: ignore[arg-type]
 
 
