@@ -225,14 +225,17 @@ class _Part:
 
     def __init__(self, whole: Sharded, piece: Piece) -> None:
         self.family, self._rank = piece.family, piece.rank
-        self._whole, self._piece = whole, piece
-        self.weights = whole.weights.pieces(piece.segment, piece.whole)
-        self.gradients = whole.gradients.pieces(piece.segment, piece.whole)
+        there, momenta = (piece.segment, piece.whole), whole.momenta
+        self.weights = whole.weights.pieces(*there)
+        self.gradients = whole.gradients.pieces(*there)
         self.gradient = self.gradients[piece.rank]
-        self._slots = {
-            slot: whole.momenta.arena.pieces(*whole.momenta.place(slot, piece))
-            for slot in piece.family.slots
-        }
+        homes = {slot: momenta.place(slot, piece) for slot in piece.family.slots}
+        self._slots = {slot: momenta.arena.pieces(*home) for slot, home in homes.items()}
+        self._averaged = [(whole.gradients, self.gradients, *there)]
+        self._updated = [
+            (whole.weights, self.weights, *there),
+            *((momenta.arena, self._slots[slot], *home) for slot, home in homes.items()),
+        ]
 
     @property
     def targets(self) -> Mapping[Shared, Sequence[Shared]]:
@@ -249,10 +252,5 @@ class _Part:
 
     def finish(self, *, gradients: bool) -> None:
         """See that numbers written are in the arenas."""
-        piece, whole = self._piece, self._whole
-        if gradients:
-            whole.gradients.finish(self.gradients, piece.segment, piece.whole)
-            return
-        whole.weights.finish(self.weights, piece.segment, piece.whole)
-        for slot, each in self._slots.items():
-            whole.momenta.arena.finish(each, *whole.momenta.place(slot, piece))
+        for arena, pieces, segment, part in self._averaged if gradients else self._updated:
+            arena.finish(pieces, segment, part)
