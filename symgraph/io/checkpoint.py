@@ -52,7 +52,7 @@ from symgraph.io.atomic import atomic_file, remove_stale_partials
 from symgraph.io.boundedjson import Json, decode_json, encode_json
 from symgraph.io.tensorfile import TensorHeader, read_header, read_tensors, write_tensors
 
-FORMAT = 1
+FORMAT = 2  # 1 without complex128
 KIND = "symgraph checkpoint"
 SUFFIX = ".safetensors"
 
@@ -108,7 +108,7 @@ def save_checkpoint(
     if isinstance(keep, bool) or not isinstance(keep, int) or keep < 1:
         raise ArgumentError(f"save_checkpoint: keep must be at least 1, not {keep!r}.")
     target = Path(folder_or_path)
-    document = _encoded_document(meta)
+    document = _encoded_document(meta, tensors)
     alone = target.suffix == SUFFIX
     step = None if alone else _checked_step(meta)
     with _writing(target, tensors):
@@ -247,9 +247,10 @@ def _next_name(folder: Path, step: int | None) -> str:
     return f"checkpoint-{number:04d}-step-{step}{SUFFIX}"
 
 
-def _encoded_document(meta: Mapping[str, Any]) -> dict[str, str]:
+def _encoded_document(meta: Mapping[str, Any], tensors: Mapping[str, Any]) -> dict[str, str]:
+    paired = any(getattr(one, "dtype", None) == "complex128" for one in tensors.values())
     document: dict[str, Any] = {
-        "format": FORMAT,
+        "format": FORMAT if paired else 1,  # older versions read what they can
         "kind": KIND,
         "versions": {
             "symgraph": __version__,

@@ -32,7 +32,7 @@ from symgraph.io.boundedjson import Json, decode_json, encode_json
 from symgraph.io.graphcodec import Decoder, Encoder
 from symgraph.io.tensorfile import read_header, read_tensors, write_tensors
 
-FORMAT = 2  # 1 without sizes that data decide
+FORMAT = 3  # 2 without complex128, 1 without sizes that data decide either
 KIND = "symgraph function"
 GRAPH = "graph"  # the tensor that holds the JSON text
 
@@ -65,7 +65,8 @@ def write_function(path: str | os.PathLike[str], saved: Saved) -> Path:
     versions = {
         "symgraph": __version__, "numpy": np.__version__, "python": platform.python_version(),
     }  # fmt: skip
-    number = FORMAT if saved.graph.sizes else 1
+    paired = any(one.dtype == "complex128" for one in encoder.tensors.values())
+    number = FORMAT if paired else 2 if saved.graph.sizes else 1
     metadata: dict[str, object] = {"format": number, "kind": KIND, "versions": versions}
     try:
         remove_stale_partials(target.parent)

@@ -6,8 +6,11 @@
     header    JSON: {"__metadata__": {"sha256": ..., str: str}, name: {dtype, shape, data_offsets}}
     body      the arrays, little endian, C order, without gaps
 
-Other programs read these files with the safetensors library. Here they are read with NumPy alone:
-a second parser behind our checks could understand a hostile header differently from the checks.
+Other programs read these files with the safetensors library, which knows complex numbers of two
+float32 but none of two float64: a complex128 array is written as F64 with one more axis of 2, and
+the metadata `complex128_tensors` lists the names of those arrays. Here they are read with NumPy
+alone: a second parser behind our checks could understand a hostile header differently from the
+checks.
 
 The digest covers the header (its own 64 places taken as zeros) and the body, so that one flipped
 bit anywhere is found. It guards against accidents; it is no signature.
@@ -20,7 +23,7 @@ import math
 import mmap
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
@@ -59,6 +62,8 @@ _DTYPES: dict[str, tuple[str, int]] = {
     "F8_E5M2": ("float8_e5m2", 1),
 }
 _CODES = {name: code for code, (name, _) in _DTYPES.items()}
+_PAIRS = "complex128"  # no code of the format: written as F64, real and imaginary parts in turn
+_PAIRED = "complex128_tensors"  # the metadata that says which arrays are
 _FROM_ML_DTYPES = ("bfloat16", "float8_e4m3fn", "float8_e5m2")
 
 
@@ -90,7 +95,7 @@ def write_tensors(
     Raises:
         ArgumentTypeError: a tensor is no NumPy array.
         ArgumentError: a name cannot be stored, or names and metadata exceed 16 MiB.
-        DTypeError: an array has a dtype that safetensors does not know.
+        DTypeError: an array has a dtype that cannot be stored.
         OSError: the disk is full.
     """
     entries = _layout(tensors)
@@ -134,6 +139,7 @@ def read_header(file: BinaryIO, path: object) -> TensorHeader:
     metadata = _checked_metadata(decoded.pop("__metadata__", {}), path)
     entries = tuple(_checked_entry(name, value, path) for name, value in decoded.items())
     _check_offsets(entries, size - 8 - length, path)
+    entries = _with_complex(entries, metadata.pop(_PAIRED, None), path)
     return TensorHeader(metadata, entries, raw)
 
 
@@ -183,6 +189,34 @@ def map_tensors(file: BinaryIO, header: TensorHeader, path: object) -> dict[str,
     return found
 
 
+def _with_complex(
+    entries: tuple[TensorEntry, ...], note: str | None, path: object
+) -> tuple[TensorEntry, ...]:
+    """The arrays as they were given: what the metadata calls complex128 has no axis of parts."""
+    if note is None:
+        return entries
+    try:
+        listed = decode_json(note, strict=True)
+    except ValueError as error:
+        _refuse(path, f"its metadata {_PAIRED!r} is damaged: {error}")
+    names = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
+    if names != listed or len(set(names)) < len(names):
+        _refuse(path, f"its metadata {_PAIRED!r} is no list of different names")
+    by_name = {entry.name: entry for entry in entries}
+    for name in names:
+        entry = by_name.get(name)
+        if entry is None:
+            _refuse(path, f"its metadata {_PAIRED!r} names {name!r}, which is not there")
+        if entry.dtype != "float64" or entry.shape[-1:] != (2,):
+            _refuse(
+                path,
+                f"tensor {name!r} is said to be complex128 but is {entry.dtype}"
+                f"{list(entry.shape)}, not float64 with a last axis of 2",
+            )
+        by_name[name] = replace(entry, dtype=_PAIRS, shape=entry.shape[:-1])
+    return tuple(by_name.values())
+
+
 def _layout(tensors: Mapping[str, NDArray[Any]]) -> list[TensorEntry]:
     """Offsets with the widest elements first, so that every array is aligned in the file."""
     for name, array in tensors.items():
@@ -205,25 +239,34 @@ def _check_tensor(name: object, array: object) -> None:
         raise ArgumentTypeError(
             f"save_checkpoint: tensor {name!r} must be a NumPy array, not {type(array).__name__}."
         )
-    if array.dtype.name not in _CODES:
+    if array.dtype.name not in _CODES and array.dtype.name != _PAIRS:
         raise DTypeError(
             f"save_checkpoint: tensor {name!r} has dtype {array.dtype}, "
             "which a checkpoint cannot hold.",
-            fix=f"convert it to one of {', '.join(_CODES)}",
+            fix=f"convert it to one of {', '.join((*_CODES, _PAIRS))}",
         )
-    if array.ndim > MAX_DIMENSIONS:
+    most = MAX_DIMENSIONS - (array.dtype.name == _PAIRS)
+    if array.ndim > most:
         raise ArgumentError(
             f"save_checkpoint: tensor {name!r} has {array.ndim} dims; "
-            f"a checkpoint holds at most {MAX_DIMENSIONS}."
+            f"a checkpoint holds at most {most} of {array.dtype}."
         )
 
 
 def _header_bytes(entries: list[TensorEntry], metadata: Mapping[str, str]) -> bytes:
-    document: dict[str, object] = {"__metadata__": {"sha256": _ZEROS, **metadata}}
+    if _PAIRED in metadata:
+        raise ArgumentError(
+            f"save_checkpoint: meta[{_PAIRED!r}] is written by symgraph itself.",
+            fix="store it under another name",
+        )
+    paired = [entry.name for entry in entries if entry.dtype == _PAIRS]
+    note = {_PAIRED: encode_json(paired, "checkpoint")} if paired else {}
+    document: dict[str, object] = {"__metadata__": {"sha256": _ZEROS, **metadata, **note}}
     for entry in entries:
+        parts = (2,) if entry.dtype == _PAIRS else ()
         document[entry.name] = {
-            "dtype": _CODES[entry.dtype],
-            "shape": list(entry.shape),
+            "dtype": _CODES["float64" if parts else entry.dtype],
+            "shape": [*entry.shape, *parts],
             "data_offsets": [entry.begin, entry.end],
         }
     header = encode_json(document, "checkpoint").encode()

@@ -275,6 +275,18 @@ def test_every_nan_is_unique() -> None:
     assert np.asarray(found.indices).tolist() == [0, 1, 3]
 
 
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+def test_complex_numbers_with_a_nan_are_unique(dtype: str) -> None:
+    nan = float("nan")
+    numbers = np.array([[1j, complex(0, nan)], [1j, complex(0, nan)], [-0.0, 0.0]], dtype)
+    found = xp.unique_all(xp.asarray(numbers))
+    values, indices, inverse, counts = map(np.asarray, found)
+    assert values.dtype == dtype
+    np.testing.assert_array_equal(values[inverse], numbers)
+    np.testing.assert_array_equal(values, numbers.ravel()[indices])
+    assert sorted(counts.tolist()) == [1, 1, 2, 2]
+
+
 def test_factors_make_the_matrix_again() -> None:
     x = xp.asarray(some((2, 4, 3), "float64"))
     u, s, vh = xp.linalg.svd(x, full_matrices=False)

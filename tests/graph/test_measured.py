@@ -94,3 +94,25 @@ def test_a_number_outside_of_its_bounds_is_refused() -> None:
     wrong = measured(count_of(x) + 10, "wrong", 4)
     with pytest.raises(GuardError, match="the data make size `wrong` 10, it must be 0 to 4"):
         sg.zeros((wrong,)).eval(x=np.zeros(4, np.float32))
+
+
+def test_complex_numbers_have_kinds_too() -> None:
+    """A NaN in either part makes a number a kind of its own; the sign of a zero makes none."""
+    nan = float("nan")
+    numbers = np.array([1j, 2 - 1j, complex(0, nan), -0.0, 1j, complex(nan, 1), 0.0, 2 - 1j, 0, 2])
+    z = sg.tensor("z", (sg.dim("N", min=0),), "complex128")
+    f = sg.function([z], list(sg.unique_all(z)))
+    values, indices, inverse, counts = f(numbers)
+    np.testing.assert_array_equal(values, numbers[indices])
+    np.testing.assert_array_equal(values[inverse], numbers)
+    assert inverse.tolist() == [1, 3, 2, 0, 1, 5, 0, 3, 0, 4]
+    assert indices.tolist() == [3, 0, 2, 1, 9, 5]
+    assert counts.tolist() == [3, 2, 1, 2, 1, 1]
+    assert [len(one) for one in f(numbers[:0])] == [0, 0, 0, 0]
+
+
+def test_the_gradient_of_a_complex_kind_goes_to_where_it_stands_first() -> None:
+    z = sg.tensor("z", (4,), "complex128")
+    loss = sg.sum(abs(sg.unique_values(z)) ** 2)
+    found = sg.grad(loss, z).eval({z: np.array([3j, 1.0, 3j, 2 - 1j])})
+    np.testing.assert_allclose(found, [6j, 2.0, 0.0, 4 - 2j])

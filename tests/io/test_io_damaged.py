@@ -257,9 +257,37 @@ def test_hostile_metadata(tmp_path: Path, case: str) -> None:
     refused(forged(tmp_path, {}, **meta), text)
 
 
+# the array `z` is float64[3, 2] in these files
+COMPLEX_CASES: dict[str, tuple[str, str]] = {
+    "no JSON": ("[", "its metadata 'complex128_tensors' is damaged"),
+    "no list": ('{"z": 1}', "is no list of different names"),
+    "no names": ("[1]", "is no list of different names"),
+    "twice": ('["z", "z"]', "is no list of different names"),
+    "not there": ('["y"]', "names 'y', which is not there"),
+    "not in pairs": ('["three"]', r"'three' is said to be complex128 but is float64\[2, 3\]"),
+    "no axis": ('["alone"]', r"'alone' is said to be complex128 but is float64\[\]"),
+    "integers": ('["whole"]', r"'whole' is said to be complex128 but is int64\[2\]"),
+}
+
+
+@pytest.mark.parametrize("case", COMPLEX_CASES)
+def test_hostile_notes_about_complex_numbers(tmp_path: Path, case: str) -> None:
+    note, text = COMPLEX_CASES[case]
+    entries = {
+        "z": entry("F64", (3, 2), (0, 48)),
+        "three": entry("F64", (2, 3), (48, 96)),
+        "alone": entry("F64", (), (96, 104)),
+        "whole": entry("I64", (2,), (104, 120)),
+    }
+    body = np.arange(15.0).tobytes()
+    refused(forged(tmp_path, entries, body, complex128_tensors=note), text)
+    found = load_checkpoint(forged(tmp_path, entries, body, complex128_tensors='["z"]'))
+    np.testing.assert_array_equal(found.tensors["z"], [1j, 2 + 3j, 4 + 5j])
+
+
 def test_a_newer_format_says_what_wrote_it(tmp_path: Path) -> None:
-    target = forged(tmp_path, {}, format="2", versions='{"symgraph": "9.1"}')
-    error = refused(target, "has format 2; this version of symgraph reads up to format 1")
+    target = forged(tmp_path, {}, format="3", versions='{"symgraph": "9.1"}')
+    error = refused(target, "has format 3; this version of symgraph reads up to format 2")
     assert "written by symgraph 9.1" in error.fix
 
 

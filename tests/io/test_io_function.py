@@ -212,6 +212,20 @@ def test_outputs_are_arranged_as_they_were(path: Path, outputs: str | None) -> N
         assert isinstance(result, list) == (outputs == "list")
 
 
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+def test_complex_constants_and_variables_come_back(path: Path, dtype: str) -> None:
+    weights = np.array([1 + 2j, complex(-0.0, float("inf")), 3j], dtype)
+    z = sg.tensor("z", (3,), dtype)
+    large = sg.constant(np.arange(300).astype(dtype) * 1j)
+    f = sg.function([z], [z * sg.shared(weights, "w"), large + 1j, sg.constant(2 - 1j, dtype) * z])
+    f.save(path)
+    loaded = sg.load(path)
+    given = np.array([1, 2j, -1], dtype)
+    for one, other in zip(f(given), loaded(given), strict=True):
+        assert one.dtype == other.dtype == dtype
+        assert one.tobytes() == other.tobytes()
+
+
 def test_names_minima_and_guards_come_back(path: Path) -> None:
     B = sg.dim("Batch_or_none", min=0)
     x, y = sg.tensor("x", (B, 2)), sg.matrix("y")

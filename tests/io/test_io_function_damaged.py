@@ -162,8 +162,8 @@ def test_other_kinds_and_newer_formats(sound: Path, tmp_path: Path) -> None:
     document, target = opened(sound)[1], tmp_path / "net.sgz"
     refused(forged(sound, target, document, kind='"other"'), "but no function")
     written = '{"symgraph": "9.1"}'
-    newer = forged(sound, target, document, format="3", versions=written)
-    with pytest.raises(CheckpointError, match="has format 3") as found:
+    newer = forged(sound, target, document, format="4", versions=written)
+    with pytest.raises(CheckpointError, match="has format 4") as found:
         sg.load(newer)
     assert found.value.fix.startswith("it was written by symgraph 9.1")
     refused(forged(sound, target, document, format="0"), "its format is 0")

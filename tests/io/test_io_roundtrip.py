@@ -21,6 +21,7 @@ from symgraph.io.__main__ import main
 DTYPES = (
     "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
     "float16", "bfloat16", "float32", "float64", "float8_e4m3fn", "float8_e5m2", "complex64",
+    "complex128",
 )  # fmt: skip
 SHAPES = ((), (0,), (1,), (7,), (3, 0, 2), (2, 3, 5), (1, 1, 1, 4), (0, 2**40), (2,) * 10)
 STEP = {"step": 1}
@@ -72,7 +73,28 @@ def test_safetensors_reads_what_we_write(
     found = library.load_file(path)
     assert found.keys() == tensors.keys()
     for key, expected in tensors.items():
-        assert_same(found[key], expected)
+        if name == "complex128":
+            parts = np.ascontiguousarray(found[key])
+            assert (parts.dtype, parts.shape[-1]) == (np.float64, 2)
+            assert_same(parts.reshape(-1).view(name).reshape(expected.shape), expected)
+        else:
+            assert_same(found[key], expected)
+
+
+def test_which_arrays_are_complex_is_the_only_thing_added(tmp_path: Path) -> None:
+    """The note is no part of `meta`, and files without complex128 are as they were."""
+    plain = save_checkpoint(tmp_path / "a.safetensors", {"w": np.ones(2)}, STEP)
+    assert load_checkpoint(plain).meta["format"] == 1
+    numbers = {"w": np.ones((3, 2)), "z": np.array(1 - 2j), "y": np.zeros((0, 4), "c16")}
+    found = load_checkpoint(save_checkpoint(tmp_path / "b.safetensors", numbers, STEP))
+    assert found.meta["format"] == 2
+    assert found.meta.keys() == {"format", "kind", "versions", "step"}
+    assert found.signature["z"] == ((), "complex128")
+    big = {"z": np.array([[1j, 2.0]], ">c16").T}
+    again = load_checkpoint(save_checkpoint(tmp_path / "c.safetensors", big, found.meta))
+    np.testing.assert_array_equal(again.tensors["z"], [[1j], [2.0]])
+    with pytest.raises(ArgumentError, match=r"'complex128_tensors'.* is written by symgraph"):
+        save_checkpoint(tmp_path / "d.safetensors", {}, {"complex128_tensors": ["z"]})
 
 
 def test_safetensors_reads_our_metadata(tmp_path: Path) -> None:
@@ -241,7 +263,8 @@ REFUSED_TENSORS: dict[str, tuple[Any, Any, type[Exception], str]] = {
     "list": ("w", [1.0], ArgumentTypeError, "tensor 'w' must be a NumPy array, not list"),
     "object": ("w", np.array([None]), DTypeError, "'w' has dtype object, which .* cannot hold"),
     "text": ("w", np.array(["a"]), DTypeError, "'w' has dtype <U1"),
-    "wide": ("w", np.zeros(1, np.complex128), DTypeError, "'w' has dtype complex128"),
+    "wide": ("w", np.zeros(1, np.clongdouble), DTypeError, "'w' has dtype complex256"),
+    "pairs": ("w", np.zeros((1,) * 32, "c16"), ArgumentError, "32 dims; .* 31 of complex128"),
     "dims": ("w", np.zeros((1,) * 33), ArgumentError, "'w' has 33 dims; .* at most 32"),
 }
 
