@@ -10,9 +10,8 @@ import builtins
 from typing import Any, NamedTuple
 
 from symgraph.array_api.array import Array, call, call_several, product, require_array
-from symgraph.array_api.kinds import FLOAT, NUM, require
+from symgraph.array_api.kinds import FLOAT, NUM, REAL_FLOAT, require
 from symgraph.array_api.statistics import sum as _sum
-from symgraph.errors import ArgumentTypeError
 
 __all__ = [
     "cholesky", "cross", "det", "diagonal", "eigh", "eigvalsh", "inv", "matmul", "matrix_norm",
@@ -137,20 +136,19 @@ def matrix_power(x: Array, n: int, /) -> Array:
 
 def matrix_rank(x: Array, /, *, rtol: float | Array | None = None) -> Array:
     """Count the singular values that are larger than `rtol` times the largest."""
-    return _build("matrix_rank", FLOAT, x, rtol=_one("matrix_rank", rtol))
+    return _build("matrix_rank", FLOAT, x, rtol=_tolerance("matrix_rank", rtol))
 
 
 def pinv(x: Array, /, *, rtol: float | Array | None = None) -> Array:
     """Give pseudoinverses; singular values up to `rtol` times the largest count as 0."""
-    return _build("pinv", FLOAT, x, rtol=_one("pinv", rtol))
+    return _build("pinv", FLOAT, x, rtol=_tolerance("pinv", rtol))
 
 
-def _one(name: str, rtol: Any) -> float | None:
-    if isinstance(rtol, Array) and rtol.ndim:
-        raise ArgumentTypeError(
-            f"{name}: one `rtol` for all matrices, not an array.", fix="call it for each matrix"
-        )
-    return None if rtol is None else float(rtol)
+def _tolerance(name: str, rtol: Any) -> Any:
+    """Check what tolerances are: a number for all matrices, or an array with one for each."""
+    if isinstance(rtol, Array):
+        require(name, REAL_FLOAT, rtol.dtype)
+    return rtol
 
 
 def qr(x: Array, /, *, mode: str = "reduced") -> QRResult:

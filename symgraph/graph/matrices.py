@@ -129,6 +129,11 @@ def require_square(type: TensorType, name: str = "x") -> Size:
     return columns
 
 
+def is_array(rtol: Any) -> bool:
+    """Whether relative tolerances are a value of the graph or an array of numbers."""
+    return isinstance(rtol, Value | np.ndarray)
+
+
 def rtol_argument(name: str, rtol: Any) -> float | None:
     """Give a relative tolerance as a float, or None."""
     if rtol is None:

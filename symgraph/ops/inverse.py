@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from symgraph.dims import Size, minimum
+from symgraph.dims import Size, broadcast_shapes, minimum
 from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError
-from symgraph.graph.dtypes import is_complex
+from symgraph.graph.dtypes import has_gradient, is_complex
+from symgraph.graph.elementwise import fit
 from symgraph.graph.leaves import as_value, items
 from symgraph.graph.matrices import (
     OfMatrices,
     OfSquare,
     adjoint,
+    is_array,
     real_type,
     require_floats,
     require_matrix,
@@ -198,8 +200,12 @@ def slogdet(x: Any) -> tuple[Value, Value]:
 
 @op
 class Pinv(OfMatrices):
-    """The pseudoinverse; singular values up to `rtol` times the largest count as 0."""
+    """The pseudoinverse; singular values up to `rtol` times the largest count as 0.
 
+    A second operand has one tolerance for each matrix; `rtol` is None then.
+    """
+
+    core: ClassVar[tuple[int, ...]] = (2, 0)
     rtol: float | None
     samples = (
         sample(lambda x: F.pinv(x), arg(("B", 4, 2)), label="tall"),
@@ -208,22 +214,37 @@ class Pinv(OfMatrices):
         sample(lambda x: F.pinv(_regular(x), rtol=1e-3), arg((3, 3)), label="square"),
         sample(lambda x: F.pinv(x), arg((2, 2), values=SINGULAR), gradient=(), label="singular"),
         sample(lambda x: F.pinv(x), arg((0, 2)), label="empty"),
-    )
+        sample(lambda x, r: F.pinv(x, rtol=r), arg(("B", 4, 2)), arg(("B",), low=0.01, high=0.02),
+               label="tolerances"),
+    )  # fmt: skip
     bad = (
         bad(lambda x: F.pinv(x), arg((3,)), match="pinv: .*at least 2 axes"),
+        bad(lambda x, r: F.pinv(x, rtol=r), arg((2, 2, 2)), arg((3,)),
+            match="pinv: cannot broadcast"),
+        bad(lambda x, r: F.pinv(x, rtol=r), arg((2, 2)), arg((), "int32"), error=DTypeError,
+            match="tolerances must be real floats, not int32"),
         bad(lambda x: F.pinv(x), arg((2, 2), "bool"), error=DTypeError, match="takes floats"),
         bad(lambda x: F.pinv(x, rtol=-1.0), arg((2, 2)), error=ArgumentError, match="rtol must be"),
         bad(lambda x: F.pinv(x, rtol="a"), arg((2, 2)), error=ArgumentTypeError, match="a number"),
-    )
+    )  # fmt: skip
 
-    def infer(self, x: TensorType) -> TensorType:
+    def infer(self, x: TensorType, *rtol: TensorType) -> TensorType:
         require_floats(x.dtype)
         rows, columns = require_matrix(x)
-        return x.with_shape((*x.shape[:-2], columns, rows))
+        for tolerance in rtol:
+            if not has_gradient(tolerance.dtype) or is_complex(tolerance.dtype):
+                raise DTypeError(f"tolerances must be real floats, not {tolerance.dtype}.")
+        stack = broadcast_shapes(x.shape[:-2], *(tolerance.shape for tolerance in rtol))
+        return x.with_shape((*stack, columns, rows))
 
     def compute(self, xp: ModuleType, *arrays: Array) -> Any:
-        (x,) = arrays
-        least = float(np.finfo(x.dtype).eps) * max(x.shape[-2:]) if self.rtol is None else self.rtol
+        x = arrays[0]
+        if len(arrays) == 2:
+            least = arrays[1][..., None]
+        elif self.rtol is None:
+            least = float(np.finfo(x.dtype).eps) * max(x.shape[-2:])
+        else:
+            least = self.rtol
         u, s, vh = xp.linalg.svd(x, full_matrices=False)
         kept = s > least * s[..., :1]  # they descend
         inverse = xp.where(kept, 1 / xp.where(kept, s, 1), 0).astype(s.dtype)
@@ -235,21 +256,25 @@ class Pinv(OfMatrices):
         return work(types[0], rows, columns, minimum(rows, columns), times=8)
 
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
-        (x,), y_h, g_h = xs, adjoint(y), adjoint(g)
+        x, y_h, g_h = xs[0], adjoint(y), adjoint(g)
         total = -F.matmul(y_h, F.matmul(g, y_h))
         left = F.matmul(g_h, F.matmul(y, y_h))
         right = F.matmul(F.matmul(y_h, y), g_h)
         total = total + left - F.matmul(x, F.matmul(y, left))
-        return (total + right - F.matmul(F.matmul(right, y), x),)
+        total = fit(F, total + right - F.matmul(F.matmul(right, y), x), x)
+        return (total, ZERO) if len(xs) == 2 else (total,)
 
 
 @function_of
-def pinv(x: Any, *, rtol: float | None = None) -> Value:
+def pinv(x: Any, *, rtol: Any = None) -> Value:
     """Give the pseudoinverse (Moore-Penrose) of matrices: (M, N) becomes (N, M).
 
     Singular values up to `rtol` times the largest count as 0; by default max(M, N) times the
-    dtype's epsilon. The gradient holds while the rank stays. Raises `ShapeError` for vectors,
-    `DTypeError` for integers. Source: Golub and Pereyra 1973, "The differentiation of
-    pseudo-inverses".
+    dtype's epsilon. A value as `rtol` has one number for each matrix. The gradient holds while the
+    rank stays. Raises `ShapeError` for vectors, `DTypeError` for integers. Source: Golub and
+    Pereyra 1973, "The differentiation of pseudo-inverses".
     """
-    return make(Pinv(rtol_argument("pinv", rtol)), as_value(x))
+    value = as_value(x)
+    if not is_array(rtol):
+        return make(Pinv(rtol_argument("pinv", rtol)), value)
+    return make(Pinv(None), value, as_value(rtol))

@@ -13,7 +13,7 @@ from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeE
 from symgraph.graph.arguments import distinct_axes, normal_axes
 from symgraph.graph.dtypes import DType, has_gradient, numpy_dtype, real_dtype
 from symgraph.graph.leaves import as_value, cast_to
-from symgraph.graph.matrices import rtol_argument, squared
+from symgraph.graph.matrices import is_array, rtol_argument, squared
 from symgraph.graph.node import Value, operand_lines
 from symgraph.graph.registry import F, composite
 from symgraph.graph.samples import arg, bad, sample
@@ -321,6 +321,13 @@ def condition_number(x: Any, p: Any = None) -> Value:
             label="singular",
         ),
         sample(lambda x: F.matrix_rank(x, rtol=0.9), arg((3, "N")), gradient=(), label="tolerance"),
+        sample(
+            lambda x, r: F.matrix_rank(x, rtol=r),
+            arg(("B", 3, 4)),
+            arg(("B",), low=0.0),
+            gradient=(),
+            label="tolerances",
+        ),
     ],
     bad=[
         bad(lambda x: F.matrix_rank(x), arg((3,)), match="matrix_rank: needs at least 2 axes"),
@@ -332,21 +339,25 @@ def condition_number(x: Any, p: Any = None) -> Value:
         ),
     ],
 )
-def matrix_rank(x: Any, *, rtol: float | None = None) -> Value:
+def matrix_rank(x: Any, *, rtol: Any = None) -> Value:
     """Count the singular values above `rtol` times the largest, as int64.
 
-    The default is max(M, N) times the dtype's epsilon. Raises `ShapeError` for vectors,
+    The default is max(M, N) times the dtype's epsilon; a value as `rtol` has one number for each
+    matrix. Raises `ShapeError` for vectors,
     `DTypeError` for integers.
 
     >>> matrix_rank([[1.0, 2.0], [2.0, 4.0]]).eval().tolist()
     1
     """
     value, _ = _matrices("matrix_rank", x)
-    least = rtol_argument("matrix_rank", rtol)
     values = F.svdvals(value)
+    if is_array(rtol):
+        bound: Any = F.expand_dims(F.cast(as_value(rtol), values.dtype), -1)
+        return F.count_nonzero(F.greater(values, bound * values[..., :1]), axis=-1)
+    least = rtol_argument("matrix_rank", rtol)
     if least is None:
         epsilon = float(np.finfo(numpy_dtype(values.dtype)).eps)
-        bound: Any = F.size_of(maximum(*value.shape[-2:]), values.dtype) * epsilon
+        bound = F.size_of(maximum(*value.shape[-2:]), values.dtype) * epsilon
     else:
         bound = least
     return F.count_nonzero(F.greater(values, bound * values[..., :1]), axis=-1)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import symgraph.array_api as xp
-from symgraph.errors import IndexRangeError
+from symgraph.errors import DTypeError, IndexRangeError
 
 SHAPES = [(), (1,), (3,), (0,), (2, 3), (2, 0), (3, 1, 2)]
 DAILY = ("bool", "int8", "uint64", "float32", "complex128")
@@ -265,6 +265,19 @@ def test_sorting_downwards_keeps_the_order_of_equal_elements() -> None:
     x = xp.asarray([2.0, 1.0, 2.0, 3.0, 1.0])
     assert np.asarray(xp.argsort(x, descending=True)).tolist() == [3, 0, 2, 1, 4]
     assert np.asarray(xp.sort(x, descending=True)).tolist() == [3, 2, 2, 1, 1]
+
+
+@pytest.mark.parametrize("stack", [(), (3,), (2, 3), (0,)])
+def test_tolerances_of_ranks_are_one_for_each_matrix(stack: tuple[int, ...]) -> None:
+    x, rtol = some((*stack, 4, 3), "float64"), np.abs(some(stack, "float64")) / 4 + 0.05
+    for name in ("matrix_rank", "pinv"):
+        found = getattr(xp.linalg, name)(xp.asarray(x), rtol=xp.asarray(rtol))
+        wanted = getattr(np.linalg, name)(x, rtol=rtol)
+        np.testing.assert_allclose(np.asarray(found), wanted, atol=1e-12)
+    one = xp.linalg.pinv(xp.asarray(x), rtol=xp.asarray(0.3))
+    np.testing.assert_allclose(np.asarray(one), np.linalg.pinv(x, rtol=0.3), atol=1e-12)
+    with pytest.raises(DTypeError, match="pinv: takes"):
+        xp.linalg.pinv(xp.asarray(x), rtol=xp.asarray(1))
 
 
 def test_every_nan_is_unique() -> None:

@@ -219,6 +219,7 @@ ORACLES: dict[str, Callable[..., Any]] = {
     "cofactors": plain(cofactors),
     "slogdet": plain(slogdet),
     "pinv": lambda op, x: np.linalg.pinv(x, rtol=1e-6 if op.rtol is None else op.rtol),
+    "pinv:tolerances": lambda op, x, rtol: np.linalg.pinv(x, rtol=rtol),
     "expm": plain(expm),
     "eig": lambda op, x: tuple(complex_results(np.linalg.eig(x))),
     "eigvals": lambda x: complex_results([np.linalg.eigvals(x)])[0],
@@ -268,5 +269,6 @@ ORACLES: dict[str, Callable[..., Any]] = {
     "norm:matrix": lambda x: np.linalg.norm(x, 1),
     "matrix_rank": lambda x: np.linalg.matrix_rank(x),
     "matrix_rank:tolerance": lambda x: np.linalg.matrix_rank(x, rtol=0.9),
+    "matrix_rank:tolerances": lambda x, rtol: np.linalg.matrix_rank(x, rtol=rtol),
     "svdvals": lambda op, x: np.linalg.svd(x, compute_uv=False),
 }
