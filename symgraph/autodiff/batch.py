@@ -84,7 +84,8 @@ def _require_sizes(outputs: Sequence[Value], batched: Sequence[Value]) -> None:
                 f"vmap: the size `{size}` differs from lane to lane, and lanes of several sizes "
                 "are no array.",
                 details=operand_lines([count]),
-                fix="keep the shape and mark what counts: sg.where(mask, x, 0)",
+                fix="keep the shape and mark what counts: sg.where(mask, x, 0); for n elements "
+                "from i on write x[i + sg.arange(n)]",
             )
 
 

@@ -44,9 +44,7 @@ class Body(Nested):
         for value in self.values:
             if isinstance(value.op, Input | SharedLeaf) and value not in given:
                 raise GraphError(f"body: reads `{value.label}`, which is not among its inputs.")
-            for size in measures(value.op):
-                if not given.isdisjoint(topological([size.source])):
-                    raise _decided_inside(size, value)
+        require_known_sizes("body", self.inputs, self.values)
 
     @cached_property
     def values(self) -> tuple[Value, ...]:
@@ -101,14 +99,29 @@ class Body(Nested):
         return f"<body {self.serial}: {len(self.values)} nodes>"
 
 
-def _decided_inside(size: Dim, value: Value) -> GraphError:
-    return GraphError(
-        f"body: the size `{size}` of `{value.label}` depends on numbers that change inside a loop, "
-        "a branch or a function with rules of its own.",
-        details=[value.describe()],
-        fix="keep the shape: sg.where(mask, x, 0), x.at[mask].set(v), sg.scan(..., pad=True); or "
-        "select before the loop",
-    )
+def decided_inside(inputs: Iterable[Value], values: Iterable[Value]) -> tuple[Dim, Value] | None:
+    """Find a size that is measured from the inputs of a body, and a value that has it."""
+    given, known = set(inputs), set[Dim]()
+    for value in values:
+        for size in measures(value.op):
+            if size not in known and not given.isdisjoint(topological([size.source])):
+                return size, value
+            known.add(size)
+    return None
+
+
+def require_known_sizes(name: str, inputs: Iterable[Value], values: Iterable[Value]) -> None:
+    """Raise `GraphError` for a size in a body that is another one each time the body runs."""
+    found = decided_inside(inputs, values)
+    if found is not None:
+        size, value = found
+        raise GraphError(
+            f"{name}: the size `{size}` of `{value.label}` depends on numbers that change inside, "
+            "and a body has the same sizes whenever it runs.",
+            details=[value.describe()],
+            fix="keep the shape: sg.where(mask, x, 0), x.at[mask].set(v), x[i + sg.arange(n)] for "
+            "n elements from i on, sg.scan(..., pad=True); or select before",
+        )
 
 
 Effects = dict[Shared, Value]
@@ -134,6 +147,7 @@ def closed(
             )
     found = rebuild(outputs, strip) if strip else {}
     roots = [found.get(one, one) for one in outputs]
+    require_known_sizes(name, inputs, topological(roots))
     inner = depends_on(roots, inputs)
     if since is not None:
         inner |= {one for one in topological(roots) if one.inputs and one.serial >= since}

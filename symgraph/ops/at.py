@@ -16,7 +16,7 @@ from symgraph.graph.leaves import as_value, cast_to
 from symgraph.graph.node import Value, operand_lines
 from symgraph.graph.registry import F, composite
 from symgraph.graph.samples import arg, bad, sample
-from symgraph.ops.index import Basic, is_mask, planned, selection, with_new_axes
+from symgraph.ops.index import Basic, computed_slice, is_mask, planned, selection, with_new_axes
 
 MODES = ("set", "add", "multiply", "max", "min")
 
@@ -49,6 +49,19 @@ MODES = ("set", "add", "multiply", "max", "min")
         sample(
             lambda x, m: x.at[m, 0].set(1.0), arg((3, 2)), arg((3,), "bool"), label="mask, one"
         ),
+        sample(
+            lambda x, i, v: x.at[i : i + 3, ::2].add(v), arg(("B", 3)),
+            arg((), "int32", values=(1,)), arg((3, 2)), sizes={"B": 6}, label="computed bounds",
+        ),
+        sample(
+            lambda x, i, v: x.at[-1:i:-2].multiply(v), arg((7, "B")), arg((), "int8", values=(1,)),
+            arg(("B",)), label="computed, the same",
+        ),
+        sample(
+            lambda x, i, j, v: x.at[i:, None, :, j : j + 2].set(v), arg((4, "B", 5)),
+            arg((), "int64", values=(2,)), arg((), "int32", values=(-4,)), arg((2, 1, 1, 2)),
+            label="two cuts",
+        ),
     ],
     bad=[
         bad(lambda x, v: x.at[1:].set(v), arg((3,)), arg((3,)), match="update_at: .* must fit"),
@@ -66,6 +79,10 @@ MODES = ("set", "add", "multiply", "max", "min")
             match="update_at: the mask",
         ),
         bad(
+            lambda x, i: x.at[i:].set(1.0), arg((3,)), arg(()), error=DTypeError,
+            match="index: .* hold integers",
+        ),
+        bad(
             lambda x: F.update_at(x, 0, 1.0, "put"), arg((3,)), error=ArgumentError,
             match="update_at: mode",
         ),
@@ -74,9 +91,9 @@ MODES = ("set", "add", "multiply", "max", "min")
 def update_at(x: Any, key: Any, new: Any, mode: str = "set") -> Value:
     """Give `x` with the elements `x[key]` replaced by, or combined with, `new`.
 
-    The key is one that `x[key]` takes, but for bounds that are values; `new` is broadcast to the
-    shape of `x[key]`. Under a mask alone that costs no size that the data decide, unless `new` has
-    an element for each that is selected. `mode` is "set", "add", "multiply",
+    The key is one that `x[key]` takes; `new` is broadcast to the shape of `x[key]`. Under a mask
+    alone, and between bounds that are values, that costs no size that the data decide, unless `new`
+    has an element for each that is selected. `mode` is "set", "add", "multiply",
     "max" or "min"; where integers name a place twice, the last is set, and others all count. Raises
     as `x[key]` does, `ShapeError` for what cannot be broadcast, `DTypeError` for what the dtype of
     `x` cannot hold.
@@ -93,6 +110,9 @@ def update_at(x: Any, key: Any, new: Any, mode: str = "set") -> Value:
     given = _holding(value, new)
     if is_mask(key):
         return _masked(value, key, given, mode)
+    between = computed_slice(value, key)
+    if between is not None:
+        return _between(value, *between, given, mode)
     basic, layout = planned(value, key)
     cut = basic.apply(value)
     whole = with_new_axes(cut, layout)
@@ -150,6 +170,27 @@ def _put_back(x: Value, basic: Basic, cut: Value, changed: Value) -> Value:
     put = {"dropped": basic.dropped, "steps": basic.steps}
     here = F.slice_put(F.broadcast_to(F.constant(True), cut.shape), x.shape, basic.starts, **put)
     return F.where(here, F.slice_put(changed, x.shape, basic.starts, **put), x)
+
+
+def _between(
+    x: Value, axis: int, part: slice, rest: tuple[Any, ...], new: Value, mode: str
+) -> Value:
+    """Change what lies between bounds that are values; `rest` is the key without this slice."""
+    if _same_along(axis, rest, new):
+        inside = F.reshape(F.slice_holds(x, axis, part), (-1, *(1,) * (x.ndim - axis - 1)))
+        return F.where(inside, F.update_at(x, rest, new, mode), x)
+    changed = F.update_at(F.slice_between(x, axis, part), rest, new, mode)
+    return F.slice_put_between(x, axis, part, changed)
+
+
+def _same_along(axis: int, key: tuple[Any, ...], new: Value) -> bool:
+    """Whether what is written is the same all along an axis that a key takes whole."""
+    if any(isinstance(part, Value) for part in key):
+        return not new.ndim  # where the axis stands among those of indices is another matter
+    own = [number for number, part in enumerate(key) if part is not None][axis]
+    behind = sum(part is None or isinstance(part, slice) for part in key[own + 1 :])
+    place = new.ndim - 1 - behind
+    return place < 0 or (isinstance(new.shape[place], int) and new.shape[place] == 1)
 
 
 def _masked(x: Value, mask: Value, new: Value, mode: str) -> Value:

@@ -11,13 +11,14 @@ from typing import Any
 from symgraph.dims import equal
 from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
 from symgraph.graph.arguments import plain_int
-from symgraph.graph.body import closed, like
+from symgraph.graph.body import closed, decided_inside, like
 from symgraph.graph.draws import collect_draws, draw_by_step, drawn
 from symgraph.graph.leaves import as_value
 from symgraph.graph.measured import substituted
 from symgraph.graph.node import Value, now, operand_lines
 from symgraph.graph.registry import F, function_of
 from symgraph.graph.types import TensorType
+from symgraph.graph.walk import topological
 
 Tree = Any  # a value, or a list, tuple or dictionary of trees
 
@@ -149,7 +150,8 @@ def cond(
 ) -> Tree:
     """Compute `then(*operands)` where a scalar condition holds, else `other(*operands)`.
 
-    Only one is computed. What the functions use from outside may be given as operands, or not.
+    Only one is computed, and before it whatever decides about sizes in either (how many elements a
+    mask selects). What the functions use from outside may be given as operands, or not.
     Results must have the same structure and types; raises `ShapeError` or `DTypeError` otherwise.
 
     >>> import symgraph as sg
@@ -217,6 +219,10 @@ def _branched(
     # all close over the same values, so that they take the same operands
     sizes = [len(found) for found in results]
     flat_results = [one for found in results for one in found]
+    if decided_inside(inputs, topological(flat_results)):
+        # such a size is computed before, whichever branch is run, and so from what stands outside
+        there = substituted(flat_results, dict(zip(inputs, given)))
+        flat_results, inputs, given = [there[one] for one in flat_results], [], []
     whole, others, effects = closed(name, inputs, flat_results, since)
     bodies = []
     for number in range(len(results)):

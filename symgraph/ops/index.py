@@ -145,17 +145,26 @@ def _under_mask(x: Value, mask: Value) -> Value:
 
 def _between(x: Value, key: Any) -> tuple[Value, Any]:
     """Cut at those bounds that are values; give the rest of the key."""
+    while (found := computed_slice(x, key)) is not None:
+        axis, part, key = found
+        x = F.slice_between(x, axis, part)
+    return x, key
+
+
+def computed_slice(x: Value, key: Any) -> tuple[int, slice, tuple[Any, ...]] | None:
+    """Give the first slice of a key between bounds that are values: its axis, and the slice.
+
+    The third is the key without it: a part for each axis, of which this one is taken whole.
+    """
     given = key if isinstance(key, tuple) else (key,)
     if not any(isinstance(part, slice) and _is_computed(part) for part in given):
-        return x, key
-    parts, d = _completed(key, x), 0
+        return None
+    parts, axis = _completed(key, x), 0
     for number, part in enumerate(parts):
         if isinstance(part, slice) and _is_computed(part):
-            step = 1 if part.step is None else part.step
-            x = F.slice_between(x, d, part.start, part.stop, step)
-            parts[number] = slice(None)
-        d += part is not None
-    return x, tuple(parts)
+            return axis, part, (*parts[:number], slice(None), *parts[number + 1 :])
+        axis += part is not None
+    return None
 
 
 def _is_computed(part: slice) -> bool:

@@ -350,11 +350,39 @@ def compress(condition: Any, x: Any, axis: int | None = None) -> Value:
 
 
 @function_of
-def slice_between(x: Value, axis: int, start: Any, stop: Any, step: Any) -> Value:
+def slice_between(x: Value, axis: int, part: slice) -> Value:
     """Cut along an axis between bounds of which one at least is an integer value, as `x[i:j]` does.
 
     Bounds count from the end where they are negative, and are cut to what is there.
     """
+    return F.take(x, _cut_places(x, axis, part), axis=axis)
+
+
+@function_of
+def slice_put_between(x: Value, axis: int, part: slice, new: Value) -> Value:
+    """Give a value with what `slice_between` cuts out of it replaced."""
+    return F.scatter(x, (_cut_places(x, axis, part),), new, axis=axis, mode="set")
+
+
+@function_of
+def slice_holds(x: Value, axis: int, part: slice) -> Value:
+    """Tell for each position along an axis whether `slice_between` takes it."""
+    first, span, step = _cut(x, axis, part)
+    position = F.arange(x.shape[axis])
+    ahead = position - first if step > 0 else first - position
+    inside = F.logical_and(ahead >= 0, ahead < span)
+    return inside if abs(step) == 1 else F.logical_and(inside, F.equal(ahead % abs(step), 0))
+
+
+def _cut_places(x: Value, axis: int, part: slice) -> Value:
+    first, span, step = _cut(x, axis, part)
+    count = F.maximum((span + (abs(step) - 1)) // abs(step), 0)
+    return first + F.arange(measured(count, f"{x.label}.cut", x.shape[axis])) * step
+
+
+def _cut(x: Value, axis: int, part: slice) -> tuple[Value, Value, int]:
+    """Give where a slice begins, how far it reaches in its direction, and its step."""
+    step = 1 if part.step is None else part.step
     if isinstance(step, Value) or plain_int("index", "the step of a slice", step) == 0:
         raise ArgumentError(
             "index: the step of a slice must be a number and not be 0.",
@@ -363,11 +391,9 @@ def slice_between(x: Value, axis: int, start: Any, stop: Any, step: Any) -> Valu
     size = F.size_of(x.shape[axis])
     # a slice backwards ends before the first element: bounds lie from -1 to n - 1
     low, high = (F.constant(0), size) if step > 0 else (F.constant(-1), size - 1)
-    first = _bound(start, low if step > 0 else high, size, low, high)
-    end = _bound(stop, high if step > 0 else low, size, low, high)
-    count = (end - first if step > 0 else first - end) + (abs(step) - 1)
-    length = measured(F.maximum(count // abs(step), 0), f"{x.label}.cut", x.shape[axis])
-    return F.take(x, first + F.arange(length) * step, axis=axis)
+    first = _bound(part.start, low if step > 0 else high, size, low, high)
+    end = _bound(part.stop, high if step > 0 else low, size, low, high)
+    return first, end - first if step > 0 else first - end, step
 
 
 def _bound(given: Any, default: Value, size: Value, low: Value, high: Value) -> Value:

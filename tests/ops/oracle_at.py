@@ -45,6 +45,18 @@ def one_of_rows(x: Array, m: Array) -> None:
     x[m, 0] = 1
 
 
+def add_between(x: Array, i: Array, v: Array) -> None:
+    x[i : i + 3, ::2] += v
+
+
+def multiply_between(x: Array, i: Array, v: Array) -> None:
+    x[-1:i:-2] *= v
+
+
+def set_between(x: Array, i: Array, j: Array, v: Array) -> None:
+    x[i:, None, :, j : j + 2] = v
+
+
 def add(x: Array, v: Array) -> None:
     x[..., -1] += v[0]
 
@@ -59,6 +71,9 @@ ORACLES: dict[str, Callable[..., Any]] = {
     "update_at:mask": changed(lower_to),
     "update_at:masked rows": changed(twofold),
     "update_at:mask, one": changed(one_of_rows),
+    "update_at:computed bounds": changed(add_between),
+    "update_at:computed, the same": changed(multiply_between),
+    "update_at:two cuts": changed(set_between),
     "set_subtensor:slice": assign(slice(1, 3)),
     "set_subtensor:inner": lambda x, i, v: np.concatenate(
         [[[v, x[1, 1]]], x[2:-1], [[v, x[-1, 1]]]]

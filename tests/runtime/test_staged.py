@@ -218,13 +218,80 @@ def test_ragged_lanes_and_sizes_inside_of_loops_are_refused() -> None:
         sg.vmap(lambda row: row[row > 0].sum())(x)
     same = sg.vmap(lambda row: row[m])(x)  # all lanes have one mask
     assert same.eval(x=[[1, 2, 3]], m=[True, False, True]).tolist() == [[1, 3]]
-    with pytest.raises(GraphError, match="depends on numbers that change inside a loop"):
+    with pytest.raises(GraphError, match=r"scan: the size .* depends on numbers that") as bad:
         sg.scan(lambda row: row[row > 0].sum(), x)
+    assert "test_staged.py" in str(bad.value)
     with pytest.raises(GraphError, match=r"sg.scan\(..., pad=True\)"):
-        sg.cond(x.sum() > 0, lambda x: x[x > 0].sum(), lambda x: x.sum(), x)
+        sg.while_loop(lambda x: x.sum() < 0, lambda x: x + x[x > 0].sum(), x)
     outside = x[x[:, 0] > 0]
     sums, _ = sg.scan(lambda row, s: s + row.sum(), outside, [0.0])
     assert sums.eval(x=[[1, 2, 3], [-1, 0, 0], [1, 1, 1]]).tolist() == [6, 9]
+
+
+@both
+def test_a_branch_may_decide_sizes_from_its_operands(backend: str) -> None:
+    """In both directions, nested, and with a gradient that goes through the branch that ran."""
+    x, k = sg.tensor("x", (B, 3)), sg.tensor("k", (), "int32")
+
+    def chosen(row: Any) -> Any:
+        return (row[row > 0] ** 2).sum()
+
+    def inner(v: Any) -> Any:
+        return sg.cond(v[0, 0] > 0, lambda u: chosen(u[0]), lambda u: sg.unique_values(u).sum(), v)
+
+    y = sg.switch(k, [lambda v: v.sum(), inner, lambda v: chosen(v[:, 2])], x)
+    f = sg.function([x, k], [y, sg.grad(y, x)], backend=backend)
+    a = np.array([[1, -2, 3], [-4, 5, 1], [0, 3, 1]], np.float32)
+    for sign in (1, -1):
+        b, ones = a * sign, np.ones_like(a)
+        wanted = [b.sum(), (b[0][b[0] > 0] ** 2).sum(), (b[:, 2][b[:, 2] > 0] ** 2).sum()]
+        slopes = [ones, np.zeros_like(a), np.zeros_like(a)]
+        slopes[1][0] = 2 * np.maximum(b[0], 0)
+        slopes[2][:, 2] = 2 * np.maximum(b[:, 2], 0)
+        if sign < 0:
+            values, places = np.unique(b, return_index=True)
+            wanted[1], slopes[1] = values.sum(), np.zeros_like(a)
+            slopes[1].ravel()[places] = 1
+        for branch in range(3):
+            value, slope = f(b, branch)
+            np.testing.assert_allclose(value, wanted[branch], rtol=1e-6)
+            np.testing.assert_allclose(slope, slopes[branch], rtol=1e-6)
+
+
+@both
+def test_a_slice_between_values_is_changed(backend: str) -> None:
+    """With one number for all no size is measured: lanes and steps have bounds of their own."""
+    x, v, i, j = sg.tensor("x", (B, 3)), sg.tensor("v", (2, 3)), sg.iscalar("i"), sg.iscalar("j")
+    both_ways = [x.at[i:j].set(v), x.at[i:j].add(v[0]), x.at[j:i:-2, 1].multiply(10.0)]
+    loss = (x.at[i:j].multiply(v) ** 2).sum()
+    f = sg.function([x, v, i, j], [*both_ways, sg.grad(loss, x), sg.grad(loss, v)], backend=backend)
+    a, b = rows(7), rows(2)
+    for start, stop in ((0, 2), (-3, 6), (-2, 99)):
+        put, added, times = a.copy(), a.copy(), a.copy()
+        put[start:stop] = b
+        added[start:stop] += b[0]
+        times[stop:start:-2, 1] *= 10
+        scale, slope = np.ones_like(a), 2 * a[start:stop] ** 2 * b
+        scale[start:stop] = b
+        found = f(a, b, start, stop)
+        for one, other in zip(found, [put, added, times, 2 * a * scale**2, slope], strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5)
+    with pytest.raises(GuardError, match=r"needs 2 == x.cut, but 2 != 1"):
+        f(a, b, 3, 4)
+    many = sg.tensor("many", (4,), "int32")
+    lanes = sg.vmap(lambda n: x[:, 0].at[n:].set(0.0))(many)
+    steps, _ = sg.scan(lambda n, h: h.at[:n, 2].add(1.0), many, [x])
+    g = sg.function([x, many], [lanes, steps[-1]], backend=backend)
+    numbers = np.array([0, 3, -1, 99], np.int32)
+    cut, counted = g(a, numbers)
+    for lane, n in zip(cut, numbers, strict=True):
+        whole = a[:, 0].copy()
+        whole[n:] = 0
+        np.testing.assert_array_equal(lane, whole)
+    expected = a.copy()
+    for n in numbers:
+        expected[:n, 2] += 1
+    np.testing.assert_allclose(counted, expected, rtol=1e-6)
 
 
 # -- what one can ask of such a function -----------------------------------------------------------
