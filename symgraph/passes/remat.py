@@ -40,7 +40,7 @@ from symgraph.graph.leaves import Constant
 from symgraph.graph.node import Value, make
 from symgraph.graph.origin import inherit
 from symgraph.graph.registry import F
-from symgraph.graph.walk import postorder
+from symgraph.graph.walk import postorder, sweep
 from symgraph.ops.barrier import Barrier
 from symgraph.passes.halves import Halves, is_source
 from symgraph.passes.manager import Pass
@@ -88,9 +88,29 @@ def _fitted(
     if before <= limit:
         return {}
     found = _Search(Halves(graph, env), limit).run()
-    if found.peak > limit:
-        raise _too_small(limit, before, min(before, found.peak), env)
-    return found.replace
+    if found.peak <= limit:
+        return found.replace
+    least = min(before, found.peak)
+    if any(isinstance(value.op, Barrier) for value in graph.values):
+        once, became = _computed_once(graph)
+        found = _Search(Halves(once, env), limit).run()
+        if found.peak <= limit:
+            return {root: found.replace.get(became[root], became[root]) for root in graph.roots}
+        least = min(least, found.peak)
+    raise _too_small(limit, before, least, env)
+
+
+def _computed_once(graph: Graph) -> tuple[Graph, Mapping[Value, Value]]:
+    """Give a graph without barriers, where nothing is computed twice, and what values became."""
+
+    def without(value: Value) -> Value | None:
+        return value.inputs[0] if isinstance(value.op, Barrier) else None
+
+    became = sweep(graph.roots, without)
+    updates = {target: became[value] for target, value in graph.updates.items()}
+    sizes = {size: became[value] for size, value in graph.sizes.items()}
+    outputs = [became[value] for value in graph.outputs]
+    return Graph(graph.inputs, outputs, updates, sizes), became
 
 
 def _numbers(graph: Graph, sizes: Sizes, named: Mapping[str, int]) -> dict[Dim, int]:
