@@ -1,9 +1,11 @@
 """Values that equations define: `root` and `minimize`, found by a loop, with implicit gradients.
 
 Where f(x, a) = 0 and J = df/dx, the gradient needs no derivative of the loop: dx/da = -J^-1 df/da.
-Its linear systems are solved by conjugate gradients on the normal equations, from products with J
-and its transpose alone (Hestenes and Stiefel, 1952, section 10), to a relative residual of
-`SOLVED[dtype]` or in at most 2 n + 10 steps.
+With up to `SMALL` unknowns J is a matrix, and `linalg.solve` (for minima, whose J may be singular,
+`linalg.pinv`) solves the linear systems. With more, or a symbolic number, they are solved by
+conjugate gradients on the normal equations, from products with J and its transpose alone (Hestenes
+and Stiefel, 1952, section 10), to a relative residual of `SOLVED[dtype]` or in at most 2 n + 10
+steps: that is for well-conditioned J.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from symgraph.graph.leaves import as_value
 from symgraph.graph.node import Value, operand_lines
 from symgraph.graph.registry import F, function_of
 from symgraph.graph.types import TensorType
+
+SMALL = 256  # unknowns up to which the derivative of equations is written down as a matrix
 
 Residual = Callable[..., Value]  # (x, *operands) -> a value of the type of x
 Solver = Callable[[Callable[[Value], Value], Value], Any]
@@ -49,7 +53,8 @@ def root(
     Newton's method, until no element of f is above `tolerance` (1e-10 in float64, 1e-5 in float32);
     or `solver(g, x0)` gives x, where g(x) is f(x, *args). Gradients, of any order, are those of the
     exact solution, by the implicit function theorem; values that f reads from outside have them
-    too, x0 has none. Raises `ShapeError` unless f gives a value of the type of x0.
+    too, x0 has none. Where the derivative of f by x is singular, both are NaN or infinite. Raises
+    `ShapeError` unless f gives a value of the type of x0.
 
     >>> import symgraph as sg
     >>> a = sg.tensor("a", (), "float64")
@@ -88,7 +93,8 @@ def minimize(
     Gradient descent, until no element of the gradient is above `tolerance` (1e-10 in float64, 1e-5
     in float32). In the first step no element moves further than `rate`, later ones fit the
     curvature last seen (Barzilai and Borwein, 1988); or `solver(g, x0)` gives x, where g(x) is
-    f(x, *args). Raises `GradError` unless f gives a scalar.
+    f(x, *args). Along directions in which f is flat the derivative is 0. Raises `GradError` unless
+    f gives a scalar.
 
     >>> import symgraph as sg
     >>> a = sg.tensor("a", (2,), "float64")
@@ -106,7 +112,7 @@ def minimize(
             return _checked_solution("minimize", solver(lambda x: f(x, *inner), x), x)
         return _descent(lambda x: body.inlined([x, *given])[0], x, limit, most, float(rate))
 
-    return _implicit(solve, body, start, operands)
+    return _implicit(solve, body, start, operands, flat=True)
 
 
 def _traced(
@@ -166,8 +172,9 @@ def _steps(name: str, value: Any) -> int:
 
 
 def _implicit(
-    solve: Callable[..., Value], body: Body, start: Value, operands: Sequence[Value]
-) -> Value:
+    solve: Callable[..., Value], body: Body, start: Value, operands: Sequence[Value],
+    flat: bool = False,
+) -> Value:  # fmt: skip
     """Give the solution as a call whose gradient comes from its equation."""
 
     def residual(x: Value, *given: Value) -> Value:
@@ -178,7 +185,7 @@ def _implicit(
 
     def backward(residuals: Any, g: Value) -> Any:
         x, given = residuals
-        weights = linear_solve(residual, x, given, g, transposed=True)
+        weights = linear_solve(residual, x, given, g, transposed=True, flat=flat)
         return (None, *_apart(pulled, x, -weights, *given))
 
     solution = CustomVjp(solve)
@@ -193,11 +200,12 @@ def _implicit(
 
 
 def linear_solve(
-    residual: Residual, x: Value, operands: Sequence[Value], b: Value, transposed: bool = False
-) -> Value:
+    residual: Residual, x: Value, operands: Sequence[Value], b: Value,
+    transposed: bool = False, flat: bool = False,
+) -> Value:  # fmt: skip
     """Solve J d = b, or with the transpose of J, where J is the derivative of a residual by x.
 
-    Differentiable by x, the operands and b.
+    Differentiable by x, the operands and b. If J may be singular (`flat`), d is the shortest one.
     """
 
     def product(turned: bool) -> Callable[..., list[Value | None]]:
@@ -207,6 +215,8 @@ def linear_solve(
         return build
 
     def solve(b: Value, x: Value, *given: Value) -> Value:
+        if _is_small(x):
+            return _dense(lambda x: residual(x, *given), x, b, transposed, flat)
         return _conjugate_gradients(
             lambda v: _apart(product(transposed), v, x, *given)[0],
             lambda v: _apart(product(not transposed), v, x, *given)[0],
@@ -219,7 +229,7 @@ def linear_solve(
 
     def backward(residuals: Any, g: Value) -> Any:
         d, x, given = residuals
-        weights = linear_solve(residual, x, given, g, not transposed)
+        weights = linear_solve(residual, x, given, g, not transposed, flat)
         return (weights, *_apart(pulled, d, weights, x, *given))
 
     solution = CustomVjp(solve)
@@ -288,7 +298,10 @@ def _newton(residual: Callable[[Value], Value], x: Value, limit: float, most: in
         def pulled(v: Value) -> Value:
             return _apart(lambda x, v: [_product(residual(x), x, v, True)], x, v)[0]  # type: ignore[no-any-return]
 
-        new = x - _conjugate_gradients(pushed, pulled, now)
+        if _is_small(x):
+            new = x - _dense(residual, x, now)
+        else:
+            new = x - _conjugate_gradients(pushed, pulled, now)
         after = residual(new)
         return F.greater(_largest(after), limit), [new, after]
 
@@ -315,6 +328,28 @@ def _descent(
     size = _largest(first)
     length = rate / F.maximum(size, 1.0)
     return _until([x, first, length], step, most, F.greater(size, limit))[0]
+
+
+def _is_small(x: Value) -> bool:
+    """Whether the derivative of equations in x is a matrix worth writing down."""
+    return isinstance(x.size, int) and x.size <= SMALL
+
+
+def _dense(
+    residual: Callable[[Value], Value], x: Value, b: Value,
+    transposed: bool = False, flat: bool = False,
+) -> Value:  # fmt: skip
+    """Solve J d = b by the matrix J itself; the shortest d of the best ones if J may be `flat`."""
+    (whole,) = _apart(lambda x: [F.jacobian(residual(x), x, missing="zero")], x)
+    n = x.size
+    if n == 1 and not flat:
+        return b / F.reshape(whole, b.shape)
+    matrix = F.reshape(whole, (n, n))
+    if transposed:
+        matrix = F.matrix_transpose(matrix)
+    right = F.reshape(b, (n,))
+    found = F.matmul(F.pinv(matrix), right) if flat else F.solve(matrix, right)
+    return F.reshape(found, b.shape)
 
 
 def _conjugate_gradients(

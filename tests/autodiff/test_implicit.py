@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import symgraph as sg
+from symgraph.autodiff import implicit
 from symgraph.errors import ArgumentError, ArgumentTypeError, GradError, ShapeError
 from symgraph.graph.registry import F
 
@@ -105,6 +106,95 @@ def test_float32_and_structures_of_arguments() -> None:
     found = sg.function([a], [x, sg.grad(x.sum(), a)])(A.astype(np.float32))
     np.testing.assert_allclose(found[0], np.sqrt(2 * A), rtol=1e-5)
     np.testing.assert_allclose(found[1], 1 / np.sqrt(2 * A), rtol=1e-4)
+
+
+def ill_conditioned(n: int, condition: float, seed: int = 0) -> np.ndarray[Any, Any]:
+    """Give a matrix whose singular values go from 1 to 1 / condition."""
+    rng = np.random.default_rng(seed)
+    u, v = (np.linalg.qr(rng.normal(size=(n, n)))[0] for _ in range(2))
+    return (u * np.geomspace(1, 1 / condition, n)) @ v
+
+
+@pytest.mark.parametrize(("dtype", "condition", "near"), [("float32", 1e4, 1e-2),
+                                                          ("float64", 1e8, 1e-6)])  # fmt: skip
+def test_systems_that_are_hard_to_solve(dtype: str, condition: float, near: float) -> None:
+    """Conjugate gradients on the normal equations know the square of the condition, and give up."""
+    n = 16
+    matrix, toward = ill_conditioned(n, condition).astype(dtype), np.arange(1, n + 1).astype(dtype)
+    a = sg.tensor("a", (4, n // 4), dtype)
+
+    def f(x: Any, a: Any) -> Any:
+        return F.reshape(F.matmul(sg.constant(matrix), F.reshape(x, (n,))), a.shape) - a
+
+    x = sg.root(f, sg.zeros((4, n // 4), dtype), a)
+    g = sg.function([a], [x, sg.grad((F.reshape(x, (n,)) * toward).sum(), a)])
+    exact = matrix.astype(np.float64)
+    found, slope = g((exact @ np.ones(n)).astype(dtype).reshape(4, -1))
+    np.testing.assert_allclose(found, np.ones(found.shape), atol=near)
+    np.testing.assert_allclose(slope.ravel(), np.linalg.solve(exact.T, toward), rtol=1e-3)
+
+
+@pytest.mark.parametrize("small", [0, implicit.SMALL])
+def test_many_unknowns_are_solved_without_a_matrix(
+    small: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(implicit, "SMALL", small)
+    n = 6
+    matrix = np.eye(n) * 2 + ill_conditioned(n, 3.0) / 2
+    a, many = sg.tensor("a", (n,), "float64"), sg.tensor("many", (3, n), "float64")
+
+    def solved(a: Any) -> Any:
+        return sg.root(lambda x, a: F.matmul(sg.constant(matrix), x) + x**3 - a, F.zeros_like(a), a)
+
+    x = solved(a)
+    hessian = sg.jacobian(sg.grad(x.sum(), a), a)
+    lanes = sg.vmap(lambda a: sg.grad(solved(a).sum(), a))(many)
+    given_ = np.linspace(-1, 2, 3 * n).reshape(3, n)
+    found, slope, curve = sg.function([a], [x, sg.jacobian(x, a), hessian])(given_[1])
+    np.testing.assert_allclose(matrix @ found + found**3, given_[1], atol=1e-9)
+    inverse = np.linalg.inv(matrix + np.diag(3 * found**2))
+    np.testing.assert_allclose(slope, inverse, rtol=1e-8, atol=1e-12)
+    # d/da of J^-T 1, by dJ = diag(6 x) dx
+    back = np.linalg.solve((matrix + np.diag(3 * found**2)).T, np.ones(n))
+    np.testing.assert_allclose(curve, -inverse.T @ np.diag(6 * found * back) @ inverse, atol=1e-8)
+    each = sg.function([many], lanes)(given_)
+    np.testing.assert_allclose(each[1], inverse.T @ np.ones(n), rtol=1e-8)
+    host = [value for value in sg.function([a], slope_of(solved, a)).graph.values if value.op.host]
+    assert bool(host) == bool(small)
+
+
+def slope_of(solved: Any, a: Any) -> Any:
+    return sg.grad(solved(a).sum(), a)
+
+
+def test_an_unknown_number_of_unknowns() -> None:
+    a = sg.tensor("a", (sg.dim("N"),), "float64")
+    x = sg.root(lambda x, a: x * x - a, F.ones_like(a), a)
+    found = sg.function([a], [x, sg.grad(x.sum(), a)])(A)
+    np.testing.assert_allclose(found, [np.sqrt(A), 0.5 / np.sqrt(A)], rtol=1e-8)
+
+
+def test_what_has_no_derivative_says_so() -> None:
+    """A double root, and Newton's method from a place where nothing changes."""
+    a = sg.tensor("a", (), "float64")
+    double = sg.root(lambda x, a: (x - a) ** 3, start(), a, solver=lambda g, x: F.full_like(x, 2.0))
+    assert not np.isfinite(sg.function([a], sg.grad(double, a))(2.0))
+    stuck = sg.root(lambda x, a: x * x - a, sg.constant(0.0, "float64"), a)
+    assert not np.isfinite(sg.function([a], stuck)(4.0))
+    pair = sg.root(lambda x, a: F.stack([x[0] + x[1] - a] * 2), start(2), a)
+    assert not np.isfinite(sg.function([a], pair)(4.0)).all()
+
+
+def test_a_minimum_that_is_flat_in_some_directions_has_the_shortest_derivative() -> None:
+    """More weights than rows: dw/dy is the pseudoinverse of the rows."""
+    rows = np.random.default_rng(4).normal(size=(3, 5))
+    y = sg.tensor("y", (3,), "float64")
+    w = sg.minimize(
+        lambda w, y: F.sum((F.matmul(sg.constant(rows), w) - y) ** 2), sg.constant(np.zeros(5)), y
+    )
+    best, slope = sg.function([y], [w, sg.jacobian(w, y)])([1.0, -2.0, 0.5])
+    np.testing.assert_allclose(rows @ best, [1.0, -2.0, 0.5], atol=1e-8)
+    np.testing.assert_allclose(slope, np.linalg.pinv(rows), rtol=1e-7, atol=1e-10)
 
 
 def test_wrong_equations_say_what_must_hold() -> None:
