@@ -29,7 +29,9 @@ from symgraph.io import list_checkpoints, load_checkpoint, save_checkpoint
 
 Array = npt.NDArray[Any]
 
+MAX_CLASSES = 1 << 20  # where they have no names
 PIXELS = 1 << 16  # pixels of all lanes together, unless told otherwise
+LARGEST = 2**63 - 1
 CHECK = 20  # steps between two looks at the errors
 NARROW = 100  # steps that must be left for fewer lanes to be worth compiling again
 
@@ -53,9 +55,10 @@ class Fitting:
             value = getattr(self, name)
             if name == "lanes" and value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if not (whole and least <= value <= LARGEST):
                 raise ArgumentError(
-                    f"Fitting: {name} must be an int >= {least}, got {value!r:.40}."
+                    f"Fitting: {name} must be an int in {least} .. 2**63 - 1, got {value!r:.40}."
                 )
         for name in ("rate", "target"):
             value = getattr(self, name)
@@ -70,12 +73,19 @@ class Fitting:
 
 @dataclass(frozen=True)
 class Course:
-    """How far the fitting has come: images done of `total`, steps taken, the mean quality."""
+    """How far the fitting has come: images done of `total`, steps taken, the mean quality.
+
+    `share` is what is behind of all the work, from 0 to 1: an image that is done early has had all
+    its steps. `round` of `rounds` is that of `smaller`, which fits several times.
+    """
 
     done: int
     total: int
     steps: int
     psnr: float
+    share: float
+    round: int = 1
+    rounds: int = 1
 
 
 def encode(
@@ -93,14 +103,16 @@ def encode(
     """Fit a network to each of the images, uint8 (3, H, W) of any sizes, and give them as a set.
 
     With a `folder`, checkpoints lie there, one `every` so many seconds; a call with the same
-    arguments goes on from the last one. `watch` is told how far it has come. An image that does not
-    reach its target is kept as good as it became: see `InrSet.check_target`.
+    arguments goes on from the last one. `watch` is told how far it has come; what it raises, to
+    stop, ends the fitting behind a checkpoint. An image that does not reach its target is kept as
+    good as it became: see `InrSet.check_target`.
 
     Raises `ArgumentError`, `ArgumentTypeError` and `DataError` for images that are none, labels
     that do not fit, and a folder with checkpoints of something else.
     """
     siren, fitting = siren or Siren(), fitting or Fitting()
     given = checked_images(images, "encode")
+    tags, names = checked_labels(labels, classes, len(given), "encode")
 
     def start(image: int) -> Numbers:
         key = np.array([fitting.seed, image], np.uint64)
@@ -110,7 +122,6 @@ def encode(
     task = Task(("float32",) * layers, (None,) * layers)
     run = Run(given, siren, fitting, task, start, backend=backend, watch=watch)
     run.work(None if folder is None else Path(folder), every)
-    tags, names = checked_labels(labels, classes, len(given), "encode")
     return run.result(tags, names)
 
 
@@ -140,6 +151,8 @@ def checked_labels(
     labels: npt.ArrayLike | None, classes: Sequence[str], count: int, name: str
 ) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
     """Give labels as int32 (N,) and the names of their classes; zeros where there are none."""
+    if isinstance(classes, str) or not all(isinstance(one, str) for one in classes):
+        raise ArgumentTypeError(f"{name}: classes must be a list of names, got {classes!r:.60}.")
     if labels is None:
         return np.zeros(count, np.int32), tuple(classes) or ("image",)
     tags = np.asarray(labels)
@@ -148,10 +161,14 @@ def checked_labels(
             f"{name}: labels must be {count} integers, one for each image, "
             f"got {tags.dtype} {tags.shape}."
         )
-    names = tuple(classes) or tuple(str(k) for k in range(int(tags.max()) + 1))
-    if int(tags.min()) < 0 or int(tags.max()) >= len(names):
-        raise ArgumentError(f"{name}: labels must lie in 0 .. {len(names) - 1}.")
-    return tags.astype(np.int32), names
+    least, most = int(tags.min()), int(tags.max())
+    bound = len(classes) or MAX_CLASSES
+    if least < 0 or most >= bound:
+        raise ArgumentError(
+            f"{name}: labels must lie in 0 .. {bound - 1}, got {least} .. {most}.",
+            fix="count classes from 0",
+        )
+    return tags.astype(np.int32), tuple(classes) or tuple(map(str, range(most + 1)))
 
 
 class Run:
@@ -209,7 +226,8 @@ class Run:
         if lanes is None:
             room = self.fitting.lanes or max(1, PIXELS // (size[0] * size[1]))
             lanes = self._lanes(size, min(room, len(members)))
-        waiting = [one for one in members if one not in set(lanes.images.tolist())]
+        begun = set(lanes.images.tolist())
+        waiting = [one for one in members if one not in begun]
         while True:
             free = np.flatnonzero(~lanes.busy).tolist()
             taken, waiting = waiting[: len(free)], waiting[len(free) :]
@@ -226,9 +244,13 @@ class Run:
                 lanes.choose()
             self.steps += steps
             self._harvest(lanes, errors)
-            self._tell(lanes, errors)
-            if time.monotonic() - self.saved >= self.every:
-                self._save(lanes)
+            told = False
+            try:
+                self._tell(lanes, errors)
+                told = True
+            finally:  # who stops it there loses nothing
+                if not told or time.monotonic() - self.saved >= self.every:
+                    self._save(lanes)
 
     def _harvest(self, lanes: Lanes, errors: Floats) -> None:
         """Keep the numbers of images that are good enough, or have had all their steps."""
@@ -250,7 +272,9 @@ class Run:
             return
         present = np.concatenate([self.errors[self.done], errors[lanes.busy]])
         mean = float(psnr(np.maximum(present, 1e-9)).mean())
-        self.watch(Course(int(self.done.sum()), len(self.images), self.steps, mean))
+        done, total = int(self.done.sum()), len(self.images)
+        behind = done + int(lanes.taken[lanes.busy].sum()) / lanes.steps
+        self.watch(Course(done, total, self.steps, mean, behind / total))
 
     def result(self, labels: npt.NDArray[np.int32], classes: tuple[str, ...]) -> InrSet:
         """Give all images as a set."""
@@ -301,7 +325,7 @@ class Run:
         if found.meta.get("what") != "inr" or found.meta.get("digest") != self.digest:
             raise DataError(
                 f"{found.path} belongs to the fitting of other images, or with other settings.",
-                fix="give the same images and settings, or another folder",
+                fix="give the same images and settings, another folder, or remove this one",
             )
         tensors = dict(found.tensors)
         self.done, self.errors = tensors["done"], tensors["errors"]

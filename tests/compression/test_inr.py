@@ -106,12 +106,14 @@ def test_it_goes_on_where_it_was_cut_off(fitted: InrSet, tmp_path: Path) -> None
         if course.steps >= 140:
             raise Killed
 
-    options: dict[str, Any] = {"labels": [0, 1, 0, 1, 1], "folder": tmp_path, "every": 0.0}
+    options: dict[str, Any] = {"labels": [0, 1, 0, 1, 1], "folder": tmp_path}
     with pytest.raises(Killed):
         encode(PICTURES, SMALL, QUICK, watch=kill, **options)
     seen: list[Course] = []
     again = encode(PICTURES, SMALL, QUICK, watch=seen.append, **options)
-    assert seen[0].steps == 140  # the last checkpoint was one look before
+    assert seen[0].steps == 160  # nothing was lost, though it was no time for a checkpoint
+    assert seen[0].share == pytest.approx((2 + 2 * 60 / 100) / 5)
+    assert seen[-1].share == 1
     np.testing.assert_array_equal(again.errors, fitted.errors)
     for one, other in zip(again.layers, fitted.layers, strict=True):
         np.testing.assert_array_equal(one.weight, other.weight)
@@ -154,19 +156,27 @@ GOOD = PICTURES[0]
         ([np.zeros((3, 0, 4), np.uint8)], {}, ArgumentError, "image 0 must have shape"),
         ([np.zeros((3, 1, 5000), np.uint8)], {}, ArgumentError, "more than 4096"),
         ([GOOD], {"labels": [1, 2]}, ArgumentError, "labels must be 1 integers"),
+        ([GOOD], {"labels": [-1]}, ArgumentError, r"labels must lie in 0 \.\. 1048575, got -1"),
+        ([GOOD], {"labels": [1 << 40]}, ArgumentError, r"labels must lie in 0 \.\. 1048575"),
+        ([GOOD], {"classes": "ab"}, ArgumentTypeError, "classes must be a list of names"),
+        ([GOOD], {"classes": [1]}, ArgumentTypeError, "classes must be a list of names"),
         ([GOOD], {"labels": [2], "classes": ["a"]}, ArgumentError, r"labels must lie in 0 \.\. 0"),
     ],
 )
 def test_bad_images_are_named(images: Any, options: Any, kind: Any, message: str) -> None:
+    def watch(course: Course) -> None:
+        raise Killed  # nothing is fitted in vain
+
     with pytest.raises(kind, match=message):
-        encode(images, SMALL, Fitting(steps=1), **options)
+        encode(images, SMALL, Fitting(steps=1), watch=watch, **options)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Fitting(steps=0), "steps must be an int >= 1"),
-        (lambda: Fitting(lanes=True), "lanes must be an int >= 1"),
+        (lambda: Fitting(steps=0), r"steps must be an int in 1 \.\. 2"),
+        (lambda: Fitting(lanes=True), r"lanes must be an int in 1 \.\. 2"),
+        (lambda: Fitting(seed=1 << 64), r"seed must be an int in 0 \.\. 2"),
         (lambda: Fitting(rate=float("nan")), "rate must be a finite number above 0"),
         (lambda: Fitting(target=-3.0), "target must be a finite number above 0"),
         (lambda: Siren(width=0), r"width must lie in 1 \.\. 1024"),
