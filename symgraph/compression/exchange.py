@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from copy import copy
 from typing import Any
 
 from symgraph.dims import Size, evaluate, free, less
@@ -21,13 +22,25 @@ def exchange(net: Module, those: Mapping[Module, Module]) -> None:
 
 
 def _exchanged(held: Any, by_id: Mapping[int, Module]) -> Any:
-    """Give an attribute with modules exchanged, also inside lists, tuples and dicts."""
+    """Give an attribute with modules exchanged, also inside lists, tuples and dicts.
+
+    What holds none of them stays the object that it is.
+    """
     if isinstance(held, Module):
         return by_id.get(id(held), held)
     if isinstance(held, list | tuple):
-        return type(held)(_exchanged(one, by_id) for one in held)
+        parts = [_exchanged(one, by_id) for one in held]
+        if all(new is old for new, old in zip(parts, held)):
+            return held
+        # a named tuple takes its fields one by one
+        return held._make(parts) if hasattr(held, "_make") else type(held)(parts)
     if isinstance(held, dict):
-        return {key: _exchanged(one, by_id) for key, one in held.items()}
+        changed = {key: _exchanged(one, by_id) for key, one in held.items()}
+        if all(changed[key] is one for key, one in held.items()):
+            return held
+        made = copy(held)  # of its own kind
+        made.update(changed)
+        return made
     return held
 
 
@@ -42,6 +55,16 @@ def require_module(caller: str, net: Any, instead: str) -> None:
             f"{caller}: the network is one {type(net).__name__}, whose place nothing holds.",
             fix="wrap the layer: sg.nn.Sequential(layer)",
         )
+
+
+def layer_names(caller: str, layers: Iterable[str] | None) -> tuple[str, ...] | None:
+    """Give names of layers as a tuple; raises `ArgumentTypeError` for one text, not a list."""
+    if isinstance(layers, str):
+        raise ArgumentTypeError(
+            f"{caller}: layers must be a list of names, got the text {layers!r:.60}.",
+            fix=f"layers=[{layers!r:.60}]",
+        )
+    return None if layers is None else tuple(layers)
 
 
 def require_known(caller: str, names: Iterable[str], known: Iterable[str], what: str) -> None:

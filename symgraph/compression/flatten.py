@@ -12,7 +12,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from symgraph.compression.exchange import exchange, is_less, require_known, require_module
+from symgraph.compression.exchange import (
+    exchange,
+    is_less,
+    layer_names,
+    require_known,
+    require_module,
+)
 from symgraph.compression.rankone import rank_one
 from symgraph.config import config
 from symgraph.cost import cost
@@ -175,13 +181,8 @@ class _Plan:
                 f"{caller}: values must be one of {', '.join(VALUES)}, got {values!r:.60}.",
                 fix='values="draw" to train anew, values="fit" to go on from the filters',
             )
-        if isinstance(layers, str):
-            raise ArgumentTypeError(
-                f"{caller}: layers must be a list of names, got the text {layers!r:.60}.",
-                fix=f"layers=[{layers!r:.60}]",
-            )
         self.fit = values == "fit"
-        self.layers = None if layers is None else tuple(layers)
+        self.layers = layer_names(caller, layers)
 
     def wanted(self, found: Mapping[Key, Sequence[str]]) -> dict[Key, bool | None]:
         """Tell for each convolution whether it was asked for; None where the cost decides."""

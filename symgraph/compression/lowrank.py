@@ -13,7 +13,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from symgraph.compression.exchange import exchange, is_less, require_known, require_module
+from symgraph.compression.exchange import (
+    exchange,
+    is_less,
+    layer_names,
+    require_known,
+    require_module,
+)
 from symgraph.compression.ranks import (
     Numbers,
     Ranks,
@@ -239,7 +245,8 @@ def merge_layers(net: Module, *, layers: Iterable[str] | None = None) -> list[st
     """
     require_module("merge_layers", net, "merge(graph, decomposition)")
     found = {name: one for name, one in net.named_modules() if isinstance(one, Layer)}
-    names = list(found if layers is None else layers)
+    wanted = layer_names("merge_layers", layers)
+    names = list(found if wanted is None else wanted)
     require_known("merge_layers", names, found, "merge")
     exchange(net, {found[name]: merged(found[name]) for name in names})
     return names
@@ -324,15 +331,12 @@ class _Plan:
                 f"{caller}: values must be one of {', '.join(VALUES)}, got {values!r:.60}.",
                 fix='values="fit" to go on from the weights, values="draw" to train anew',
             )
-        if isinstance(layers, str):
-            raise ArgumentTypeError(
-                f"{caller}: layers must be a list of names, got the text {layers!r:.60}.",
-                fix=f"layers=[{layers!r:.60}]",
-            )
         self.caller, self.fit = caller, values == "fit"
         self.rounds = plain_int(caller, "rounds", rounds)
+        if self.rounds < 0:
+            raise ArgumentError(f"{caller}: rounds must be >= 0, got {rounds}.")
         self.ratio, self.error = RATIO if not several else ratio, error
-        self.layers = None if layers is None else tuple(layers)
+        self.layers = layer_names(caller, layers)
         self.ranks: dict[str, Ranks] | None = None
         if ranks is not None:
             self.layers = tuple(ranks)
