@@ -142,7 +142,7 @@ def test_orders_have_a_cursor_and_shares() -> None:
     shares = [next(iter(Orders(10, 4, 1, rank, 3))) for rank in range(3)]
     assert np.concatenate([one.indices for one in shares]).tolist() == first[0]
     assert [one.row for one in shares] == [0, 2, 3]
-    with pytest.raises(DataError, match="no such place among 2 batches"):
+    with pytest.raises(DataError, match="no such place among 2 parts"):
         alone.set_state({"epoch": 0, "position": 2, "images": 10})
     with pytest.raises(DataError, match="a set of 3 images does not fill a batch of 4"):
         Orders(3, 4, 1)
