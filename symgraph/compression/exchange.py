@@ -1,4 +1,4 @@
-"""Layers of a network exchanged for others, wherever modules hold them."""
+"""Layers exchanged for others: what every method that does so asks, does and says."""
 
 from __future__ import annotations
 
@@ -6,9 +6,16 @@ from collections.abc import Iterable, Mapping
 from copy import copy
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from symgraph.dims import Size, evaluate, free, less
 from symgraph.errors import ArgumentError, ArgumentTypeError
+from symgraph.graph.leaves import Constant, Shared
+from symgraph.graph.node import Value
 from symgraph.nn import Module
+
+Numbers = npt.NDArray[np.float64]
 
 NOMINAL = 256  # for a size without a number, where it depends on it which of two costs is less
 
@@ -86,3 +93,41 @@ def is_less(left: Size, right: Size) -> bool:
         return found
     env = dict.fromkeys(free(left) | free(right), NOMINAL)
     return evaluate(left, env) < evaluate(right, env)
+
+
+# -- what graphs say of a layer --------------------------------------------------------------------
+
+
+def names_of(value: Value) -> tuple[str, ...]:
+    """Give the names under which a layer of a graph can be asked for, the best first."""
+    modules = [origin.module for origin in value.origins if origin.module]
+    return tuple(dict.fromkeys([*modules, value.inputs[1].label]))
+
+
+def are_numbers(weight: Value) -> bool:
+    """Tell whether a weight has numbers: it is a shared variable or a constant."""
+    return isinstance(weight, Shared) or isinstance(weight.op, Constant)
+
+
+def numbers_of(weight: Value) -> Numbers:
+    """Give the numbers of such a weight."""
+    if isinstance(weight, Shared):
+        return np.asarray(weight.value, np.float64)
+    assert isinstance(weight.op, Constant)
+    return np.asarray(weight.op.array, np.float64)
+
+
+# -- what is said of it ----------------------------------------------------------------------------
+
+
+def change(before: Size, after: Size, parameters: tuple[int, int], error: float | None) -> str:
+    """Say what an exchange changed: FLOPs, numbers, and how far the new ones are off."""
+    old, new = parameters
+    fit = "" if error is None else f", off by {100 * error:.1f} %"
+    return f"{before} -> {after} FLOPs, {old:,} -> {new:,} parameters{fit}"
+
+
+def variables(modules: Iterable[Module | None]) -> list[Shared]:
+    """Give the shared variables of modules, of each once; None has none."""
+    made = dict.fromkeys(one for one in modules if one is not None)
+    return [variable for module in made for variable in module.parameters()]
