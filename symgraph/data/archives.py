@@ -144,7 +144,10 @@ def _kind(path: Path) -> str:
 
 def _names(path: Path) -> set[str]:
     if path.is_dir():
-        return {entry.name for entry in os.scandir(path)}
+        try:
+            return set(os.listdir(path))
+        except OSError as error:
+            raise DataError(f"{shown(path)} cannot be read: {error.strerror}.") from error
     if not path.exists():
         raise DataMissingError(f"{shown(path)} does not exist.")
     about = path.stat()

@@ -122,6 +122,16 @@ def test_what_is_none_of_them(tmp_path: Path) -> None:
         open_archive(tmp_path / "empty", "test")
 
 
+def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Any) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("os.listdir", refuse)
+    assert not is_archive(tmp_path)
+    with pytest.raises(DataError, match=r"cannot be read: Permission denied\."):
+        open_archive(tmp_path)
+
+
 def test_pickles_are_not_opened(tmp_path: Path) -> None:
     (tmp_path / "python").mkdir()
     (tmp_path / "python" / "data_batch_1").write_bytes(pickle.dumps({}))
