@@ -19,13 +19,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from symgraph.compression.inr_lanes import FREE, Lanes, Numbers, Task
+from symgraph.compression.inr_lanes import Lanes, Numbers, Task
 from symgraph.data.dataset import Images
 from symgraph.data.images import MAX_SIZE
 from symgraph.data.inrset import InrSet, quantised
 from symgraph.data.siren import COLOURS, Floats, Siren, psnr
 from symgraph.errors import ArgumentError, ArgumentTypeError, DataError
-from symgraph.io import list_checkpoints, load_checkpoint, save_checkpoint
+from symgraph.io import (
+    Checkpoint,
+    check_matches,
+    list_checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+)
 
 Array = npt.NDArray[Any]
 
@@ -301,20 +307,23 @@ class Run:
             found.update(np.ascontiguousarray(array).data)
         return found.hexdigest()
 
+    def _tensors(self, lanes: Lanes | None) -> dict[str, Array]:
+        """Give what a checkpoint holds: what is done, and the lanes."""
+        found: dict[str, Array] = {"done": self.done, "errors": self.errors}
+        for k, (weight, bias) in enumerate(zip(self.weights, self.biases)):
+            found |= {f"weight.{k}": weight, f"bias.{k}": bias}
+        if lanes is not None:
+            found |= {f"lanes.{name}": array for name, array in lanes.state().items()}
+            found |= {"lanes.images": lanes.images, "lanes.taken": lanes.taken}
+        return found
+
     def _save(self, lanes: Lanes | None) -> None:
-        """Write a checkpoint: what is done, and the lanes."""
+        """Write a checkpoint."""
         if self.folder is None:
             return
-        tensors: dict[str, Array] = {"done": self.done, "errors": self.errors}
-        for k, (weight, bias) in enumerate(zip(self.weights, self.biases)):
-            tensors |= {f"weight.{k}": weight, f"bias.{k}": bias}
-        size: list[int] = []
-        if lanes is not None:
-            size = list(lanes.size)
-            tensors |= {f"lanes.{name}": array for name, array in lanes.state().items()}
-            tensors |= {"lanes.images": lanes.images, "lanes.taken": lanes.taken}
+        size = [] if lanes is None else list(lanes.size)
         meta = {"what": "inr", "digest": self.digest, "step": self.steps, "size": size}
-        save_checkpoint(self.folder, tensors, meta, keep=1)
+        save_checkpoint(self.folder, self._tensors(lanes), meta, keep=1)
         self.saved = time.monotonic()
 
     def _restored(self, folder: Path) -> Lanes | None:
@@ -327,20 +336,41 @@ class Run:
                 f"{found.path} belongs to the fitting of other images, or with other settings.",
                 fix="give the same images and settings, another folder, or remove this one",
             )
-        tensors = dict(found.tensors)
-        self.done, self.errors = tensors["done"], tensors["errors"]
+        tensors, step = found.tensors, found.meta.get("step")
+        lanes = self._lanes_of(found)
+        expected = self._tensors(lanes)
+        check_matches(
+            found, {name: (a.shape, a.dtype) for name, a in expected.items()}, "this fitting"
+        )
+        if type(step) is not int or step < 0:
+            raise _damaged(found)
+        self.done, self.errors, self.steps = tensors["done"], tensors["errors"], step
         layers = range(len(self.weights))
         self.weights = [tensors[f"weight.{k}"] for k in layers]
         self.biases = [tensors[f"bias.{k}"] for k in layers]
-        self.steps = int(str(found.meta["step"]))
-        if "lanes.images" not in tensors:
+        if lanes is None:
             return None
-        size: Any = found.meta["size"]
-        images = tensors["lanes.images"]
-        lanes = self._lanes((int(size[0]), int(size[1])), len(images))
-        lanes.images, lanes.taken = images, tensors["lanes.taken"]
+        lanes.images, lanes.taken = tensors["lanes.images"], tensors["lanes.taken"]
+        waiting = self.buckets().get(lanes.size, [])
         target = np.zeros(lanes.variables["target"].shape, np.uint8)
-        for lane in np.flatnonzero(images != FREE).tolist():
-            target[lane] = self.images[int(images[lane])].reshape(COLOURS, -1)
+        for lane in np.flatnonzero(lanes.busy).tolist():
+            image = int(lanes.images[lane])
+            if image not in waiting or not 0 <= int(lanes.taken[lane]) <= lanes.steps:
+                raise _damaged(found)
+            target[lane] = self.images[image].reshape(COLOURS, -1)
         lanes.load({name: tensors.get(f"lanes.{name}", target) for name in lanes.variables})
         return lanes
+
+    def _lanes_of(self, found: Checkpoint) -> Lanes | None:
+        """Make as many lanes as a checkpoint has, if any."""
+        if "lanes.images" not in found.tensors:
+            return None
+        count, size = found.tensors["lanes.images"].size, found.meta.get("size")
+        for one in self.images:
+            if list(one.shape[1:]) == size and 1 <= count <= len(self.images):
+                return self._lanes((one.shape[1], one.shape[2]), count)
+        raise _damaged(found)
+
+
+def _damaged(found: Checkpoint) -> DataError:
+    return DataError(f"{found.path} does not fit its own images.", fix="remove it, and begin again")

@@ -13,7 +13,8 @@ import pytest
 from symgraph.compression import Course, Fitting, encode
 from symgraph.data.inrset import InrSet
 from symgraph.data.siren import Siren, extent, grid
-from symgraph.errors import ArgumentError, ArgumentTypeError, DataError
+from symgraph.errors import ArgumentError, ArgumentTypeError, CheckpointError, DataError
+from symgraph.io import load_checkpoint, save_checkpoint
 
 SMALL = Siren(layers=2, width=8, omega=10.0)
 QUICK = Fitting(steps=100, rate=2e-2, lanes=2)
@@ -123,6 +124,33 @@ def test_it_goes_on_where_it_was_cut_off(fitted: InrSet, tmp_path: Path) -> None
     assert not seen  # it was done
     with pytest.raises(DataError, match="other images, or with other settings"):
         encode(PICTURES[:4], SMALL, QUICK, folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "meta", "message"),
+    [
+        ({"done": np.zeros(1, np.bool_)}, {}, "differs : done"),
+        ({"weight.0": None}, {}, r"missing : weight\.0"),
+        ({"lanes.images": np.array([7, 1], np.int64)}, {}, "does not fit its own images"),
+        ({"lanes.images": np.zeros(9, np.int64)}, {}, "does not fit its own images"),
+        ({"lanes.taken": np.array([-1, 0], np.int64)}, {}, "does not fit its own images"),
+        ({}, {"size": [1 << 20, 1 << 20]}, "does not fit its own images"),
+        ({}, {"size": 5}, "does not fit its own images"),
+    ],
+)
+def test_a_checkpoint_that_somebody_made(
+    tmp_path: Path, changes: dict[str, Any], meta: dict[str, Any], message: str
+) -> None:
+    def kill(course: Course) -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        encode(PICTURES, SMALL, QUICK, folder=tmp_path, watch=kill)
+    found = load_checkpoint(tmp_path)
+    tensors = {name: one for name, one in {**found.tensors, **changes}.items() if one is not None}
+    save_checkpoint(tmp_path, tensors, {**found.meta, **meta})
+    with pytest.raises((DataError, CheckpointError), match=message):
+        encode(PICTURES, SMALL, QUICK, folder=tmp_path)
 
 
 KILLED = """
