@@ -14,9 +14,9 @@ if not __package__:  # run as a file: find `models` and `symgraph` in this check
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import symgraph as sg
-from models.common.classifier import Classifier, evaluate, predict
-from models.common.commandline import build_parser, check_device, exit_with
-from models.common.trainer import train
+from models.common.classifier import Classifier
+from models.common.commandline import build_parser, exit_with
+from models.common.trainer import command
 from symgraph.graph.node import Value
 from symgraph.nn import LRN, Activation, Conv2d, Dense, Dropout, Flatten, MaxPool2d, Sequential
 from symgraph.nn.init import constant, normal
@@ -105,10 +105,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line."""
     parser = build_parser("alexnet", "Train AlexNet, as published for Theano in 2014.", NOTES)
     parser.train.set_defaults(epochs=4, batch=16, learning_rate=0.01, average="params")
-    chosen = parser.parse_args(arguments)
-    check_device(chosen.device)
-    command = {"train": train, "evaluate": evaluate, "predict": predict}[chosen.command]
-    return command(MODEL, chosen)
+    return command(MODEL, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

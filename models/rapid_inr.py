@@ -29,6 +29,7 @@ from models.common.commandline import (
     seed,
 )
 from models.common.inr import DIGITS, PHOTOS, open_grey, pictures, train
+from models.common.interrupt import Interrupted, hold_interrupts
 from models.common.pictures import check_pictures, plot_pairs
 from models.common.progress import Progress, show_progress
 from models.common.runs import RUNS
@@ -167,17 +168,29 @@ def place_of(data: str) -> Path:
 
 
 class Watcher:
-    """Shows how far an encoding has come, as training does."""
+    """Shows how far an encoding has come, as training does, and stops it after Ctrl-C."""
 
-    def __init__(self, total: int, quiet: bool) -> None:
-        self.shown: Progress = show_progress(total=total, epochs=1, quiet=quiet)
-        self.done = 0
+    parts = 10_000  # of all the work
+
+    def __init__(self, quiet: bool, interrupted: Interrupted) -> None:
+        self.shown: Progress = show_progress(total=self.parts, epochs=1, quiet=quiet)
+        self.interrupted, self.begun = interrupted, False
 
     def __call__(self, course: Course) -> None:
-        """Take note of the course."""
-        new, self.done = course.done - self.done, course.done
-        self.shown.course = {"steps": str(course.steps), "quality": f"{course.psnr:.1f} dB"}
-        self.shown.step(course.done, epoch=0, images=new, loss=0.0, learning_rate=0.0)
+        """Take note of the course; raises `SystemExit` where somebody asked to stop."""
+        number = int(self.parts * course.share)
+        if not self.begun:  # what an earlier run did says nothing about the speed of this one
+            self.shown.number, self.begun = number, True
+        again = {} if course.rounds == 1 else {"round": f"{course.round}/{course.rounds}"}
+        self.shown.course = {
+            "done": f"{100 * course.share:.1f} %", **again,
+            "images": f"{course.done}/{course.total}", "steps": str(course.steps),
+            "quality": f"{course.psnr:.1f} dB",
+        }  # fmt: skip
+        self.shown.step(number, epoch=0, images=0, loss=0.0, learning_rate=0.0)
+        if self.interrupted:
+            self.shown.say("stopped; the same command goes on from here")
+            raise SystemExit(self.interrupted.exit_code)
 
 
 def encode_pictures(found: Pictures, chosen: argparse.Namespace, out: Path) -> InrSet:
@@ -190,20 +203,23 @@ def encode_pictures(found: Pictures, chosen: argparse.Namespace, out: Path) -> I
         lanes=chosen.lanes, seed=chosen.seed,
     )  # fmt: skip
     how = Smaller(chosen.kind, chosen.sparsity, chosen.pruning, steps=chosen.again)
-    folder, backend = out.with_suffix(".fitting"), backend_of(chosen)
-    options: dict[str, Any] = {"backend": backend, "every": chosen.checkpoint_every}
-    watcher = Watcher(len(found.images), chosen.quiet)
-    with watcher.shown:
-        made = encode(
-            found.images, siren, fitting, labels=found.labels, classes=found.classes,
-            folder=folder, watch=watcher, **options,
-        )  # fmt: skip
-    print(f"fitted    {_said(made)}", flush=True)
-    if how.kind != "float32" or how.sparsity:
-        watcher = Watcher(len(found.images), chosen.quiet)
+    folder, backend = out.with_name(f"{out.name}.fitting"), backend_of(chosen)
+    options: dict[str, Any] = {
+        "folder": folder, "backend": backend, "every": chosen.checkpoint_every,
+    }  # fmt: skip
+    with hold_interrupts("stopping behind a checkpoint; once more to stop at once") as interrupted:
+        watcher = Watcher(chosen.quiet, interrupted)
         with watcher.shown:
-            made = smaller(made, found.images, how, folder=folder, watch=watcher, **options)
-        print(f"smaller   {_said(made)}", flush=True)
+            made = encode(
+                found.images, siren, fitting, labels=found.labels, classes=found.classes,
+                watch=watcher, **options,
+            )  # fmt: skip
+        print(f"fitted    {_said(made)}", flush=True)
+        if how.kind != "float32" or how.sparsity:
+            watcher = Watcher(chosen.quiet, interrupted)
+            with watcher.shown:
+                made = smaller(made, found.images, how, watch=watcher, **options)
+            print(f"smaller   {_said(made)}", flush=True)
     made = measured(made, found.images, backend)
     made.save(out)
     shutil.rmtree(folder, ignore_errors=True)
@@ -221,6 +237,8 @@ def _said(made: InrSet) -> str:
 def run_encode(chosen: argparse.Namespace) -> int:
     """Encode images and write the set."""
     out = Path(chosen.out) if chosen.out else place_of(chosen.data)
+    if out.is_dir() or not out.name:
+        raise ArgumentError(f"rapid_inr: {out} is a folder.", fix="--out FILE.safetensors")
     found = pictures(chosen.data, chosen.size, chosen.limit)
     made = encode_pictures(found, chosen, out)
     print(f"written   {out}  {_said(made)}")

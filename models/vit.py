@@ -17,16 +17,15 @@ if not __package__:  # run as a file: find `models` and `symgraph` in this check
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import symgraph as sg
-from models.common.classifier import Classifier, evaluate, predict
+from models.common.classifier import Classifier
 from models.common.commandline import (
     ModelParser,
     build_parser,
-    check_device,
     exit_with,
     positive_int,
 )
 from models.common.lowrank import add_strategy_flags, with_strategy
-from models.common.trainer import train
+from models.common.trainer import command
 from symgraph.errors import ArgumentError
 from symgraph.graph.node import Value
 from symgraph.nn import Conv2d, Dense, Dropout, LayerNorm, Module, TransformerBlock, init
@@ -201,12 +200,7 @@ def settle(chosen: argparse.Namespace) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line."""
-    chosen = make_parser().parse_args(arguments)
-    check_device(chosen.device)
-    if chosen.command == "train":
-        settle(chosen)
-    command = {"train": train, "evaluate": evaluate, "predict": predict}[chosen.command]
-    return command(MODEL, chosen)
+    return command(MODEL, make_parser().parse_args(arguments), settle)
 
 
 if __name__ == "__main__":

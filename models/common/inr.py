@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 import symgraph as sg
 from models.common.classifier import Classifier, Data, open_data
+from models.common.cursor import Epochs
 from models.common.trainer import Training
 from models.common.workers import supervise, team_of, transport_of
 from symgraph.data import Dataset, InrImages, Pictures, open_inr, permutation, read_images
@@ -160,14 +159,11 @@ class Numbers:
         return len(self.indices)
 
 
-class Orders:
-    """Gives the numbers of images in a new order for each epoch, with a cursor.
+class Orders(Epochs[Numbers]):
+    """Gives the numbers of images in a new order for each epoch.
 
-    What does not fill a batch is left out, as published. It has what the training loop asks of
-    `symgraph.data.Loader`, and nobody ever waits for it.
+    What does not fill a batch is left out, as published.
     """
-
-    wait_seconds = 0.0
 
     def __init__(self, count: int, batch: int, seed: int, rank: int = 0, ranks: int = 1) -> None:
         if batch > count:
@@ -175,45 +171,22 @@ class Orders:
                 f"a set of {count} images does not fill a batch of {batch}.",
                 fix="a smaller --batch",
             )
-        self.count, self.batch, self.seed, self.rank, self.ranks = count, batch, seed, rank, ranks
-        self.epoch, self._position = 0, 0
+        super().__init__(count // batch, images=count)
+        self.images, self.batch, self.seed, self._made = count, batch, seed, -1
+        # of each batch
+        self._first, self._last = (-(-batch * one // ranks) for one in (rank, rank + 1))
 
-    def __len__(self) -> int:
-        return self.count // self.batch
+    def part(self, epoch: int, position: int) -> Numbers:
+        """Give the numbers of one batch."""
+        order = self._order(epoch)
+        start = position * self.batch
+        return Numbers(order[start + self._first : start + self._last], self._first, epoch)
 
-    def __iter__(self) -> Iterator[Numbers]:
-        epoch = self.epoch
-        order = permutation(self.count, self.seed, epoch).astype(np.int32)
-        first, last = (-(-self.batch * rank // self.ranks) for rank in (self.rank, self.rank + 1))
-        while self.epoch == epoch:
-            start = self._position * self.batch
-            self._position += 1
-            if self._position == len(self):
-                self.epoch, self._position = epoch + 1, 0
-            yield Numbers(order[start + first : start + last], first, epoch)
-
-    def state(self) -> dict[str, int]:
-        """Give the cursor behind the last batch: plain integers, fit for JSON."""
-        return {"epoch": self.epoch, "position": self._position, "images": self.count}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Go to a cursor from `state`; raises `DataError` where it is that of another set."""
-        found = [state.get(name) for name in ("epoch", "position", "images")]
-        epoch, position, count = (one if type(one) is int else -1 for one in found)
-        if epoch < 0 or not 0 <= position < len(self) or count != self.count:
-            raise DataError(f"no such place among {len(self)} batches: {state!r:.100}.")
-        self.epoch, self._position = epoch, position
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        return
+    def _order(self, epoch: int) -> npt.NDArray[np.int32]:
+        if self._made != epoch:
+            self._made = epoch
+            self._numbers = permutation(self.images, self.seed, epoch).astype(np.int32)
+        return self._numbers
 
 
 class InrTraining(Training):

@@ -63,7 +63,7 @@ class Run(ABC):
     net: sg.nn.Module
     optimizer: sg.optim.Optimizer
     schedule: sg.optim.Schedule
-    loader: Any  # gives batches, and has a cursor: `symgraph.data.Loader` or `text.Windows`
+    loader: Any  # gives batches, and has a cursor: `symgraph.data.Loader` or `Epochs`
 
     def __init__(self, model: Any, chosen: argparse.Namespace, team: Team) -> None:
         if team.rank == 0:

@@ -31,7 +31,7 @@ class Progress(ABC):
     """
 
     things = "images"
-    course: dict[str, str] | None = None  # shown in place of epoch, step, loss and rate
+    course: dict[str, str] | None = None  # shown instead of all that; the first before the bar
 
     def __init__(self, *, total: int, epochs: int, first: int, clock: Callable[[], float]) -> None:
         self.total, self.epochs, self.first, self.clock = total, epochs, first, clock
@@ -65,7 +65,7 @@ class Progress(ABC):
     def fields(self) -> dict[str, str]:
         """What both displays show, as text: label to value."""
         if self.course is not None:
-            return {self.things: f"{self.number}/{self.total}", **self.course, "left": self.left()}
+            return {**self.course, "left": self.left()}
         return {
             "epoch": f"{self.epoch + 1}/{self.epochs}",
             "step": f"{self.number}/{self.total}",
@@ -179,7 +179,7 @@ class _Live(Progress):
             return
         self._next = now + 1 / _FRAMES
         fields = self.fields()
-        first = ("epoch", "step") if self.course is None else (self.things,)
+        first = ("epoch", "step") if self.course is None else tuple(self.course)[:1]
         # Drawn from here and not from rich's own thread, which would take time from the step.
         self._bar.update(
             self._task,

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from pydoc_data.topics import topics
-from types import TracebackType
-from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from models.common.cursor import Epochs
 from symgraph.errors import ArgumentError, DataError, DataMissingError
 
 Numbers = npt.NDArray[np.int32]
@@ -134,67 +132,31 @@ class Window:
     first: bool
 
 
-class Windows:
-    """Reads a text at `batch` places at once, `steps` characters in a window, with a cursor.
+class Windows(Epochs[Window]):
+    """Reads a text at `batch` places at once, `steps` characters in a window.
 
     The text is cut into `batch` parts of the same length, and window after window goes through all
-    of them; what is left at the ends is not read. `for window in windows` goes to the end of the
-    current epoch. It has what the training loop asks of `symgraph.data.Loader`.
+    of them; what is left at the ends is not read.
 
     Raises `ArgumentError` where the text is too short for one window.
     """
 
-    wait_seconds = 0.0
-
     def __init__(self, numbers: Numbers, batch: int, steps: int) -> None:
         part = len(numbers) // batch
-        self._count = max(part - 1, 0) // steps
-        if not self._count:
+        count = max(part - 1, 0) // steps
+        if not count:
             raise ArgumentError(
                 f"a text of {len(numbers)} characters has no windows of {steps} characters at "
                 f"{batch} places.",
                 fix="a smaller --batch, fewer --steps or a longer text",
             )
+        super().__init__(count, windows=count)
         self._parts = numbers[: part * batch].reshape(batch, part).T  # (place in the part, B)
-        self.steps, self.epoch, self._position = steps, 0, 0
+        self.steps = steps
 
-    def __len__(self) -> int:
-        return self._count
-
-    def __iter__(self) -> Iterator[Window]:
-        epoch = self.epoch
-        while self.epoch == epoch:
-            start = self._position * self.steps
-            rows = self._parts[start : start + self.steps + 1]
-            first = self._position == 0
-            self._position += 1
-            if self._position == self._count:
-                self.epoch, self._position = epoch + 1, 0
-            inputs, targets = np.ascontiguousarray(rows[:-1]), np.ascontiguousarray(rows[1:])
-            yield Window(inputs, targets, epoch, first)
-
-    def state(self) -> dict[str, int]:
-        """Give the cursor behind the last window: plain integers, fit for JSON."""
-        return {"epoch": self.epoch, "position": self._position, "windows": self._count}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Go to a cursor from `state`.
-
-        Raises `DataError` where it is damaged or that of other windows.
-        """
-        numbers = [state.get(name) for name in ("epoch", "position", "windows")]
-        epoch, position, count = (one if type(one) is int else -1 for one in numbers)
-        if epoch < 0 or not 0 <= position < self._count or count != self._count:
-            raise DataError(f"no such place among {self._count} windows: {state!r:.100}.")
-        self.epoch, self._position = epoch, position
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        return
+    def part(self, epoch: int, position: int) -> Window:
+        """Give one window."""
+        start = position * self.steps
+        rows = self._parts[start : start + self.steps + 1]
+        inputs, targets = np.ascontiguousarray(rows[:-1]), np.ascontiguousarray(rows[1:])
+        return Window(inputs, targets, epoch, position == 0)

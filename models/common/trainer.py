@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,13 @@ from models.common.classifier import (
     Data,
     Score,
     Tally,
+    evaluate,
     measurement,
+    predict,
     team_step,
     validation_loader,
 )
+from models.common.commandline import check_device
 from models.common.interrupt import Interrupted
 from models.common.loop import Run
 from models.common.lowrank import choose_ranks, start_of
@@ -113,6 +117,22 @@ class Training(Run):
         super().pictures()
         filters = self.model.first_layer(self.net)
         plot_filters(filters.eval(), self.folder / "filters.png", title="first layer")
+
+
+def command(
+    model: Classifier,
+    chosen: argparse.Namespace,
+    settle: Callable[[argparse.Namespace], None] | None = None,
+) -> int:
+    """Run what the command line says: train, evaluate or predict; give the exit status.
+
+    `settle` chooses what suits the images, where it was not given, before training.
+    """
+    check_device(chosen.device)
+    if chosen.command == "train" and settle is not None:
+        settle(chosen)
+    run = {"train": train, "evaluate": evaluate, "predict": predict}[chosen.command]
+    return run(model, chosen)
 
 
 def train(model: Classifier, chosen: argparse.Namespace) -> int:

@@ -437,6 +437,7 @@ def product(name: str, takes: str, x1: Any, x2: Any, *args: Any, **options: Any)
 def _two(name: str, takes: str, x1: Any, x2: Any) -> Array:
     if _knows(x1) and _knows(x2):
         return binary(name, takes, x1, x2)
+    _refuse_numpy(name, x1, x2)
     return NotImplemented  # type: ignore[no-any-return]
 
 
@@ -450,7 +451,15 @@ def _same(name: str, x1: Array, x2: Any) -> Array:
 def _product(x1: Any, x2: Any) -> Array:
     if isinstance(x1, Array) and isinstance(x2, Array):
         return product("matmul", NUM, x1, x2)
+    _refuse_numpy("matmul", x1, x2)
     return NotImplemented  # type: ignore[no-any-return]
+
+
+def _refuse_numpy(name: str, *operands: Any) -> None:
+    """Raise for arrays of NumPy, which would say something else; others may know what to do."""
+    for one in operands:
+        if isinstance(one, np.ndarray | np.generic):
+            _refuse(name, one)
 
 
 def _knows(given: Any) -> bool:

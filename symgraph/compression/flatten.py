@@ -12,7 +12,18 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from symgraph.compression.exchange import exchange, is_less, require_known, require_module
+from symgraph.compression.exchange import (
+    are_numbers,
+    change,
+    exchange,
+    is_less,
+    layer_names,
+    names_of,
+    numbers_of,
+    require_known,
+    require_module,
+    variables,
+)
 from symgraph.compression.rankone import rank_one
 from symgraph.config import config
 from symgraph.cost import cost
@@ -20,7 +31,7 @@ from symgraph.dims import Size
 from symgraph.errors import ArgumentError, ArgumentTypeError
 from symgraph.graph.arguments import plain_int
 from symgraph.graph.graph import Graph
-from symgraph.graph.leaves import Constant, Shared, tensor
+from symgraph.graph.leaves import Shared, tensor
 from symgraph.graph.node import Value, make
 from symgraph.graph.origin import inherit
 from symgraph.nn import Conv2d, FlattenedConv, Module, init
@@ -49,10 +60,7 @@ class FlattenedLayer:
     def __str__(self) -> str:
         if self.flat is None:
             return f"{self.name}: left alone, {self.before} FLOPs, flattened {self.after}"
-        old, new = self.parameters
-        fit = "" if self.error is None else f", off by {100 * self.error:.1f} %"
-        work = f"{self.before} -> {self.after} FLOPs"
-        return f"{self.name}: {work}, {old:,} -> {new:,} parameters{fit}"
+        return f"{self.name}: {change(self.before, self.after, self.parameters, self.error)}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +72,7 @@ class Flattening:
     @property
     def parameters(self) -> list[Shared]:
         """The new shared variables, all to be trained."""
-        made = dict.fromkeys(one.flat for one in self.layers if one.flat is not None)
-        return [variable for flat in made for variable in flat.parameters()]
+        return variables(one.flat for one in self.layers)
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.layers))
@@ -102,7 +109,7 @@ def flatten(
             fix="flatten(sg.Graph([x], [y])); for a module, flatten_layers(net)",
         )
     plan = _Plan("flatten", layers, stages, values)
-    found = {one: _names(one) for one in graph.values if _is_dense(one)}
+    found = {one: names_of(one) for one in graph.values if _is_dense(one)}
     wanted = plan.wanted(found)
     made: dict[tuple[Value, Any], FlattenedConv] = {}  # one for all that share their filters
     replace: dict[Value, Value] = {}
@@ -175,13 +182,8 @@ class _Plan:
                 f"{caller}: values must be one of {', '.join(VALUES)}, got {values!r:.60}.",
                 fix='values="draw" to train anew, values="fit" to go on from the filters',
             )
-        if isinstance(layers, str):
-            raise ArgumentTypeError(
-                f"{caller}: layers must be a list of names, got the text {layers!r:.60}.",
-                fix=f"layers=[{layers!r:.60}]",
-            )
         self.fit = values == "fit"
-        self.layers = None if layers is None else tuple(layers)
+        self.layers = layer_names(caller, layers)
 
     def wanted(self, found: Mapping[Key, Sequence[str]]) -> dict[Key, bool | None]:
         """Tell for each convolution whether it was asked for; None where the cost decides."""
@@ -219,7 +221,7 @@ class _Plan:
         before, after, counts = whole.flops, cost(new).flops, (whole.parameters, flat.count())
         if not (is_less(after, before) if wanted is None else wanted):
             return FlattenedLayer(name, None, before, after, counts)
-        error = fit(flat, _numbers(filters)) if self.fit else None
+        error = fit(flat, numbers_of(filters)) if self.fit else None
         return FlattenedLayer(name, flat, before, after, counts, error)
 
 
@@ -227,20 +229,7 @@ def _is_dense(one: Value) -> bool:
     """Tell whether a value is a two-dimensional convolution by filters that are numbers."""
     if type(one.op) is not Conv or len(one.op.stride) != 2:
         return False
-    return isinstance(one.inputs[1], Shared) or isinstance(one.inputs[1].op, Constant)
-
-
-def _names(one: Value) -> tuple[str, ...]:
-    """Give the names under which a convolution can be asked for, the best first."""
-    modules = [origin.module for origin in one.origins if origin.module]
-    return tuple(dict.fromkeys([*modules, one.inputs[1].label]))
-
-
-def _numbers(filters: Value) -> np.ndarray[Any, Any]:
-    if isinstance(filters, Shared):
-        return filters.value
-    assert isinstance(filters.op, Constant)
-    return np.asarray(filters.op.array)
+    return are_numbers(one.inputs[1])
 
 
 def fit(flat: FlattenedConv, filters: np.ndarray[Any, Any]) -> float:

@@ -19,17 +19,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from symgraph.compression.inr_lanes import FREE, Lanes, Numbers, Task
+from symgraph.compression.inr_lanes import Lanes, Numbers, Task
 from symgraph.data.dataset import Images
 from symgraph.data.images import MAX_SIZE
 from symgraph.data.inrset import InrSet, quantised
 from symgraph.data.siren import COLOURS, Floats, Siren, psnr
 from symgraph.errors import ArgumentError, ArgumentTypeError, DataError
-from symgraph.io import list_checkpoints, load_checkpoint, save_checkpoint
+from symgraph.io import (
+    Checkpoint,
+    check_matches,
+    list_checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+)
 
 Array = npt.NDArray[Any]
 
+MAX_CLASSES = 1 << 20  # where they have no names
 PIXELS = 1 << 16  # pixels of all lanes together, unless told otherwise
+LARGEST = 2**63 - 1
 CHECK = 20  # steps between two looks at the errors
 NARROW = 100  # steps that must be left for fewer lanes to be worth compiling again
 
@@ -53,9 +61,10 @@ class Fitting:
             value = getattr(self, name)
             if name == "lanes" and value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if not (whole and least <= value <= LARGEST):
                 raise ArgumentError(
-                    f"Fitting: {name} must be an int >= {least}, got {value!r:.40}."
+                    f"Fitting: {name} must be an int in {least} .. 2**63 - 1, got {value!r:.40}."
                 )
         for name in ("rate", "target"):
             value = getattr(self, name)
@@ -70,12 +79,19 @@ class Fitting:
 
 @dataclass(frozen=True)
 class Course:
-    """How far the fitting has come: images done of `total`, steps taken, the mean quality."""
+    """How far the fitting has come: images done of `total`, steps taken, the mean quality.
+
+    `share` is what is behind of all the work, from 0 to 1: an image that is done early has had all
+    its steps. `round` of `rounds` is that of `smaller`, which fits several times.
+    """
 
     done: int
     total: int
     steps: int
     psnr: float
+    share: float
+    round: int = 1
+    rounds: int = 1
 
 
 def encode(
@@ -93,14 +109,16 @@ def encode(
     """Fit a network to each of the images, uint8 (3, H, W) of any sizes, and give them as a set.
 
     With a `folder`, checkpoints lie there, one `every` so many seconds; a call with the same
-    arguments goes on from the last one. `watch` is told how far it has come. An image that does not
-    reach its target is kept as good as it became: see `InrSet.check_target`.
+    arguments goes on from the last one. `watch` is told how far it has come; what it raises, to
+    stop, ends the fitting behind a checkpoint. An image that does not reach its target is kept as
+    good as it became: see `InrSet.check_target`.
 
     Raises `ArgumentError`, `ArgumentTypeError` and `DataError` for images that are none, labels
     that do not fit, and a folder with checkpoints of something else.
     """
     siren, fitting = siren or Siren(), fitting or Fitting()
     given = checked_images(images, "encode")
+    tags, names = checked_labels(labels, classes, len(given), "encode")
 
     def start(image: int) -> Numbers:
         key = np.array([fitting.seed, image], np.uint64)
@@ -110,7 +128,6 @@ def encode(
     task = Task(("float32",) * layers, (None,) * layers)
     run = Run(given, siren, fitting, task, start, backend=backend, watch=watch)
     run.work(None if folder is None else Path(folder), every)
-    tags, names = checked_labels(labels, classes, len(given), "encode")
     return run.result(tags, names)
 
 
@@ -140,6 +157,8 @@ def checked_labels(
     labels: npt.ArrayLike | None, classes: Sequence[str], count: int, name: str
 ) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
     """Give labels as int32 (N,) and the names of their classes; zeros where there are none."""
+    if isinstance(classes, str) or not all(isinstance(one, str) for one in classes):
+        raise ArgumentTypeError(f"{name}: classes must be a list of names, got {classes!r:.60}.")
     if labels is None:
         return np.zeros(count, np.int32), tuple(classes) or ("image",)
     tags = np.asarray(labels)
@@ -148,10 +167,14 @@ def checked_labels(
             f"{name}: labels must be {count} integers, one for each image, "
             f"got {tags.dtype} {tags.shape}."
         )
-    names = tuple(classes) or tuple(str(k) for k in range(int(tags.max()) + 1))
-    if int(tags.min()) < 0 or int(tags.max()) >= len(names):
-        raise ArgumentError(f"{name}: labels must lie in 0 .. {len(names) - 1}.")
-    return tags.astype(np.int32), names
+    least, most = int(tags.min()), int(tags.max())
+    bound = len(classes) or MAX_CLASSES
+    if least < 0 or most >= bound:
+        raise ArgumentError(
+            f"{name}: labels must lie in 0 .. {bound - 1}, got {least} .. {most}.",
+            fix="count classes from 0",
+        )
+    return tags.astype(np.int32), tuple(classes) or tuple(map(str, range(most + 1)))
 
 
 class Run:
@@ -209,7 +232,8 @@ class Run:
         if lanes is None:
             room = self.fitting.lanes or max(1, PIXELS // (size[0] * size[1]))
             lanes = self._lanes(size, min(room, len(members)))
-        waiting = [one for one in members if one not in set(lanes.images.tolist())]
+        begun = set(lanes.images.tolist())
+        waiting = [one for one in members if one not in begun]
         while True:
             free = np.flatnonzero(~lanes.busy).tolist()
             taken, waiting = waiting[: len(free)], waiting[len(free) :]
@@ -226,9 +250,13 @@ class Run:
                 lanes.choose()
             self.steps += steps
             self._harvest(lanes, errors)
-            self._tell(lanes, errors)
-            if time.monotonic() - self.saved >= self.every:
-                self._save(lanes)
+            told = False
+            try:
+                self._tell(lanes, errors)
+                told = True
+            finally:  # who stops it there loses nothing
+                if not told or time.monotonic() - self.saved >= self.every:
+                    self._save(lanes)
 
     def _harvest(self, lanes: Lanes, errors: Floats) -> None:
         """Keep the numbers of images that are good enough, or have had all their steps."""
@@ -250,7 +278,9 @@ class Run:
             return
         present = np.concatenate([self.errors[self.done], errors[lanes.busy]])
         mean = float(psnr(np.maximum(present, 1e-9)).mean())
-        self.watch(Course(int(self.done.sum()), len(self.images), self.steps, mean))
+        done, total = int(self.done.sum()), len(self.images)
+        behind = done + int(lanes.taken[lanes.busy].sum()) / lanes.steps
+        self.watch(Course(done, total, self.steps, mean, behind / total))
 
     def result(self, labels: npt.NDArray[np.int32], classes: tuple[str, ...]) -> InrSet:
         """Give all images as a set."""
@@ -277,20 +307,23 @@ class Run:
             found.update(np.ascontiguousarray(array).data)
         return found.hexdigest()
 
+    def _tensors(self, lanes: Lanes | None) -> dict[str, Array]:
+        """Give what a checkpoint holds: what is done, and the lanes."""
+        found: dict[str, Array] = {"done": self.done, "errors": self.errors}
+        for k, (weight, bias) in enumerate(zip(self.weights, self.biases)):
+            found |= {f"weight.{k}": weight, f"bias.{k}": bias}
+        if lanes is not None:
+            found |= {f"lanes.{name}": array for name, array in lanes.state().items()}
+            found |= {"lanes.images": lanes.images, "lanes.taken": lanes.taken}
+        return found
+
     def _save(self, lanes: Lanes | None) -> None:
-        """Write a checkpoint: what is done, and the lanes."""
+        """Write a checkpoint."""
         if self.folder is None:
             return
-        tensors: dict[str, Array] = {"done": self.done, "errors": self.errors}
-        for k, (weight, bias) in enumerate(zip(self.weights, self.biases)):
-            tensors |= {f"weight.{k}": weight, f"bias.{k}": bias}
-        size: list[int] = []
-        if lanes is not None:
-            size = list(lanes.size)
-            tensors |= {f"lanes.{name}": array for name, array in lanes.state().items()}
-            tensors |= {"lanes.images": lanes.images, "lanes.taken": lanes.taken}
+        size = [] if lanes is None else list(lanes.size)
         meta = {"what": "inr", "digest": self.digest, "step": self.steps, "size": size}
-        save_checkpoint(self.folder, tensors, meta, keep=1)
+        save_checkpoint(self.folder, self._tensors(lanes), meta, keep=1)
         self.saved = time.monotonic()
 
     def _restored(self, folder: Path) -> Lanes | None:
@@ -301,22 +334,43 @@ class Run:
         if found.meta.get("what") != "inr" or found.meta.get("digest") != self.digest:
             raise DataError(
                 f"{found.path} belongs to the fitting of other images, or with other settings.",
-                fix="give the same images and settings, or another folder",
+                fix="give the same images and settings, another folder, or remove this one",
             )
-        tensors = dict(found.tensors)
-        self.done, self.errors = tensors["done"], tensors["errors"]
+        tensors, step = found.tensors, found.meta.get("step")
+        lanes = self._lanes_of(found)
+        expected = self._tensors(lanes)
+        check_matches(
+            found, {name: (a.shape, a.dtype) for name, a in expected.items()}, "this fitting"
+        )
+        if type(step) is not int or step < 0:
+            raise _damaged(found)
+        self.done, self.errors, self.steps = tensors["done"], tensors["errors"], step
         layers = range(len(self.weights))
         self.weights = [tensors[f"weight.{k}"] for k in layers]
         self.biases = [tensors[f"bias.{k}"] for k in layers]
-        self.steps = int(str(found.meta["step"]))
-        if "lanes.images" not in tensors:
+        if lanes is None:
             return None
-        size: Any = found.meta["size"]
-        images = tensors["lanes.images"]
-        lanes = self._lanes((int(size[0]), int(size[1])), len(images))
-        lanes.images, lanes.taken = images, tensors["lanes.taken"]
+        lanes.images, lanes.taken = tensors["lanes.images"], tensors["lanes.taken"]
+        waiting = self.buckets().get(lanes.size, [])
         target = np.zeros(lanes.variables["target"].shape, np.uint8)
-        for lane in np.flatnonzero(images != FREE).tolist():
-            target[lane] = self.images[int(images[lane])].reshape(COLOURS, -1)
+        for lane in np.flatnonzero(lanes.busy).tolist():
+            image = int(lanes.images[lane])
+            if image not in waiting or not 0 <= int(lanes.taken[lane]) <= lanes.steps:
+                raise _damaged(found)
+            target[lane] = self.images[image].reshape(COLOURS, -1)
         lanes.load({name: tensors.get(f"lanes.{name}", target) for name in lanes.variables})
         return lanes
+
+    def _lanes_of(self, found: Checkpoint) -> Lanes | None:
+        """Make as many lanes as a checkpoint has, if any."""
+        if "lanes.images" not in found.tensors:
+            return None
+        count, size = found.tensors["lanes.images"].size, found.meta.get("size")
+        for one in self.images:
+            if list(one.shape[1:]) == size and 1 <= count <= len(self.images):
+                return self._lanes((one.shape[1], one.shape[2]), count)
+        raise _damaged(found)
+
+
+def _damaged(found: Checkpoint) -> DataError:
+    return DataError(f"{found.path} does not fit its own images.", fix="remove it, and begin again")

@@ -78,7 +78,8 @@ def kept_weight(weight: Value, mask: Value | None, dtype: str) -> Value:
         weight = weight * mask
     if dtype == "int8":
         largest = F.max(F.abs(weight), axis=(1, 2), keepdims=True)
-        scale = F.where(largest > 0, largest / float(MOST), 1.0)
+        scale = largest / float(MOST)
+        scale = F.where(scale > 0, scale, 1.0)
         return F.round(weight / scale) * scale
     return weight if dtype == "float32" else cast_to(cast_to(weight, "float16"), "float32")
 

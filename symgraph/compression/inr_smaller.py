@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from symgraph.compression.inr import Course, Fitting, Run, checked_images
@@ -100,8 +101,8 @@ def smaller(
 ) -> InrSet:
     """Give a set whose networks take fewer bytes, fitted again to the original images.
 
-    With a `folder`, checkpoints lie there, and a call with the same arguments goes on from them, as
-    with `encode`.
+    What is pruned already stays pruned, whatever `how` says. With a `folder`, checkpoints lie
+    there, and a call with the same arguments goes on from them, as with `encode`.
 
     Raises `DataError` for originals of other sizes than the set has, and `ArgumentError` where
     there are no hidden matrices to prune.
@@ -115,10 +116,26 @@ def smaller(
             fix="sparsity=0, or more layers",
         )
     fitting = Fitting(steps=how.steps, rate=how.rate)
-    for number, task in enumerate(how.tasks(images.siren), start=1):
+    tasks = how.tasks(images.siren)
+    for number, task in enumerate(tasks, start=1):
         place = None if folder is None else Path(folder) / f"round-{number}"
-        images = _again(images, given, fitting, task, place, every, watch, backend)
+        told = None if watch is None else partial(_told, watch, number, len(tasks))
+        held = [layer.kept for layer in images.layers]
+        task = replace(task, kept=tuple(map(_least, task.kept, held)))
+        images = _again(images, given, fitting, task, place, every, told, backend)
     return images
+
+
+def _told(watch: Callable[[Course], None], number: int, rounds: int, course: Course) -> None:
+    """Tell how far all rounds together have come."""
+    share = (number - 1 + course.share) / rounds
+    watch(replace(course, share=share, round=number, rounds=rounds))
+
+
+def _least(wanted: int | None, held: int | None) -> int | None:
+    """Give how many numbers stay: as many as wanted, and no more than there are."""
+    counts = [count for count in (wanted, held) if count is not None]
+    return min(counts, default=None)
 
 
 def _again(

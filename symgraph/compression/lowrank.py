@@ -13,7 +13,18 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from symgraph.compression.exchange import exchange, is_less, require_known, require_module
+from symgraph.compression.exchange import (
+    are_numbers,
+    change,
+    exchange,
+    is_less,
+    layer_names,
+    names_of,
+    numbers_of,
+    require_known,
+    require_module,
+    variables,
+)
 from symgraph.compression.ranks import (
     Numbers,
     Ranks,
@@ -28,7 +39,7 @@ from symgraph.dims import Size
 from symgraph.errors import ArgumentError, ArgumentTypeError
 from symgraph.graph.arguments import plain_int
 from symgraph.graph.graph import Graph
-from symgraph.graph.leaves import Constant, Shared, tensor
+from symgraph.graph.leaves import Shared, tensor
 from symgraph.graph.node import Value, make
 from symgraph.graph.origin import inherit
 from symgraph.graph.registry import F
@@ -61,12 +72,11 @@ class LowRankLayer:
     error: float | None = None
 
     def __str__(self) -> str:
-        work, (old, new) = f"{self.before} -> {self.after} FLOPs", self.parameters
         ranks = " x ".join(map(str, self.ranks))
         if self.factors is None:
             return f"{self.name}: stays dense, {self.before} FLOPs, of rank {ranks} {self.after}"
-        fit = "" if self.error is None else f", off by {100 * self.error:.1f} %"
-        return f"{self.name}: rank {ranks}, {work}, {old:,} -> {new:,} parameters{fit}"
+        said = change(self.before, self.after, self.parameters, self.error)
+        return f"{self.name}: rank {ranks}, {said}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,8 +88,7 @@ class Decomposition:
     @property
     def parameters(self) -> list[Shared]:
         """The factors' shared variables."""
-        made = dict.fromkeys(one.factors for one in self.layers if one.factors is not None)
-        return [variable for factors in made for variable in factors.parameters()]
+        return variables(one.factors for one in self.layers)
 
     @property
     def ranks(self) -> dict[str, Ranks]:
@@ -119,7 +128,7 @@ def decompose(
             fix="decompose(sg.Graph([x], [y])); for a module, decompose_layers(net)",
         )
     plan = _Plan("decompose", layers, ratio, error, ranks, values, rounds)
-    found = {one: _names(one) for one in graph.values if _is_dense(one)}
+    found = {one: names_of(one) for one in graph.values if _is_dense(one)}
     wanted = plan.wanted(found)
     made: dict[tuple[Value, Any], LowRankLayer] = {}  # one for all that share their weight
     replace: dict[Value, Value] = {}
@@ -239,7 +248,8 @@ def merge_layers(net: Module, *, layers: Iterable[str] | None = None) -> list[st
     """
     require_module("merge_layers", net, "merge(graph, decomposition)")
     found = {name: one for name, one in net.named_modules() if isinstance(one, Layer)}
-    names = list(found if layers is None else layers)
+    wanted = layer_names("merge_layers", layers)
+    names = list(found if wanted is None else wanted)
     require_known("merge_layers", names, found, "merge")
     exchange(net, {found[name]: merged(found[name]) for name in names})
     return names
@@ -324,15 +334,12 @@ class _Plan:
                 f"{caller}: values must be one of {', '.join(VALUES)}, got {values!r:.60}.",
                 fix='values="fit" to go on from the weights, values="draw" to train anew',
             )
-        if isinstance(layers, str):
-            raise ArgumentTypeError(
-                f"{caller}: layers must be a list of names, got the text {layers!r:.60}.",
-                fix=f"layers=[{layers!r:.60}]",
-            )
         self.caller, self.fit = caller, values == "fit"
         self.rounds = plain_int(caller, "rounds", rounds)
+        if self.rounds < 0:
+            raise ArgumentError(f"{caller}: rounds must be >= 0, got {rounds}.")
         self.ratio, self.error = RATIO if not several else ratio, error
-        self.layers = None if layers is None else tuple(layers)
+        self.layers = layer_names(caller, layers)
         self.ranks: dict[str, Ranks] | None = None
         if ranks is not None:
             self.layers = tuple(ranks)
@@ -374,7 +381,7 @@ class _Plan:
         if wanted is None and (least < NARROW or not is_less(new, whole.flops)):
             return LowRankLayer(names[0], None, ranks, whole.flops, new, counts)
         if self.fit and known is None:
-            error = _fit(factors, _numbers(weight), ranks, self.rounds)
+            error = _fit(factors, numbers_of(weight), ranks, self.rounds)
         return LowRankLayer(names[0], factors, ranks, whole.flops, new, counts, error)
 
     def _chosen(self, names: Sequence[str], weight: Value) -> Ranks:
@@ -382,7 +389,7 @@ class _Plan:
         if self.ranks is not None:
             return next(self.ranks[name] for name in names if name in self.ranks)
         if self.error is not None:
-            return ranks_of_error(_numbers(weight), self.error)
+            return ranks_of_error(numbers_of(weight), self.error)
         return ranks_of_ratio(shape, RATIO if self.ratio is None else self.ratio)
 
     def _factors(self, weight: Value, ranks: Ranks, like: Any, bias: Shared | None) -> Layer:
@@ -426,17 +433,4 @@ def _is_dense(one: Value) -> bool:
         right = type(one.op) is Conv and len(one.op.stride) == 2 and one.op.groups == 1
     else:
         right = type(one.op) is Matmul and len(one.inputs[1].shape) == 2
-    return right and (isinstance(one.inputs[1], Shared) or isinstance(one.inputs[1].op, Constant))
-
-
-def _names(one: Value) -> tuple[str, ...]:
-    """Give the names under which a layer can be asked for, the best first."""
-    modules = [origin.module for origin in one.origins if origin.module]
-    return tuple(dict.fromkeys([*modules, one.inputs[1].label]))
-
-
-def _numbers(weight: Value) -> Numbers:
-    if isinstance(weight, Shared):
-        return np.asarray(weight.value, np.float64)
-    assert isinstance(weight.op, Constant)
-    return np.asarray(weight.op.array, np.float64)
+    return right and are_numbers(one.inputs[1])

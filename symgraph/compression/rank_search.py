@@ -25,7 +25,7 @@ from symgraph._version import __version__
 from symgraph.autodiff.reverse import vjp
 from symgraph.backends.choice import chosen_backend, device_number
 from symgraph.backends.cuda.device import device
-from symgraph.compression.exchange import require_known, require_module
+from symgraph.compression.exchange import layer_names, require_known, require_module
 from symgraph.compression.lowrank import NARROW, dense_layers
 from symgraph.compression.ranks import Ranks, losses, ranks_of_ratio, sides
 from symgraph.compression.staircase import DIRECTIONS, Point, Staircase, choose, svg
@@ -97,6 +97,8 @@ class DeviceTimer:
     each round: a slow minute of the machine is shared by all. Found times are kept on the disk
     (`config.cache`), for the device, the versions of what computes, shapes, dtype and precision;
     with `anew` they are measured again. `clock` gives seconds.
+
+    Raises `ArgumentError` for fewer than one repeat.
     """
 
     backend: str | None = None
@@ -104,6 +106,10 @@ class DeviceTimer:
     repeats: int = REPEATS
     anew: bool = False
     clock: Callable[[], float] = time.perf_counter
+
+    def __post_init__(self) -> None:
+        if plain_int("DeviceTimer", "repeats", self.repeats) < 1:
+            raise ArgumentError(f"DeviceTimer: repeats must be >= 1, got {self.repeats}.")
 
     def __call__(self, works: Sequence[Work]) -> list[tuple[float, float]]:
         """Give both times of each layer, kept or measured."""
@@ -191,8 +197,11 @@ class RankSearch:
         """Give ranks by layer with which all layers together take at most so many seconds.
 
         From dense layers on, one after another takes the step to fewer ranks that saves the most
-        time for what its weight loses. Raises `ArgumentError` where the fastest take longer.
+        time for what its weight loses. Raises `ArgumentError` where the fastest take longer, and
+        for a time that is not above 0.
         """
+        if not seconds > 0:
+            raise ArgumentError(f"rank_search: the seconds must be above 0, got {seconds}.")
         chosen: dict[str, Ranks] = dict.fromkeys(self.ranks, ())
         by_name = {name: one for one in self.staircases for name in one.names}
         lost = self._losses(by_name)
@@ -244,9 +253,9 @@ def rank_search(
     `example` is the shape of the network's input with the batch that it will see, or a value that
     was built by the network from inputs of such shapes. Ranks lie between those of `ratio` and of
     `ratio + 1`: these two and multiples of `step` between them, at most `most`. `direction` says
-    which time counts: of "both" passes, as in training, or "forward" alone. What has no fewer FLOPs
-    than the dense layer is not run at all; layers with fewer than 16 inputs or outputs are not
-    looked at unless `layers` names them. `timer` measures: a `DeviceTimer` unless given.
+    which time counts: of "both" passes, as in training, or "forward" alone. Factors that have no
+    fewer FLOPs than the dense layer are not run at all; layers with fewer than 16 inputs or outputs
+    are not looked at unless `layers` names them. `timer` measures: a `DeviceTimer` unless given.
 
     Nothing is exchanged: give `.ranks` to `decompose_layers`. Raises `ArgumentError` for sizes
     without numbers, for a step, a number of ranks and an epsilon out of range.
@@ -267,8 +276,8 @@ def rank_search(
             fix=f"step >= 1, most >= 2, 0 <= epsilon < 1, direction one of {', '.join(DIRECTIONS)}",
         )
     found = dense_layers(net)
-    if layers is not None:
-        names = list(layers)
+    names = layer_names("rank_search", layers)
+    if names is not None:
         require_known("rank_search", names, found, "search ranks for")
         found = {name: found[name] for name in found if name in names}
     else:
@@ -301,13 +310,10 @@ def _staircase(
         counted = sum(_with(work, ranks).flops() for work in uses)
         if counted < most:
             flops[ranks] = counted
-    if len(flops) == 1:
-        unknown = Point((), math.nan, math.nan, most)
-        reason = "factors have no fewer FLOPs"
-        return Staircase(names, shape, unknown, (), direction, epsilon, (), reason)
     dense, *points = _measured(uses, flops, measure)
     best = choose(dense, points, direction, epsilon)
-    reason = "" if best.ranks else f"factors save less than {100 * epsilon:.0f} %"
+    less = f"save less than {100 * epsilon:.0f} %" if points else "have no fewer FLOPs"
+    reason = "" if best.ranks else f"factors {less}"
     return Staircase(names, shape, dense, tuple(points), direction, epsilon, best.ranks, reason)
 
 
@@ -318,13 +324,23 @@ def _with(work: Work, ranks: Ranks) -> Work:
 def _measured(uses: Sequence[Work], flops: Mapping[Ranks, int], measure: Timer) -> list[Point]:
     """Time a layer at all these ranks, at all its places together."""
     works = [_with(work, ranks) for ranks in flops for work in uses]
-    taken = list(measure(works))
+    taken = [tuple(pair) for pair in measure(works)]
+    if len(taken) != len(works) or not all(map(_are_times, taken)):
+        raise ArgumentError(
+            f"rank_search: the timer must give two finite times above 0 for each of {len(works)} "
+            f"works, got {taken!r:.100}.",
+            fix="(seconds forward, seconds forward and backward) for each",
+        )
     points = []
     for number, (ranks, counted) in enumerate(flops.items()):
         own = taken[number * len(uses) : (number + 1) * len(uses)]
         forward, both = (sum(column) for column in zip(*own))
         points.append(Point(ranks, forward, both, counted))
     return points
+
+
+def _are_times(pair: tuple[float, ...]) -> bool:
+    return len(pair) == 2 and all(0 < one < math.inf for one in pair)
 
 
 def candidates(shape: Sequence[int], ratio: float, step: int, most: int) -> list[Ranks]:

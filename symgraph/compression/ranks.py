@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from symgraph.dims import Dim, Size, product, total
 from symgraph.errors import ArgumentError
+from symgraph.graph.arguments import plain_int
 
 Numbers = npt.NDArray[np.float64]
 Ranks = tuple[int, ...]
@@ -134,7 +135,8 @@ def ranks_of_ratio(shape: Sequence[Size], ratio: float, *, beta: float | None = 
 
     Matrix: r = C S / (ratio (C + S)). Filters: r2 = beta r1, and C r1 + K beta r1^2 + S beta r1 =
     C S K / ratio; unless given, beta is S / C. At least 1, at most the full ranks.
-    Raises `ArgumentError` for a ratio below 1 and for sizes without numbers.
+    Raises `ArgumentError` for a ratio below 1, a beta that is not above 0, and sizes without
+    numbers.
 
     >>> ranks_of_ratio((768, 3072), 2), ranks_of_ratio((512, 512, 3, 3), 2)
     ((307,), (309, 309))
@@ -146,6 +148,8 @@ def ranks_of_ratio(shape: Sequence[Size], ratio: float, *, beta: float | None = 
         )
     if not (ratio >= 1 and math.isfinite(ratio)):
         raise ArgumentError(f"low rank: the ratio must be >= 1, got {ratio}.", fix="ratio=2")
+    if beta is not None and not (beta > 0 and math.isfinite(beta)):
+        raise ArgumentError(f"low rank: beta must be above 0, got {beta}.", fix="beta=None")
     if found.one_rank:
         wanted = [inputs * outputs / (ratio * (inputs + outputs))]
     else:
@@ -162,14 +166,14 @@ def ranks_of_error(weight: npt.ArrayLike, error: float) -> Ranks:
     """Give the least ranks with which a weight is off by at most `error`, as a part of its length.
 
     Of filters each of the two ranks may take half of the square: together they take no more than
-    all of it, as the truncations are projections. Raises `ArgumentError` outside 0 <= error < 1.
+    all of it, as the truncations are projections. Raises `ArgumentError` outside 0 <= error < 1 and
+    for a weight with NaN or infinity.
     """
     if not 0 <= error < 1:
         raise ArgumentError(
             f"low rank: the error must lie in [0, 1), got {error}.", fix="error=0.1"
         )
-    dense = np.asarray(weight, np.float64)
-    unfolded = _unfolded(dense)
+    unfolded = _unfolded(_finite(weight))
     most = error**2 / len(unfolded)
     return tuple(_rank_within(rows, most) for rows in unfolded)
 
@@ -178,10 +182,13 @@ def losses(weight: npt.ArrayLike, several: Sequence[Ranks]) -> list[float]:
     """Give what a weight loses at most at several ranks: squares, as parts of its own.
 
     Of a matrix it is exact: the tail of the singular values. Of filters the tails of both
-    unfoldings are added.
+    unfoldings are added. Raises `ArgumentError` as `factorised` does.
     """
     found = [0.0] * len(several)
-    for place, rows in enumerate(_unfolded(np.asarray(weight, np.float64))):
+    dense = _finite(weight)
+    for ranks in several:
+        _check_ranks(dense.shape, ranks)
+    for place, rows in enumerate(_unfolded(dense)):
         lost = _tails(rows)
         for number, ranks in enumerate(several):
             found[number] += float(lost[ranks[place]] / lost[0]) if lost[0] > 0 else 0.0
@@ -243,18 +250,26 @@ def factorised(weight: npt.ArrayLike, ranks: Sequence[int], *, rounds: int = 0) 
     neural networks for fast and low power mobile applications", 2015.
     Raises `ArgumentError` for ranks outside 1 .. full, and for numbers that are not finite.
     """
-    dense = np.asarray(weight, np.float64)
-    if not np.isfinite(dense).all():
-        raise ArgumentError("low rank: the weight holds NaN or infinity.", fix="train again")
+    dense = _finite(weight)
     _check_ranks(dense.shape, ranks)
+    if plain_int("low rank", "rounds", rounds) < 0:
+        raise ArgumentError(f"low rank: rounds must be >= 0, got {rounds}.", fix="rounds=0")
     if sides(dense.shape).one_rank:
         return _by_singular_values(dense, ranks[0])
     return _tucker(dense, ranks[0], ranks[1], rounds)
 
 
+def _finite(weight: npt.ArrayLike) -> Numbers:
+    dense = np.asarray(weight, np.float64)
+    if not np.isfinite(dense).all():
+        raise ArgumentError("low rank: the weight holds NaN or infinity.", fix="train again")
+    return dense
+
+
 def _check_ranks(shape: Sequence[int], ranks: Sequence[int]) -> None:
     _steps(shape, ranks)  # as many as there are to be
     for rank, most in zip(ranks, full_ranks(shape)):
+        plain_int("low rank", "a rank", rank)
         if not 1 <= rank <= most:
             raise ArgumentError(
                 f"low rank: a rank of a weight of shape {tuple(shape)} must lie in 1 .. {most}, "

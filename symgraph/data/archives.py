@@ -12,8 +12,10 @@ import os
 import tarfile
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +31,8 @@ _CIFAR_SIDE = 32
 _MAX_SIDE = 1024
 _MAX_BYTES = 1 << 28  # of a file, unpacked; the largest of these sets has 154 MB
 _MAX_MEMBERS = 1000  # of a tar file; there are ten at most
+_MAX_UNPACKED = 1 << 30  # of a tar file; the largest has 185 MB
+_GZIP = b"\x1f\x8b"
 _PACKED = ".gz"
 
 _TRAIN_10 = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
@@ -140,7 +144,10 @@ def _kind(path: Path) -> str:
 
 def _names(path: Path) -> set[str]:
     if path.is_dir():
-        return {entry.name for entry in os.scandir(path)}
+        try:
+            return set(os.listdir(path))
+        except OSError as error:
+            raise DataError(f"{shown(path)} cannot be read: {error.strerror}.") from error
     if not path.exists():
         raise DataMissingError(f"{shown(path)} does not exist.")
     about = path.stat()
@@ -154,22 +161,53 @@ def _names_in_tar(path: Path, changed: int, size: int) -> tuple[str, ...]:
     return tuple(found)
 
 
+class _Unpacked(gzip.GzipFile):
+    """A packed file of which no more is read than a set of images may have."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read so many bytes; raises `OSError` for more than the bound."""
+        if size is not None and size > _MAX_UNPACKED:  # of a header that says so
+            raise OSError(f"{size} bytes in one piece")
+        return super().read(size)
+
+
 def _walk_tar(path: Path, visit: Callable[[str, Callable[[], bytes]], None]) -> None:
-    """Visit the plain files of a tar file by the last part of their names; nothing is unpacked."""
+    """Visit the plain files of a tar file by the last part of their names; nothing is unpacked.
+
+    Packed ones are read to their end, where the sum of all bytes is compared.
+    """
     try:
-        with open_plain(path.parent, path.name) as file, tarfile.open(fileobj=file) as tar:
-            for count, member in enumerate(tar):
-                if count >= _MAX_MEMBERS:
-                    raise DataError(f"{shown(path)} has more than {_MAX_MEMBERS} files.")
-                held = tar.extractfile(member) if member.isreg() else None
-                if held is not None:
-                    name = member.name.rsplit("/", 1)[-1]
-                    visit(name, partial(held.read, _MAX_BYTES + 1))
+        with open_plain(path.parent, path.name) as file:
+            packed = file.read(2) == _GZIP
+            file.seek(0)
+            with _Unpacked(fileobj=file) if packed else nullcontext(file) as whole:
+                _walk_members(path, whole, visit)
+                while packed and whole.read(1 << 20):
+                    _check_unpacked(path, whole.tell())
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise DataError(
             f"{shown(path)} is no tar file, or a damaged one: {error}.",
             fix="give a prepared data set, a folder, or the .tar.gz as it was published",
         ) from error
+
+
+def _walk_members(
+    path: Path, whole: Any, visit: Callable[[str, Callable[[], bytes]], None]
+) -> None:
+    with tarfile.open(fileobj=whole, mode="r:") as tar:
+        for count, member in enumerate(tar):
+            if count >= _MAX_MEMBERS:
+                raise DataError(f"{shown(path)} has more than {_MAX_MEMBERS} files.")
+            _check_unpacked(path, member.offset_data + member.size)
+            held = tar.extractfile(member) if member.isreg() else None
+            if held is not None:
+                name = member.name.rsplit("/", 1)[-1]
+                visit(name, partial(held.read, _MAX_BYTES + 1))
+
+
+def _check_unpacked(path: Path, size: int) -> None:
+    if size > _MAX_UNPACKED:
+        raise DataError(f"{shown(path)} has more than {_MAX_UNPACKED} bytes, unpacked.")
 
 
 def _files(path: Path, wanted: tuple[str, ...]) -> Mapping[str, bytes]:

@@ -11,7 +11,8 @@ from symgraph.data.dataset import Images, Labels
 from symgraph.data.images import MAX_PIXELS, MAX_SIZE, check_size, decode_file, require_pil
 from symgraph.data.npy import shown
 from symgraph.data.source import list_images
-from symgraph.errors import DataError
+from symgraph.errors import ArgumentError, DataError
+from symgraph.graph.arguments import plain_int
 
 
 class Pictures(NamedTuple):
@@ -30,12 +31,15 @@ def read_images(
     Sub-folders are classes. With `size` the whole of each is resized to a square of that side, as
     `prepare` does; otherwise each keeps its own height and width, which need not be equal.
 
-    Raises `DataMissingError` where there is no such folder, and `DataError` for one without images,
-    and for an image that is damaged or larger than 4,096 pixels on a side.
+    Raises `ArgumentError` for a limit below 1, `DataMissingError` where there is no such folder,
+    and `DataError` for one without images, and for an image that is damaged or larger than 4,096
+    pixels on a side.
     """
     require_pil()
     if size is not None:
         check_size(size)
+    if limit is not None and plain_int("read_images", "limit", limit) < 1:
+        raise ArgumentError(f"read_images: limit must be >= 1, got {limit}.")
     listing = list_images(folder)
     if listing.skipped:
         first = listing.skipped[0]

@@ -145,7 +145,8 @@ class InrImages:
 
     def _window(self, height: int, width: int, crop: int | None, pad: int) -> tuple[int, int]:
         """Give the rows and columns of what is cut out."""
-        check_size(height), check_size(width), check_size(crop or 1)
+        for side in (height, width, 1 if crop is None else crop):
+            check_size(side)
         if isinstance(pad, bool) or not isinstance(pad, int) or not 0 <= pad <= min(height, width):
             raise ArgumentError(
                 f"InrImages: pad must lie in 0 .. {min(height, width)}, got {pad!r:.40}."
@@ -249,8 +250,10 @@ def decode(
 ) -> list[Images]:
     """Decode images of a set to uint8 (3, H, W), each at its own size or all at one `size`.
 
-    Raises `ArgumentError` and `ArgumentTypeError` for indices that are none.
+    Raises `ArgumentError` and `ArgumentTypeError` for indices and sizes that are none.
     """
+    if size is not None and not (isinstance(size, tuple) and len(size) == 2):
+        raise ArgumentError(f"decode: size must be (height, width), got {size!r:.40}.")
     wanted = np.arange(len(images)) if indices is None else check_indices(
         indices, len(images), "decode"
     )  # fmt: skip

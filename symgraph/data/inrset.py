@@ -14,6 +14,7 @@ pruned, as those that are kept and a bit for each place. All matrices of a layer
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 from collections.abc import Mapping, Sequence
@@ -114,7 +115,12 @@ class InrSet:
         )
 
     def missed(self, target: float) -> list[int]:
-        """List the images that are worse than a target in decibels."""
+        """List the images that are worse than a target in decibels.
+
+        Raises `ArgumentError` for a target that is no number.
+        """
+        if not math.isfinite(target):
+            raise ArgumentError(f"InrSet: the target must be a finite number, got {target}.")
         return [int(place) for place in np.flatnonzero(self.psnr < target)]
 
     def check_target(self, target: float) -> None:
@@ -167,9 +173,17 @@ class InrSet:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the file, which appears whole or not at all.
 
-        Raises `DataError` where it cannot be written; what was there before is untouched.
+        Raises `DataError` where it cannot be written, or holds what `open_inr` would refuse; what
+        was there before is untouched.
         """
         target = Path(path)
+        tensors = self._tensors()
+        for name, array in tensors.items():
+            if (wrong := _wrong_numbers(name, array)) is not None:
+                raise DataError(
+                    f"{shown(target)} cannot be written: {name!r} {wrong}.",
+                    fix="fit again, with a lower rate or in float32",
+                )
         document = {
             "kind": KIND,
             "format": FORMAT,
@@ -184,7 +198,7 @@ class InrSet:
             target.parent.mkdir(parents=True, exist_ok=True)
             remove_stale_partials(target.parent)
             with atomic_file(target) as file:
-                write_tensors(file, self._tensors(), texts)
+                write_tensors(file, tensors, texts)
         except OSError as error:
             raise DataError(f"{shown(target)} cannot be written: {error.strerror}.") from error
         return target
@@ -311,9 +325,20 @@ class _Reader:
                 self.path,
                 f"{name!r} is {array.dtype} {array.shape}, not {' or '.join(dtypes)} of {wanted}",
             )
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            _refuse(self.path, f"{name!r} holds NaN or infinity")
+        if (wrong := _wrong_numbers(name, array)) is not None:
+            _refuse(self.path, f"{name!r} {wrong}")
         return array
+
+
+def _wrong_numbers(name: str, array: Array) -> str | None:
+    """Say what is wrong with the numbers of a tensor, if anything is."""
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        return "holds NaN or infinity"
+    if name == "errors" and (array < 0).any():
+        return "holds errors below 0"
+    if name.startswith("scale.") and (array <= 0).any():
+        return "holds scales that are not above 0"
+    return None
 
 
 def _filled(mask: npt.NDArray[np.bool_], kept: int) -> npt.NDArray[np.bool_]:
@@ -328,15 +353,27 @@ def quantised(weight: Floats, bias: Floats, dtype: str, kept: int | None = None)
     """Make a layer of float32 weights (N, outputs, inputs) and biases (N, outputs).
 
     int8 has one scale for each matrix: its largest magnitude is 127 steps; the biases are float16.
-    Raises `ArgumentError` for another dtype.
+    Raises `ArgumentError` for another dtype, and for numbers that float16 does not hold.
     """
     if dtype not in DTYPES:
         raise ArgumentError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r:.40}.")
     if dtype != "int8":
-        return InrLayer(weight.astype(dtype), bias.astype(dtype), None, kept)
-    largest = np.abs(weight).max(axis=(1, 2))
-    scale = np.where(largest > 0, largest / MOST, 1).astype(np.float32)
+        return InrLayer(_held(weight, dtype), _held(bias, dtype), None, kept)
+    scale = np.abs(weight).max(axis=(1, 2)) / np.float32(MOST)
+    scale = np.where(scale > 0, scale, 1).astype(np.float32)
     steps = np.rint(weight / scale[:, None, None])
     return InrLayer(
-        np.clip(steps, -MOST, MOST).astype(np.int8), bias.astype(np.float16), scale, kept
+        np.clip(steps, -MOST, MOST).astype(np.int8), _held(bias, "float16"), scale, kept
     )
+
+
+def _held(numbers: Floats, dtype: str) -> Array:
+    """Convert to a float dtype; raises `ArgumentError` for numbers that become infinite."""
+    with np.errstate(over="ignore"):
+        found: Array = numbers.astype(dtype)
+    if not np.isfinite(found).all():
+        largest = float(np.abs(numbers).max())
+        raise ArgumentError(
+            f"{dtype} holds no numbers as large as {largest:.3g}.", fix="float32 does"
+        )
+    return found

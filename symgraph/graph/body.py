@@ -13,14 +13,15 @@ from functools import cached_property
 from types import ModuleType
 from typing import Any
 
-from symgraph.dims import Dim, Size, free, require, require_equal, substitute, total
+from symgraph.dims import Dim, Size, equal, free, require, require_equal, substitute, total
 from symgraph.errors import DTypeError, GraphError, ShapeError
 from symgraph.graph.graph import collect_effects
 from symgraph.graph.interpret import interpret
 from symgraph.graph.leaves import Constant, Input, Shared, SharedLeaf, SizeOf, tensor
 from symgraph.graph.measured import measures
-from symgraph.graph.node import Value
+from symgraph.graph.node import Value, operand_lines
 from symgraph.graph.op import Array, Nested, Op
+from symgraph.graph.registry import F
 from symgraph.graph.types import TensorType, TupleType
 from symgraph.graph.walk import depends_on, rebuild, topological
 
@@ -224,3 +225,23 @@ def require_same(what: str, found: TensorType, wanted: TensorType) -> None:
         raise ShapeError(f"{what} must be {wanted}, it is {found}.", fix="reshape it")
     for axis, (size, need) in enumerate(zip(found.shape, wanted.shape)):
         require_equal(size, need, f"axis {axis} of {what} must be the same")
+
+
+def same_type(name: str, what: str, found: Value, wanted: Value, like: str) -> Value:
+    """Give a value the type of another one, whose sizes may have other names.
+
+    Raises `DTypeError` and `ShapeError` where it cannot have it.
+    """
+    pairs = zip(found.shape, wanted.shape)
+    kind: type[DTypeError] | type[ShapeError] | None = None
+    if found.dtype != wanted.dtype:
+        kind, fix = DTypeError, f'cast one of them, e.g. x.cast("{found.dtype}")'
+    elif found.ndim != wanted.ndim or any(equal(a, b) is False for a, b in pairs):
+        kind, fix = ShapeError, "give both one shape"
+    if kind is not None:
+        raise kind(
+            f"{name}: {what} must be {wanted.type}, as {like}; it is {found.type}.",
+            details=operand_lines([wanted, found]),
+            fix=fix,
+        )
+    return F.specify_shape(found, wanted.shape)

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from symgraph.dims import equal
-from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
+from symgraph.errors import ArgumentError, ArgumentTypeError, ShapeError
 from symgraph.graph.arguments import plain_int
-from symgraph.graph.body import closed, decided_inside, like
+from symgraph.graph.body import closed, decided_inside, like, same_type
 from symgraph.graph.draws import collect_draws, draw_by_step, drawn
 from symgraph.graph.leaves import as_value
 from symgraph.graph.measured import substituted
@@ -76,7 +75,10 @@ def while_loop(
                 details=operand_lines(starts),
                 fix="give a state of the same structure",
             )
-        news = [_fitted("while_loop", n, *pair) for n, pair in enumerate(zip(found, starts))]
+        news = [
+            same_type("while_loop", f"part {n} of the state", *pair, "the initial one")
+            for n, pair in enumerate(zip(found, starts))
+        ]
         again = _condition(cond(shaped(init, news)))
     first = _condition(cond(shaped(init, starts)))
     if draws:
@@ -105,24 +107,6 @@ def _condition(value: Any) -> Value:
             fix="use sg.any(...) or sg.all(...)",
         )
     return found
-
-
-def _fitted(name: str, number: int, found: Value, wanted: Value) -> Value:
-    if found.dtype != wanted.dtype:
-        raise DTypeError(
-            f"{name}: part {number} of the state must stay {wanted.dtype}, it becomes "
-            f"{found.dtype}.",
-            details=operand_lines([wanted, found]),
-            fix=f'cast one of them, e.g. x.cast("{found.dtype}")',
-        )
-    same = found.ndim == wanted.ndim
-    if not same or any(equal(a, b) is False for a, b in zip(found.shape, wanted.shape)):
-        raise ShapeError(
-            f"{name}: part {number} of the state must stay {wanted.type}, it becomes {found.type}.",
-            details=operand_lines([wanted, found]),
-            fix="begin with a state of the shape that a step gives",
-        )
-    return F.specify_shape(found, wanted.shape)
 
 
 @function_of
@@ -213,7 +197,7 @@ def _branched(
                 fix="give results of the same structure",
             )
     results = [
-        [_alike(name, number, *pair) for pair in zip(found, results[0])]
+        [same_type(name, f"branch {number}", *pair, "the first") for pair in zip(found, results[0])]
         for number, found in enumerate(results)
     ]
     # all close over the same values, so that they take the same operands
@@ -237,20 +221,3 @@ def _branched(
     if effects and values:
         values[0] = F.with_updates(values[0], effects)
     return shaped(trees[0], values)
-
-
-def _alike(name: str, number: int, found: Value, first: Value) -> Value:
-    if found.dtype != first.dtype:
-        raise DTypeError(
-            f"{name}: branch {number} gives {found.dtype} where the first gives {first.dtype}.",
-            details=operand_lines([first, found]),
-            fix="cast one of them",
-        )
-    same = found.ndim == first.ndim
-    if not same or any(equal(a, b) is False for a, b in zip(found.shape, first.shape)):
-        raise ShapeError(
-            f"{name}: branch {number} gives {found.type} where the first gives {first.type}.",
-            details=operand_lines([first, found]),
-            fix="give results of one shape",
-        )
-    return F.specify_shape(found, first.shape)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from symgraph.dims import Dim, Size, equal, minimum
-from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
+from symgraph.errors import ArgumentError, ArgumentTypeError, ShapeError
 from symgraph.graph.arguments import plain_int
-from symgraph.graph.body import closed, like
+from symgraph.graph.body import closed, like, same_type
 from symgraph.graph.draws import collect_draws, draw_by_step, drawn
 from symgraph.graph.leaves import Shared, as_value
 from symgraph.graph.measured import measured, substituted
@@ -273,29 +273,12 @@ class _Trace:
             if info is None:
                 continue
             own = self.state_inputs[place : place + len(info.before)]
-            output = self._fitted(self.outputs[number], own[0], number)
+            output = same_type(
+                self.name, f"output {number}", self.outputs[number], own[0], "its initial value"
+            )
             self.outputs[number] = output
             self.new_states += [output, *own[:-1]]
             place += len(info.before)
-
-    def _fitted(self, output: Value, before: Value, number: int) -> Value:
-        wanted, found = before.tensor, output.tensor
-        if found.dtype != wanted.dtype:
-            raise DTypeError(
-                f"{self.name}: output {number} must keep the dtype of its initial value: "
-                f"{found.dtype} is not {wanted.dtype}.",
-                details=operand_lines([before, output]),
-                fix=f'cast one of them, e.g. initial.cast("{found.dtype}")',
-            )
-        same = found.ndim == wanted.ndim
-        if not same or any(equal(a, b) is False for a, b in zip(found.shape, wanted.shape)):
-            raise ShapeError(
-                f"{self.name}: output {number} must keep the shape of its initial value: "
-                f"{found} is not {wanted}.",
-                details=operand_lines([before, output]),
-                fix="give an initial value of the shape that a step gives",
-            )
-        return F.specify_shape(output, wanted.shape)
 
     # -- the loop ----------------------------------------------------------------------------------
 

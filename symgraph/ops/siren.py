@@ -7,11 +7,13 @@ first cache, with weights that the whole image shares.
 
 from __future__ import annotations
 
+import math
 from types import ModuleType
 from typing import Any
 
-from symgraph.dims import equal
-from symgraph.errors import ArgumentError, DTypeError, ShapeError
+from symgraph.dims import equal, require_equal
+from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
+from symgraph.graph.arguments import plain_int
 from symgraph.graph.dtypes import is_float
 from symgraph.graph.leaves import as_value
 from symgraph.graph.node import Value, make
@@ -52,6 +54,9 @@ class Siren(Op):
             raise ShapeError(f"{{numbers}} must be (B, {count}), not {numbers}.")
         if places.ndim != 2 or equal(places.shape[0], 2) is False:
             raise ShapeError(f"{{places}} must be (2, P), not {places}.")
+        # kernels take both as given: of another size they would read what lies behind
+        require_equal(numbers.shape[1], count, f"axis 1 of {{numbers}} must be {count}")
+        require_equal(places.shape[0], 2, "axis 0 of {places} must be 2")
         return numbers.with_shape((numbers.shape[0], COLOURS, places.shape[1]))
 
     def _parts(self, numbers: Any, reshape: Any) -> list[tuple[Any, Any]]:
@@ -135,6 +140,14 @@ class Siren(Op):
             lambda n, x: F.siren(n, x, 0, 3), arg((2, 21)), arg((2, 5)), error=ArgumentError,
             match="layers and width must be at least 1",
         ),
+        bad(
+            lambda n, x: F.siren(n, x, 1, 3, float("nan")), arg((2, 21)), arg((2, 5)),
+            error=ArgumentError, match="omega must be a finite number, got nan",
+        ),
+        bad(
+            lambda n, x: F.siren(n, x, 1.5, 3), arg((2, 21)), arg((2, 5)), error=ArgumentTypeError,
+            match="layers must be an int, got float",
+        ),
     )  # fmt: skip
 
 
@@ -145,12 +158,17 @@ def siren(numbers: Any, places: Any, layers: int, width: int, omega: float = 30.
     `layers` of `width` sines and a linear layer (Sitzmann et al., arXiv 2006.09661). In compiled
     kernels arguments of sines are rounded to half turns: sines of 1000 are off by some 1e-4.
 
-    Raises `ArgumentError` without layers, `ShapeError` for another n.
+    Raises `ArgumentError` without layers and for an omega that is none, `ShapeError` for another n.
 
     >>> import symgraph as sg
     >>> sg.F.siren(sg.tensor("n", (7, 809)), sg.tensor("x", (2, 64)), 5, 13).shape
     (7, 3, 64)
     """
+    layers, width = (
+        plain_int("siren", what, value) for what, value in (("layers", layers), ("width", width))
+    )
     if layers < 1 or width < 1:
         raise ArgumentError(f"siren: layers and width must be at least 1, got {layers}, {width}.")
-    return make(Siren(int(layers), int(width), float(omega)), as_value(numbers), as_value(places))
+    if not (isinstance(omega, int | float) and math.isfinite(omega)):
+        raise ArgumentError(f"siren: omega must be a finite number, got {omega!r:.40}.")
+    return make(Siren(layers, width, float(omega)), as_value(numbers), as_value(places))

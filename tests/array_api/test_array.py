@@ -281,11 +281,13 @@ def test_numpy_reads_and_cannot_write() -> None:
     y = xp.asarray(given)
     given[0] = 9
     assert np.asarray(y).tolist() == [1.0, 2.0]
-    for operation in (operator.add, operator.mul):
-        with pytest.raises(TypeError):
+    for operation in (operator.add, operator.mul, operator.matmul):
+        with pytest.raises(ArgumentTypeError, match=r"takes arrays of .* got ndarray"):
             operation(np.ones(2), x)
-        with pytest.raises(TypeError):
+        with pytest.raises(ArgumentTypeError, match=r"takes arrays of .* got ndarray"):
             operation(x, np.ones(2))
+        with pytest.raises(ArgumentTypeError, match="got float32"):
+            operation(x, np.float32(2))
     with pytest.raises(ArgumentTypeError, match="equal: takes arrays"):
         _ = x == np.ones(2)
 

@@ -13,7 +13,8 @@ import pytest
 from symgraph.compression import Course, Fitting, encode
 from symgraph.data.inrset import InrSet
 from symgraph.data.siren import Siren, extent, grid
-from symgraph.errors import ArgumentError, ArgumentTypeError, DataError
+from symgraph.errors import ArgumentError, ArgumentTypeError, CheckpointError, DataError
+from symgraph.io import load_checkpoint, save_checkpoint
 
 SMALL = Siren(layers=2, width=8, omega=10.0)
 QUICK = Fitting(steps=100, rate=2e-2, lanes=2)
@@ -106,12 +107,14 @@ def test_it_goes_on_where_it_was_cut_off(fitted: InrSet, tmp_path: Path) -> None
         if course.steps >= 140:
             raise Killed
 
-    options: dict[str, Any] = {"labels": [0, 1, 0, 1, 1], "folder": tmp_path, "every": 0.0}
+    options: dict[str, Any] = {"labels": [0, 1, 0, 1, 1], "folder": tmp_path}
     with pytest.raises(Killed):
         encode(PICTURES, SMALL, QUICK, watch=kill, **options)
     seen: list[Course] = []
     again = encode(PICTURES, SMALL, QUICK, watch=seen.append, **options)
-    assert seen[0].steps == 140  # the last checkpoint was one look before
+    assert seen[0].steps == 160  # nothing was lost, though it was no time for a checkpoint
+    assert seen[0].share == pytest.approx((2 + 2 * 60 / 100) / 5)
+    assert seen[-1].share == 1
     np.testing.assert_array_equal(again.errors, fitted.errors)
     for one, other in zip(again.layers, fitted.layers, strict=True):
         np.testing.assert_array_equal(one.weight, other.weight)
@@ -121,6 +124,33 @@ def test_it_goes_on_where_it_was_cut_off(fitted: InrSet, tmp_path: Path) -> None
     assert not seen  # it was done
     with pytest.raises(DataError, match="other images, or with other settings"):
         encode(PICTURES[:4], SMALL, QUICK, folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "meta", "message"),
+    [
+        ({"done": np.zeros(1, np.bool_)}, {}, "differs : done"),
+        ({"weight.0": None}, {}, r"missing : weight\.0"),
+        ({"lanes.images": np.array([7, 1], np.int64)}, {}, "does not fit its own images"),
+        ({"lanes.images": np.zeros(9, np.int64)}, {}, "does not fit its own images"),
+        ({"lanes.taken": np.array([-1, 0], np.int64)}, {}, "does not fit its own images"),
+        ({}, {"size": [1 << 20, 1 << 20]}, "does not fit its own images"),
+        ({}, {"size": 5}, "does not fit its own images"),
+    ],
+)
+def test_a_checkpoint_that_somebody_made(
+    tmp_path: Path, changes: dict[str, Any], meta: dict[str, Any], message: str
+) -> None:
+    def kill(course: Course) -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        encode(PICTURES, SMALL, QUICK, folder=tmp_path, watch=kill)
+    found = load_checkpoint(tmp_path)
+    tensors = {name: one for name, one in {**found.tensors, **changes}.items() if one is not None}
+    save_checkpoint(tmp_path, tensors, {**found.meta, **meta})
+    with pytest.raises((DataError, CheckpointError), match=message):
+        encode(PICTURES, SMALL, QUICK, folder=tmp_path)
 
 
 KILLED = """
@@ -154,19 +184,27 @@ GOOD = PICTURES[0]
         ([np.zeros((3, 0, 4), np.uint8)], {}, ArgumentError, "image 0 must have shape"),
         ([np.zeros((3, 1, 5000), np.uint8)], {}, ArgumentError, "more than 4096"),
         ([GOOD], {"labels": [1, 2]}, ArgumentError, "labels must be 1 integers"),
+        ([GOOD], {"labels": [-1]}, ArgumentError, r"labels must lie in 0 \.\. 1048575, got -1"),
+        ([GOOD], {"labels": [1 << 40]}, ArgumentError, r"labels must lie in 0 \.\. 1048575"),
+        ([GOOD], {"classes": "ab"}, ArgumentTypeError, "classes must be a list of names"),
+        ([GOOD], {"classes": [1]}, ArgumentTypeError, "classes must be a list of names"),
         ([GOOD], {"labels": [2], "classes": ["a"]}, ArgumentError, r"labels must lie in 0 \.\. 0"),
     ],
 )
 def test_bad_images_are_named(images: Any, options: Any, kind: Any, message: str) -> None:
+    def watch(course: Course) -> None:
+        raise Killed  # nothing is fitted in vain
+
     with pytest.raises(kind, match=message):
-        encode(images, SMALL, Fitting(steps=1), **options)
+        encode(images, SMALL, Fitting(steps=1), watch=watch, **options)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Fitting(steps=0), "steps must be an int >= 1"),
-        (lambda: Fitting(lanes=True), "lanes must be an int >= 1"),
+        (lambda: Fitting(steps=0), r"steps must be an int in 1 \.\. 2"),
+        (lambda: Fitting(lanes=True), r"lanes must be an int in 1 \.\. 2"),
+        (lambda: Fitting(seed=1 << 64), r"seed must be an int in 0 \.\. 2"),
         (lambda: Fitting(rate=float("nan")), "rate must be a finite number above 0"),
         (lambda: Fitting(target=-3.0), "target must be a finite number above 0"),
         (lambda: Siren(width=0), r"width must lie in 1 \.\. 1024"),

@@ -80,15 +80,32 @@ def test_it_goes_on_where_it_was_cut_off(images: InrSet, tmp_path: Path) -> None
 
     with pytest.raises(KeyboardInterrupt):
         smaller(images, ORIGINALS, how, folder=tmp_path, every=0.0, watch=kill)
-    seen: list[int] = []
+    seen: list[Course] = []
     options: dict[str, Any] = {"folder": tmp_path, "every": 0.0}
-    again = smaller(
-        images, ORIGINALS, how, watch=lambda course: seen.append(course.steps), **options
-    )
-    assert seen == [40]  # the first round was done, and half of the second
+    again = smaller(images, ORIGINALS, how, watch=seen.append, **options)
+    assert not seen  # both rounds were done when it was stopped
     np.testing.assert_array_equal(again.errors, smaller(images, ORIGINALS, how).errors)
     with pytest.raises(DataError, match="other images, or with other settings"):
         smaller(rounded(images, "float16"), ORIGINALS, how, folder=tmp_path)
+
+
+def test_what_is_pruned_stays_pruned(images: InrSet) -> None:
+    pruned = smaller(images, ORIGINALS, Smaller("float32", sparsity=0.75, rounds=1, steps=2))
+    again = smaller(pruned, ORIGINALS, Smaller("int8", steps=2))
+    assert [layer.kept for layer in again.layers] == [None, 16, 16, None]
+    for layer in again.layers[1:3]:
+        assert (np.count_nonzero(layer.weight, axis=(1, 2)) <= 16).all()
+    less = smaller(pruned, ORIGINALS, Smaller("float32", sparsity=0.5, rounds=1, steps=2))
+    assert [layer.kept for layer in less.layers] == [None, 16, 16, None]
+
+
+def test_the_share_grows_over_all_rounds(images: InrSet) -> None:
+    seen: list[Course] = []
+    smaller(images, ORIGINALS, Smaller("int8", sparsity=0.5, rounds=1, steps=40), watch=seen.append)
+    assert {(course.round, course.rounds) for course in seen} == {(1, 2), (2, 2)}
+    shares = [course.share for course in seen]
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0.25, 1.0)
 
 
 def test_the_largest_are_kept() -> None:
@@ -113,7 +130,7 @@ def test_rounds_go_by_the_same_share_of_what_is_left() -> None:
         ({"pruning": "random"}, "pruning must be one of iterative, dynamic"),
         ({"sparsity": 1.0}, r"sparsity must be a share in \[0, 1\)"),
         ({"rounds": 0}, r"rounds must lie in 1 \.\. 100"),
-        ({"steps": 0}, "steps must be an int >= 1"),
+        ({"steps": 0}, r"steps must be an int in 1 \.\. 2"),
     ],
 )
 def test_bad_settings_are_named(options: dict[str, Any], message: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections import OrderedDict
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from symgraph.nn import (
     Flatten,
     LowRankConv2d,
     LowRankDense,
+    Module,
     MultiHeadAttention,
     Sequential,
 )
@@ -116,6 +118,41 @@ def test_an_error_is_kept_in_each_layer() -> None:
     net = small()
     report = decompose_layers(net, layers=list(FULL), error=0.4)
     assert all(0 < layer.error <= 0.4 for layer in report.layers if layer.ranks != (16,))
+
+
+class Pair(NamedTuple):
+    """Two modules."""
+
+    first: Any
+    second: Any
+
+
+class Holder(Module):
+    """Modules inside of what is no plain list, beside what holds none."""
+
+    def __init__(self) -> None:
+        self.pair = Pair(Dense(64, 64), Dense(64, 64))
+        self.table = OrderedDict(a=Dense(64, 64))
+        self.sizes = Pair(3, 4)
+        self.list = [1, 2]
+
+    def forward(self, x: Any, *, train: bool = False) -> sg.Value:
+        """Call all of them."""
+        return self.table["a"](self.pair.second(self.pair.first(x)))
+
+
+def test_named_tuples_and_dicts_stay_what_they_are() -> None:
+    net = Holder()
+    sizes, numbers = net.sizes, net.list
+    x = sg.tensor("x", (B, 64))
+    net(x)
+    assert list(decompose_layers(net).ranks) == ["pair.0", "pair.1", "table.a"]
+    assert type(net.pair) is Pair
+    assert type(net.table) is OrderedDict
+    assert net.sizes is sizes
+    assert net.list is numbers
+    assert all(type(one) is LowRankDense for one in [*net.pair, net.table["a"]])
+    assert net(x).shape == (B, 64)
 
 
 def test_ranks_of_one_network_fit_another(rng: np.random.Generator) -> None:
@@ -221,6 +258,7 @@ def test_a_constant_matrix_and_what_is_no_layer() -> None:
         ({"ratio": 2, "error": 0.1}, "ratio and error say the same thing"),
         ({"ranks": {"7": 2}, "layers": ["7"]}, "layers and ranks say the same thing"),
         ({"values": "guess"}, "values must be one of fit, draw"),
+        ({"rounds": -1}, "rounds must be >= 0, got -1"),
     ],
 )
 def test_wrong_options(options: dict[str, Any], text: str) -> None:

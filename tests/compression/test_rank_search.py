@@ -173,9 +173,13 @@ def test_what_has_no_fewer_flops_is_not_run() -> None:
 
     asked: list[Work] = []
     search = rank_search(subject, (2, 32, 35, 35), timer=blocks(4, asked=asked))
-    assert not asked
+    assert [work.ranks for work in asked] == [()]  # the dense layer takes its time nevertheless
     assert search.ranks == {"0": ()}
-    assert "factors have no fewer FLOPs" in search.staircases[0].reason
+    assert "0: stays dense, 300 s: factors have no fewer FLOPs" in str(search.staircases[0])
+    assert search.seconds == (300.0, 300.0)
+    assert search.within(301.0) == {"0": ()}
+    with pytest.raises(ArgumentError, match="all layers together take 300 s at least"):
+        search.within(299.0)
 
 
 def test_a_layer_in_two_places_is_timed_in_both() -> None:
@@ -318,11 +322,14 @@ def test_the_picture_shows_what_was_chosen(tmp_path: Path) -> None:
         ({"direction": "sideways"}, "direction='sideways'"),
         ({"ratio": 0.2}, "the ratio must be >= 1"),
         ({"step": 1.5}, "step must be an int"),
+        ({"layers": "6"}, "layers must be a list of names, got the text '6'"),
+        ({"timer": lambda works: [(1.0, 2.0)]}, r"two finite times above 0 for each of \d+ works"),
+        ({"timer": lambda works: [(0.0, 0.0)] * len(works)}, r"got \[\(0.0, 0.0\)"),
     ],
 )
 def test_wrong_options(options: dict[str, Any], text: str) -> None:
     with pytest.raises((ArgumentError, ArgumentTypeError), match=text):
-        rank_search(net(), SHAPE, timer=blocks(4), **options)
+        rank_search(net(), SHAPE, **{"timer": blocks(4), **options})
 
 
 def test_wrong_subjects() -> None:
@@ -332,5 +339,9 @@ def test_wrong_subjects() -> None:
         rank_search(subject, free, layers=["6"], timer=blocks(4))
     with pytest.raises(ArgumentTypeError, match="a size of the example must be an int"):
         rank_search(net(), (B, 3, 4, 4), timer=blocks(4))
+    with pytest.raises(ArgumentError, match="repeats must be >= 1, got 0"):
+        DeviceTimer(repeats=0)
+    with pytest.raises(ArgumentError, match="the seconds must be above 0, got nan"):
+        RankSearch((), net()).within(math.nan)
     with pytest.raises(ArgumentError, match="the network is one Dense"):
         rank_search(Dense(32, 32), (2, 32), timer=blocks(4))

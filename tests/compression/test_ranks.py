@@ -18,7 +18,7 @@ from symgraph.compression import (
     sketch,
 )
 from symgraph.compression.ranks import full_ranks, losses
-from symgraph.errors import ArgumentError
+from symgraph.errors import ArgumentError, ArgumentTypeError
 from symgraph.nn import Conv2d, Dense, LowRankConv2d, LowRankDense
 
 SHAPES = [(40, 24), (24, 40), (12, 20, 1, 1), (12, 20, 3, 3), (20, 12, 5, 2), (4, 40, 3, 1)]
@@ -214,6 +214,13 @@ def test_zeros_have_rank_one() -> None:
         (lambda: factorised(np.ones((4, 6, 3, 3)), (5,)), "has two ranks, got 1"),
         (lambda: factorised(np.ones((4, 6)), (1, 1)), "has one rank, got 2"),
         (lambda: factorised(np.full((4, 6), np.nan), (1,)), "holds NaN or infinity"),
+        (lambda: factorised(np.ones((4, 6)), (2.5,)), "a rank must be an int, got float"),
+        (lambda: factorised(np.ones((4, 6, 3, 3)), (2, 2), rounds=-1), "rounds must be >= 0"),
+        (lambda: ranks_of_error(np.full((4, 6), np.nan), 0.1), "holds NaN or infinity"),
+        (lambda: losses(np.full((4, 6), np.inf), [(1,)]), "holds NaN or infinity"),
+        (lambda: losses(np.ones((4, 6)), [(1,), (9,)]), "must lie in 1 .. 4, got 9"),
+        (lambda: ranks_of_ratio((4, 4, 3, 3), 2, beta=-1.0), "beta must be above 0, got -1.0"),
+        (lambda: ranks_of_ratio((4, 4, 3, 3), 2, beta=0.0), "beta must be above 0, got 0.0"),
         (lambda: parameters((3, 4, 5)), "neither a matrix nor filters"),
         (lambda: ranks_of_ratio((4, 6), 0.5), "the ratio must be >= 1, got 0.5"),
         (lambda: ranks_of_ratio((4, 6), np.nan), "the ratio must be >= 1, got nan"),
@@ -223,5 +230,5 @@ def test_zeros_have_rank_one() -> None:
     ],
 )
 def test_wrong_ranks(call: Any, text: str) -> None:
-    with pytest.raises(ArgumentError, match=text):
+    with pytest.raises((ArgumentError, ArgumentTypeError), match=text):
         call()

@@ -8,6 +8,7 @@ import pickle
 import struct
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -121,6 +122,16 @@ def test_what_is_none_of_them(tmp_path: Path) -> None:
         open_archive(tmp_path / "empty", "test")
 
 
+def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Any) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("os.listdir", refuse)
+    assert not is_archive(tmp_path)
+    with pytest.raises(DataError, match=r"cannot be read: Permission denied\."):
+        open_archive(tmp_path)
+
+
 def test_pickles_are_not_opened(tmp_path: Path) -> None:
     (tmp_path / "python").mkdir()
     (tmp_path / "python" / "data_batch_1").write_bytes(pickle.dumps({}))
@@ -163,6 +174,50 @@ def test_missing_and_broken_files_say_which(rng: np.random.Generator, tmp_path: 
     packed.write_bytes(packed.read_bytes()[:40])
     with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz is damaged"):
         open_archive(tmp_path / "grey")
+
+
+def test_a_packed_tar_file_is_compared_with_its_sum(
+    rng: np.random.Generator, tmp_path: Path
+) -> None:
+    cifar_10(tmp_path / "set", rng)
+    whole = tmp_path / "set.tar.gz"
+    with tarfile.open(whole, "w:gz") as tar:
+        tar.add(tmp_path / "set", "set")
+    data = bytearray(whole.read_bytes())
+    data[len(data) // 2] ^= 1  # noise is packed as it is: only the sum tells
+    whole.write_bytes(data)
+    with pytest.raises(DataError, match="is no tar file, or a damaged one: CRC check failed"):
+        open_archive(whole)
+
+
+def header(name: str, size: int, kind: bytes) -> bytes:
+    """A header of a tar file which says that so many bytes follow."""
+    member = tarfile.TarInfo(name)
+    member.size, member.type = size, kind
+    return member.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize(
+    ("kind", "match"),
+    [
+        (tarfile.REGTYPE, "has more than 1073741824 bytes, unpacked"),
+        (tarfile.XHDTYPE, "8589934592 bytes in one piece"),
+        (tarfile.GNUTYPE_LONGNAME, "8589934592 bytes in one piece"),
+    ],
+)
+def test_a_tar_file_that_would_fill_the_memory(kind: bytes, match: str, tmp_path: Path) -> None:
+    whole = tmp_path / "set.tar.gz"
+    whole.write_bytes(gzip.compress(header("train.bin", 8 << 30, kind) + bytes(1 << 16)))
+    with pytest.raises(DataError, match=match):
+        open_archive(whole)
+
+
+@pytest.mark.parametrize("mode", ["w:xz", "w:bz2"])
+def test_other_packings_are_not_opened(mode: Any, rng: np.random.Generator, tmp_path: Path) -> None:
+    cifar_10(tmp_path / "set", rng)
+    with tarfile.open(tmp_path / "set.tar", mode) as tar:
+        tar.add(tmp_path / "set", "set")
+    assert not is_archive(tmp_path / "set.tar")
 
 
 def test_links_in_a_tar_file_are_not_followed(rng: np.random.Generator, tmp_path: Path) -> None:

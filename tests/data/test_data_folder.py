@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from symgraph.data import read_images
-from symgraph.errors import DataError, DataMissingError
+from symgraph.errors import ArgumentError, DataError, DataMissingError
 
 PIL = pytest.importorskip("PIL.Image", reason="needs Pillow")
 
@@ -41,6 +41,8 @@ def test_a_folder_without_folders_is_one_class(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="limit must be >= 1, got -1"):
+        read_images(tmp_path, limit=-1)
     with pytest.raises(DataMissingError, match="does not exist"):
         read_images(tmp_path / "none")
     with pytest.raises(DataError, match="holds no images"):

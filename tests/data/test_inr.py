@@ -203,6 +203,8 @@ def test_errors_are_measured_against_the_originals() -> None:
     ("call", "message"),
     [
         (lambda i, n: i.pixels(n, 9, 9, crop=10), "crop must be at most 9, got 10"),
+        (lambda i, n: i.pixels(n, 9, 9, crop=0), "size must be an integer in"),
+        (lambda i, n: decode(SET, [0], size=(5,)), r"size must be \(height, width\), got \(5,\)"),
         (lambda i, n: i.pixels(n, 9, 9, pad=10), r"pad must lie in 0 \.\. 9"),
         (lambda i, n: i.pixels(n, 0, 9), "size must be an integer in"),
         (lambda i, n: i.next(7), r"batch must lie in 1 \.\. 6, got 7"),

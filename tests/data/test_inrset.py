@@ -95,6 +95,11 @@ def test_int8_rounds_to_the_nearest_of_254_steps() -> None:
     assert not layer.floats()[0][1].any()
     with pytest.raises(ArgumentError, match="dtype must be one of float32, float16, int8"):
         quantised(weight, weight[..., 0], "int4")
+    with pytest.raises(ArgumentError, match=r"float16 holds no numbers as large as 1e\+06"):
+        quantised(weight, weight[..., 0] * np.float32(1e6), "int8")
+    tiny = quantised(np.full((1, 2, 2), 1e-45, np.float32), np.zeros((1, 2), np.float32), "int8")
+    assert not tiny.floats()[0].any()
+    assert (tiny.scale == 1).all()
 
 
 def rewritten(path: Path, **changes: Any) -> None:
@@ -130,6 +135,7 @@ DAMAGED = {
     "negative": ({"labels": np.full(3, -1, np.int32)}, "a label lies outside"),
     "sides": ({"sizes": np.full((3, 2), 1 << 30, np.int32)}, "a side lies outside of 1 .. 4096"),
     "nan": ({"errors": np.full(3, np.nan, np.float32)}, "'errors' holds NaN or infinity"),
+    "below zero": ({"errors": np.full(3, -1, np.float32)}, "'errors' holds errors below 0"),
     "mask": ({"mask_1": np.full((3, 4), 255, np.uint8)}, "mask.1 does not have as many bits"),
     "empty": ({"labels": np.zeros(0, np.int32)}, "'sizes' is int32"),
 }  # fmt: skip
@@ -143,6 +149,13 @@ def test_damage_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match=message) as info:
         open_inr(path)
     assert str(path) in str(info.value)
+
+
+def test_a_scale_of_zero_is_damage(tmp_path: Path) -> None:
+    path = sample(MIXED).save(tmp_path / "set.safetensors")
+    rewritten(path, scale_1=np.zeros(3, np.float32))
+    with pytest.raises(DataError, match=r"'scale\.1' holds scales that are not above 0"):
+        open_inr(path)
 
 
 def test_every_byte_is_checked(tmp_path: Path) -> None:
@@ -165,6 +178,16 @@ def test_what_is_no_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(DataError, match="cannot be written"):
         sample().save(tmp_path / "file" / "set")
+
+
+def test_what_could_not_be_opened_is_not_written(tmp_path: Path) -> None:
+    made = sample()
+    made.errors[1] = np.inf
+    with pytest.raises(DataError, match="'errors' holds NaN or infinity"):
+        made.save(tmp_path / "set.safetensors")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ArgumentError, match="the target must be a finite number, got nan"):
+        made.check_target(float("nan"))
 
 
 def test_other_images_are_told_from_those_of_the_set() -> None:

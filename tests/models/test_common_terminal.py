@@ -60,10 +60,10 @@ def test_plain_lines() -> None:
 def test_what_is_no_training_shows_a_course_of_its_own() -> None:
     clock, stream = Clock(), io.StringIO()
     with course(clock, stream) as progress:
-        progress.course = {"steps": "300", "quality": "31.2 dB"}
+        progress.course = {"done": "20.0 %", "steps": "300", "quality": "31.2 dB"}
         clock.now += 10.0
         progress.step(20, epoch=0, images=20, loss=0.0, learning_rate=0.0)
-    line = "images 20/100  steps 300  quality 31.2 dB  left 0:00:40\n"
+    line = "done 20.0 %  steps 300  quality 31.2 dB  left 0:00:40\n"
     assert stream.getvalue() == line
 
 

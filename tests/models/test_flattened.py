@@ -14,8 +14,9 @@ from models import flattened
 from models.common.classifier import inputs, train_step
 from models.common.commandline import exit_with
 from models.flattened import FlattenedNet, classifier
-from symgraph.errors import ArgumentError, CheckpointError, SymgraphError
-from symgraph.io import load_checkpoint, save_checkpoint
+from symgraph.errors import ArgumentError, CheckpointError
+from symgraph.io import load_checkpoint
+from tests.models.runs import check_hostile, check_whole_life
 
 
 @pytest.fixture
@@ -106,34 +107,17 @@ def call(*arguments: Any) -> int:
 def test_train_resume_evaluate_predict(
     tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = ("--data", tiny_data, "--quiet", "--crop", 12, "--stages", 1, "--batch", 8,
-             "--epochs", 2)  # fmt: skip
-    whole, part = tmp_path / "whole", tmp_path / "part"
-    assert call(*flags, "--out", whole) == 0
-    assert call(*flags, "--out", part, "--max-steps", 3) == 0
-    assert call("--resume", part, "--quiet") == 0
-    found, expected = load_checkpoint(part), load_checkpoint(whole)
-    assert found.meta == expected.meta
-    for name, array in expected.tensors.items():
-        assert array.tobytes() == found.tensors[name].tobytes(), name
+    flags = ("--crop", 12, "--stages", 1)
+    run = check_whole_life(flattened.main, flags, tiny_data, tmp_path, capsys)
     wanted = {"kind": "flattened", "crop": 12, "stages": 1, "epochs": 2}
-    assert wanted.items() <= found.meta["settings"].items()
-    lines = [json.loads(one) for one in (part / "metrics.jsonl").read_text().splitlines()]
-    capsys.readouterr()
-    assert call("evaluate", "--checkpoint", part) == 0
-    assert f"validation accuracy {100 * lines[-1]['accuracy']:.1f} %" in capsys.readouterr().out
-    picture = next((tiny_data.parent / "source").glob("*/0.png"))
-    assert call("predict", picture, "--checkpoint", part, "--top", 3) == 0
-    assert capsys.readouterr().out.count("%") == 3
+    assert wanted.items() <= load_checkpoint(run).meta["settings"].items()
     with pytest.raises(CheckpointError, match="written with --stages 1, not 2"):
-        call("--resume", part, "--stages", 2)
-    for name, value, text in (("kind", "sparse", "one of flattened, dense"),
-                              ("stages", 0, "must lie in 1 .. 16"),
-                              ("crop", 4, "must lie in 8 .. 256")):  # fmt: skip
-        settings = {**found.meta["settings"], name: value}
-        path = save_checkpoint(tmp_path / name, found.tensors, {**found.meta, "settings": settings})
-        with pytest.raises(SymgraphError, match=text):
-            call("evaluate", "--checkpoint", path)
+        call("--resume", run, "--stages", 2)
+    check_hostile(flattened.main, run, tmp_path, {
+        "kind": ("sparse", "one of flattened, dense"),
+        "stages": (0, "must lie in 1 .. 16"),
+        "crop": (4, "must lie in 8 .. 256"),
+    })  # fmt: skip
 
 
 @pytest.mark.usefixtures("no_pictures", "_few_filters")

@@ -101,7 +101,7 @@ def test_windows_have_a_cursor() -> None:
     other.set_state(json.loads(json.dumps(windows.state())))
     assert (next(taken).inputs == next(iter(other)).inputs).all()
     for change in ({"position": 5}, {"epoch": -1}, {"windows": 9}, {"position": "1"}):
-        with pytest.raises(DataError, match="no such place among 5 windows"):
+        with pytest.raises(DataError, match="no such place among 5 parts"):
             other.set_state({**windows.state(), **change})
     with pytest.raises(ArgumentError, match="no windows of 50 characters at 2 places"):
         Windows(numbers, 2, 50)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,31 @@ def test_encode_writes_a_set(place: Path, capsys: pytest.CaptureFixture[str]) ->
     assert [path.name for path in place.parent.iterdir()] == [place.name]  # progress is gone
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_encode_goes_on_where_it_was(
+    number: signal.Signals, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], place: Path,
+) -> None:  # fmt: skip
+    told = rapid_inr.Watcher.__call__
+
+    def interrupted(self: rapid_inr.Watcher, course: Any) -> None:
+        os.kill(os.getpid(), number)
+        told(self, course)
+
+    out = tmp_path / "set.safetensors"
+    command = ["encode", *QUICK[:-1], "--out", str(out)]
+    with monkeypatch.context() as patched:
+        patched.setattr(rapid_inr.Watcher, "__call__", interrupted)
+        with pytest.raises(SystemExit) as end:
+            rapid_inr.main(command)
+    assert end.value.code == code
+    assert "the same command goes on from here" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["set.safetensors.fitting"]
+    assert rapid_inr.main(command) == 0
+    assert out.read_bytes() == place.read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["set.safetensors"]
+
+
 def test_compare_draws_a_picture(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["compare", "--size", "8", "--set", str(place), "--images", "3"]
     assert rapid_inr.main(command) == 0
@@ -115,7 +142,7 @@ def test_orders_have_a_cursor_and_shares() -> None:
     shares = [next(iter(Orders(10, 4, 1, rank, 3))) for rank in range(3)]
     assert np.concatenate([one.indices for one in shares]).tolist() == first[0]
     assert [one.row for one in shares] == [0, 2, 3]
-    with pytest.raises(DataError, match="no such place among 2 batches"):
+    with pytest.raises(DataError, match="no such place among 2 parts"):
         alone.set_state({"epoch": 0, "position": 2, "images": 10})
     with pytest.raises(DataError, match="a set of 3 images does not fill a batch of 4"):
         Orders(3, 4, 1)
@@ -141,6 +168,8 @@ def test_what_does_not_fit_is_named(place: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no images"):
         rapid_inr.main(["encode", "--data", str(tmp_path / "empty"), "--quiet"])
+    with pytest.raises(ArgumentError, match="is a folder"):
+        rapid_inr.main(["encode", "--out", str(tmp_path), "--quiet"])
     with pytest.raises(DataError, match="image 0 is 9 x 9, in the set it is 8 x 8"):
         rapid_inr.main(["compare", "--size", "9", "--set", str(place)])
     with pytest.raises(DataError, match="has the classes 0, 1, 2, 3, 4; photos has china"):

@@ -14,8 +14,9 @@ from models import vit
 from models.common.classifier import inputs, train_step
 from models.common.commandline import exit_with
 from models.vit import SIZES, VisionTransformer, classifier
-from symgraph.errors import ArgumentError, CheckpointError, SymgraphError
-from symgraph.io import load_checkpoint, save_checkpoint
+from symgraph.errors import ArgumentError, CheckpointError
+from symgraph.io import load_checkpoint
+from tests.models.runs import check_hostile, check_whole_life, metrics
 
 
 def narrow(**options: Any) -> VisionTransformer:
@@ -136,34 +137,19 @@ def _tiny_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_train_resume_evaluate_predict(
     tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = ("--data", tiny_data, "--quiet", "--model", "S", "--crop", 12, "--patch", 6,
-             "--batch", 8, "--epochs", 2, "--warmup", 1)  # fmt: skip
-    whole, part = tmp_path / "whole", tmp_path / "part"
-    assert call(*flags, "--out", whole) == 0
-    assert call(*flags, "--out", part, "--max-steps", 3) == 0
-    assert call("--resume", part, "--quiet") == 0
-    found, expected = load_checkpoint(part), load_checkpoint(whole)
-    assert found.meta == expected.meta
-    for name, array in expected.tensors.items():
-        assert array.tobytes() == found.tensors[name].tobytes(), name
+    flags = ("--model", "S", "--crop", 12, "--patch", 6, "--warmup", 1)
+    run = check_whole_life(vit.main, flags, tiny_data, tmp_path, capsys)
     wanted = {"model": "S", "crop": 12, "patch": 6, "warmup": 1, "epochs": 2}
-    assert wanted.items() <= found.meta["settings"].items()
-    lines = [json.loads(one) for one in (part / "metrics.jsonl").read_text().splitlines()]
-    assert len({one["learning_rate"] for one in lines if one["kind"] == "train"}) == 2
-    capsys.readouterr()
-    assert call("evaluate", "--checkpoint", part) == 0
-    assert f"validation accuracy {100 * lines[-1]['accuracy']:.1f} %" in capsys.readouterr().out
-    picture = next((tiny_data.parent / "source").glob("*/0.png"))
-    assert call("predict", picture, "--checkpoint", part, "--top", 3) == 0
-    assert capsys.readouterr().out.count("%") == 3
+    assert wanted.items() <= load_checkpoint(run).meta["settings"].items()
+    assert len({one["learning_rate"] for one in metrics(run) if one["kind"] == "train"}) == 2
     with pytest.raises(CheckpointError, match="written with --patch 6, not 4"):
-        call("--resume", part, "--patch", 4)
-    for name, value, text in (("model", "XL", "one of Ti, S, B"), ("patch", -1, "must lie in"),
-                              ("warmup", 0, "must lie in"), ("crop", 13, "exactly")):  # fmt: skip
-        settings = {**found.meta["settings"], name: value}
-        path = save_checkpoint(tmp_path / name, found.tensors, {**found.meta, "settings": settings})
-        with pytest.raises(SymgraphError, match=text):
-            call("evaluate", "--checkpoint", path)
+        call("--resume", run, "--patch", 4)
+    check_hostile(vit.main, run, tmp_path, {
+        "model": ("XL", "one of Ti, S, B"),
+        "patch": (-1, "must lie in"),
+        "warmup": (0, "must lie in"),
+        "crop": (13, "exactly"),
+    })  # fmt: skip
 
 
 @pytest.mark.parametrize(
