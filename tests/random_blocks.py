@@ -86,25 +86,28 @@ block("scan", ("fib", "f", "fib"), _scan_build, _scan_numpy, _scan)
 def _until(maker: Any, x: Any, s: Any) -> tuple[tuple[Any, ...], str]:
     body, _ = maker.body([rows_of(x), whole(s)], some(maker), wanted=1)
     every = maker.chance.choice([None, None, 2, 3])
-    return (every, body), s.dtype
+    return (every, maker.chance.random() < 0.5, body), s.dtype
 
 
-def _until_build(x: Any, s: Any, every: int | None, body: Any) -> Any:
+def _until_build(x: Any, s: Any, every: int | None, pad: bool, body: Any) -> Any:
     def one(row: Any, state: Any) -> Any:
         new = mixed(state, body(row, state))
         return new if every else (new, sg.until(sg.sum(row.cast("int64")) > 1))
 
-    return sg.scan(one, x, [s], checkpoint=every)[0]
+    if every:
+        return sg.scan(one, x, [s], checkpoint=every)[0]
+    states = sg.scan(one, x, [s], pad=pad)[0]
+    return states if pad else sg.sum(states, axis=0)  # as many rows as steps were taken
 
 
-def _until_numpy(x: Array, s: Array, every: int | None, body: Any) -> Array:
+def _until_numpy(x: Array, s: Array, every: int | None, pad: bool, body: Any) -> Array:
     found = np.zeros((len(x), *s.shape))
     for number, row in enumerate(x):
         s = mixed_numpy(s, body(row, s))
         found[number] = s
         if not every and np.sum(row.astype(np.int64)) > 1:
             break
-    return found
+    return found if every or pad else found.sum(axis=0)
 
 
 block("scan_until", ("ib", "f"), _until_build, _until_numpy, _until)

@@ -107,7 +107,7 @@ more("take_rows", ("fib", "i"), lambda x, k: x[sg.remainder(k.cast("int64"), x.s
      lambda x, k: x[np.remainder(k.astype(np.int64), len(x))],
      when=lambda x, k: x.ndim and len(x) and x.ndim + k.ndim < 5)  # fmt: skip
 more("take_along", ("f", "f"),
-     lambda x, y: sg.take_along_axis(x, sg.argsort(y, -1), -1),
+     lambda x, y: sg.take_along_axis(x.cast(sg.result_type(x, y)), sg.argsort(y, -1), -1),
      lambda x, y: np.take_along_axis(x, np.argsort(y, -1), -1),
      when=lambda x, y: x.ndim and same_shape(x, y) and no_tie(y, -1))  # fmt: skip
 more("diagonal", F, lambda x: sg.diagonal(x), np.diagonal, when=lambda x: x.ndim == 2)

@@ -178,9 +178,8 @@ class _Builder:
 
     def one(self, node: Value) -> tuple[Buffer, ...]:
         """Define one value whose operands are defined."""
-        if not node.inputs:
-            leaf = node.op.leaf or isinstance(node.op, SizeOf)
-            return (self.leaf(node),) if leaf else self.expanded(node)
+        if not node.inputs and (node.op.leaf or isinstance(node.op, SizeOf)):
+            return (self.leaf(node),)
         if isinstance(node.op, Item):
             return (self.known[node.inputs[0]][node.op.index],)
         if isinstance(node.op, Attach):

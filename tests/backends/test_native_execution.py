@@ -433,3 +433,12 @@ def test_a_compiled_function_is_not_copied() -> None:
     for attempt in (copy.copy, copy.deepcopy, pickle.dumps):
         with pytest.raises(GraphError, match="cannot be copied or pickled"):
             attempt(f)
+
+
+def test_a_loop_without_operands_runs() -> None:
+    x, state = sg.tensor("x", (2, 3)), sg.tensor("state", ())
+    rows, _ = sg.scan(lambda row, before: before, [x - x], [state])
+    gradient = sg.grad(sg.sum(sg.sin(sg.square(rows))), x, missing="zero")
+    ours, theirs = both([x, state], [rows, gradient], np.ones((2, 3), np.float32), 2.0)
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(one, other)
