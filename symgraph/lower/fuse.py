@@ -22,7 +22,7 @@ from symgraph.graph.scalar import Scalar, const, scalar, scalar_order
 from symgraph.lower.linear import replaced, substitute
 from symgraph.lower.nest import Buffer, Element, Nest, Store, free_axes, place
 from symgraph.lower.program import Definition, LibraryCall, Program, number, positions
-from symgraph.lower.rows import Row, row_of
+from symgraph.lower.rows import Row, again_of, again_pays
 from symgraph.lower.split import LONG
 
 # What a scalar operation costs beside an addition; others cost 1, those of addresses nothing.
@@ -228,7 +228,8 @@ class _Fuser:
             readers = self.readers.get(one.target, [])
             if not readers and one.target not in self.kept:
                 continue
-            value = put_inside(one.value, inner, self.narrow, self.kept_rows)
+            rows = {read: row for read in one.reads() if (row := self.asked(read, one))}
+            value = put_inside(one.value, inner, self.narrow, rows)
             if one.target in self.program.checks:
                 value = self.before_updates(value)
             inlined = [inner[read] for read in one.reads() if read in inner]
@@ -239,12 +240,26 @@ class _Fuser:
                 stored.append(self.narrowed(now))
             elif self.pays(now, readers):
                 inner[one.target] = now
-            elif self.keeps_rows and (row := row_of(now, readers, self.nominal)):
-                inner[one.target], self.kept_rows[one.target] = now, row
+            elif self.computed_again(now, readers):
+                inner[one.target] = now
             else:
                 stored.append(self.narrowed(now))
         self.inner = inner
         return self.grouped(stored)
+
+    def computed_again(self, one: Definition, readers: Sequence[Definition]) -> bool:
+        """Let all readers of a window's result compute it, some in rows, where that pays."""
+        again = again_of(one, readers) if self.keeps_rows else None
+        if again is None or not again_pays(again, readers, self.nominal):
+            return False
+        if again.row is not None:
+            self.kept_rows[one.target] = again.row
+        return True
+
+    def asked(self, read: Buffer, reader: Definition) -> Row | None:
+        """Give the row that a definition asks for what it reads."""
+        row = self.kept_rows.get(read)
+        return row if row is not None and reader.target in row.readers else None
 
     def before_updates(self, value: Scalar) -> Scalar:
         """Give a check that computes new values of variables itself, to run before any write."""
