@@ -19,6 +19,7 @@ import networkx as nx
 from symgraph.dims import Dim, Size, equal
 from symgraph.graph.index import Axis, m
 from symgraph.graph.scalar import Scalar, const, scalar, scalar_order
+from symgraph.lower.flatten import dropped, spread
 from symgraph.lower.linear import replaced, substitute
 from symgraph.lower.nest import Buffer, Element, Nest, Store, free_axes, place
 from symgraph.lower.program import Definition, LibraryCall, Program, number, positions
@@ -368,7 +369,8 @@ class _Fuser:
             if isinstance(one, LibraryCall):
                 own = one
             else:
-                own = self.joined(one, groups, order, writer) or self.alone(one, groups)
+                nest = self.own_nest(one)
+                own = self.joined(one, nest, groups, order, writer) or self.alone(nest, groups)
             order.add_node(own)
             for before in self.before(one, writer):
                 if before is not own:
@@ -395,18 +397,26 @@ class _Fuser:
                 found[writer[read]] = None
         return found
 
-    def alone(self, one: Definition, groups: list[Group]) -> Group:
-        """Give a definition its own nest."""
+    def own_nest(self, one: Definition) -> Nest:
+        """Give the nest of a definition; the taps of a gradient of filters are its stores."""
         value = self.program.origin.get(one.target)
         name = value.op.name if value is not None else "copy"
-        index = positions(one.axes)
-        made = Group(name, one.axes, [Store(one.target, one.axes, index, one.value)])
+        store = Store(one.target, one.axes, positions(one.axes), one.value)
+        nest = Nest(name, one.axes, (store,))
+        spreads = self.keeps_rows and one.reduces and one.target not in self.program.checks
+        apart = spread(dropped(nest)) if spreads else nest
+        return apart if len(apart.stores) > 1 else nest
+
+    def alone(self, nest: Nest, groups: list[Group]) -> Group:
+        """Give a definition its own nest."""
+        made = Group(nest.name, nest.axes, list(nest.stores))
         groups.append(made)
         return made
 
     def joined(
         self,
         one: Definition,
+        nest: Nest,
         groups: Sequence[Group],
         order: nx.DiGraph,
         writer: Mapping[Buffer, Item],
@@ -415,7 +425,7 @@ class _Fuser:
         reads = one.reads()
         before = self.before(one, writer)
         for group in reversed(groups[-32:]):
-            if not _same_axes(group.axes, one.axes) or not self.share(group, one, reads):
+            if not _same_axes(group.axes, nest.axes) or not self.share(group, one, reads):
                 continue
             probe = object()
             order.add_edges_from((item, probe) for item in before)
@@ -424,14 +434,13 @@ class _Fuser:
             order.remove_node(probe)
             if waits:
                 continue
-            value = self.moved(group, one)
-            if value is None:
+            stores = self.moved(group, nest)
+            if stores is None:
                 continue
-            rows = [reduced_over(v, group.axes) for v in (value, *(s.value for s in group.stores))]
+            rows = [reduced_over(s.value, group.axes) for s in (*stores, *group.stores)]
             if not nested(set().union(*rows)):
                 continue
-            index = positions(group.axes)
-            group.stores.append(Store(one.target, group.axes, index, value))
+            group.stores.extend(stores)
             return group
         return None
 
@@ -455,15 +464,16 @@ class _Fuser:
         axes = {a for n in scalar_order([one.value]) if n.op == "reduce" for a in n.attr.axes}
         return self.size(axis.extent for axis in (*axes, *one.axes))
 
-    def moved(self, group: Group, one: Definition) -> Scalar | None:
-        """Give the value on the axes of a nest, its results read as values; None if it cannot."""
-        new = {a.scalar(): b.scalar() for a, b in zip(one.axes, group.axes)}
-        value = replaced([one.value], new)[one.value]
+    def moved(self, group: Group, nest: Nest) -> list[Store] | None:
+        """Give stores on the axes of a group, its results read as values; None if they cannot."""
+        new = {a.scalar(): b.scalar() for a, b in zip(nest.axes, group.axes)}
+        done = replaced(nest.roots, new)
         stores = {store.buffer: store for store in group.stores}
-        for node in scalar_order([value]):
+        several = len(stores) < len(group.stores)
+        for node in scalar_order(done[root] for root in nest.roots):
             if node.op == "load" and node.attr.buffer in stores:
                 same = stores[node.attr.buffer].index
-                if node.attr.guarded or any(a is not b for a, b in zip(node.args, same)):
+                if several or node.attr.guarded or any(a is not b for a, b in zip(node.args, same)):
                     return None
 
         def change(node: Scalar, args: tuple[Scalar, ...]) -> Scalar | None:
@@ -471,7 +481,13 @@ class _Fuser:
                 return stores[node.attr.buffer].value
             return None
 
-        return substitute([value], change)[value]
+        found = []
+        for store in nest.stores:
+            index = tuple(done[at] for at in store.index)
+            value = done[store.value]
+            value = substitute([value], change)[value]
+            found.append(Store(store.buffer, group.axes, index, value))
+        return found
 
 
 def _same_axes(first: Sequence[Axis], second: Sequence[Axis]) -> bool:
