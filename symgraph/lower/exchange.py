@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from symgraph.dims import Dim, equal
+from symgraph.dims import Dim, Size, equal
 from symgraph.graph.index import Axis, axis, m
 from symgraph.graph.scalar import Scalar, scalar, scalar_order
 from symgraph.lower.layout import channels_innermost
@@ -139,7 +139,7 @@ def _conditions(guard: Scalar) -> list[Scalar]:
     return [each for argument in guard.args for each in _conditions(argument)]
 
 
-def _holds(condition: Scalar, at: Scalar, size: object) -> bool:
+def _holds(condition: Scalar, at: Scalar, size: Size) -> bool:
     """Tell whether a condition only says that an axis is within its own extent."""
     if condition.op not in ("ge", "lt"):
         return False

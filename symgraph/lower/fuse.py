@@ -239,9 +239,7 @@ class _Fuser:
             self.definitions[one.target] = now
             if one.target in self.kept:
                 stored.append(self.narrowed(now))
-            elif self.pays(now, readers):
-                inner[one.target] = now
-            elif self.computed_again(now, readers):
+            elif self.pays(now, readers) or self.computed_again(now, readers):
                 inner[one.target] = now
             else:
                 stored.append(self.narrowed(now))

@@ -248,7 +248,7 @@ def verify(nest: Nest) -> None:
         written.setdefault(store.buffer, []).append(store)
     places = {(s.buffer, offset(s.buffer, s.index).key()) for s in nest.stores}
     if len(places) != len(nest.stores):
-        raise LoweringError(f"{nest.name}: an element is stored twice.")
+        raise LoweringError(f"{nest.name}: an element of a buffer is stored twice.")
     for node in order:
         if node.op != "load":
             continue

@@ -42,7 +42,9 @@ class Row:
     def read(self, index: Sequence[Scalar], guard: Scalar | None) -> Scalar:
         """Give what a reader finds at an index; where a guard is false, anything."""
         (over,) = self.along.axes
-        places = {one.scalar(): at for one, at in zip(self.own.axes, plain_index(index), strict=True)}
+        places = {
+            one.scalar(): at for one, at in zip(self.own.axes, plain_index(index), strict=True)
+        }
         places[self.own.axes[self.which].scalar()] = over.scalar()
         made = replaced([self.own.value], places)[self.own.value]
         place = index[self.which]

@@ -121,13 +121,6 @@ def test_rows_compute_what_the_reference_does(
             np.testing.assert_allclose(f(feed), wanted, atol=2e-5 * np.abs(wanted).max())
 
 
-def test_what_others_read_as_well_is_kept_in_memory(rng: np.random.Generator) -> None:
-    x = sg.tensor("x", (2, CHANNELS, 24, 20))
-    y = stage(x, rng, padding=2)
-    horizontal = next(v for v in Graph([x], [y]).shared if v.shape == (CHANNELS, 1, 1, 5))
-    assert count_rows(y, sg.grad((y * y).sum(), horizontal)) == 0
-
-
 @pytest.mark.parametrize(
     ("shape", "kernel"),
     [
