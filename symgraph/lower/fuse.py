@@ -8,20 +8,19 @@ are different functions; the second looks at numbers, at the sizes the first cal
 
 from __future__ import annotations
 
-import math
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from types import MappingProxyType
 
 import networkx as nx
 
 from symgraph.dims import Dim, Size, equal
 from symgraph.graph.index import Axis, m
-from symgraph.graph.scalar import Scalar, const, scalar, scalar_order
+from symgraph.graph.scalar import Scalar, scalar_order
 from symgraph.lower.flatten import dropped, spread
+from symgraph.lower.inside import put_inside
 from symgraph.lower.linear import replaced, substitute
-from symgraph.lower.nest import Buffer, Element, Nest, Store, free_axes, place
+from symgraph.lower.nest import Buffer, Nest, Store, free_axes, place
 from symgraph.lower.program import Definition, LibraryCall, Program, number, positions
 from symgraph.lower.rows import Row, again_of, again_pays
 from symgraph.lower.split import LONG
@@ -30,7 +29,6 @@ from symgraph.lower.split import LONG
 COSTS = {"exp": 12, "log": 12, "tanh": 16, "erf": 16, "pow": 24, "sin": 16, "cos": 16, "div": 4,
          "sqrt": 4, "philox": 30, "log1p": 14, "expm1": 14, "erfc": 20, "atan2": 24}  # fmt: skip
 FREE = ("const", "size", "axis", "cast", "load", "take")
-KEEP_ZERO = ("add", "sub", "neg", "abs", "min", "max", "sqrt", "cast")
 CHEAP = 8.0  # operations that may be done again rather than stored and read
 LARGE = 1 << 16  # elements from which on a tensor is worth rounding
 ROWS = 16  # as many rows keep the threads busy
@@ -74,78 +72,6 @@ def fuse(
 
 
 # -- legality --------------------------------------------------------------------------------------
-
-
-def put_inside(
-    value: Scalar,
-    inner: Mapping[Buffer, Definition],
-    narrow: Container[Buffer] = (),
-    rows: Mapping[Buffer, Row] = MappingProxyType({}),
-) -> Scalar:
-    """Compute definitions where they are read, at the reader's places.
-
-    Where a load is guarded so are all loads that come in its place. What is read from a buffer in
-    `narrow` is widened to the dtype it had before; what is in `rows` is kept along an axis.
-    """
-
-    def change(node: Scalar, args: tuple[Scalar, ...]) -> Scalar | None:
-        if node.op == "load" and node.attr.buffer in narrow:
-            return m.cast(scalar("load", args, node.attr.buffer.dtype, node.attr), node.dtype)
-        if node.op != "load" or node.attr.buffer not in inner:
-            return None
-        own = inner[node.attr.buffer]
-        index = args[:-1] if node.attr.guarded else args
-        if node.attr.buffer in rows:
-            guard = args[-1] if node.attr.guarded else None
-            kept = rows[node.attr.buffer].read(index, guard)
-            fill = const(node.attr.fill, node.dtype)
-            return kept if guard is None else m.select(guard, kept, fill)
-        places = {axis.scalar(): at for axis, at in zip(own.axes, index, strict=True)}
-        found = replaced([own.value], places)[own.value]
-        if not node.attr.guarded:
-            return found
-        held = guarded(found, args[-1])
-        if node.attr.fill == 0 and vanishes(held):
-            return held
-        return m.select(args[-1], held, const(node.attr.fill, node.dtype))
-
-    return substitute([value], change)[value]
-
-
-def guarded(value: Scalar, guard: Scalar) -> Scalar:
-    """Let every load of an expression touch memory only where a guard holds."""
-
-    def change(node: Scalar, args: tuple[Scalar, ...]) -> Scalar | None:
-        if node.op != "load":
-            return None
-        which = node.attr
-        both = m.and_(args[-1], guard) if which.guarded else guard
-        index = args[:-1] if which.guarded else args
-        attr = Element(which.buffer, which.fill, True)
-        return scalar("load", (*index, both), node.dtype, attr)
-
-    return substitute([value], change)[value]
-
-
-def vanishes(value: Scalar) -> bool:
-    """Tell whether an expression is zero where all that it loads is, so that no guard is needed."""
-    zero: dict[Scalar, bool] = {}
-    for node in scalar_order([value]):
-        known = [zero[argument] for argument in node.args]
-        if node.op == "load":
-            zero[node] = node.attr.guarded and node.attr.fill == 0
-        elif node.op == "const":
-            zero[node] = node.attr == 0
-        elif node.op == "mul":
-            finite = [n.op == "const" and math.isfinite(n.attr) for n in node.args]
-            zero[node] = all(known) or (known[0] and finite[1]) or (known[1] and finite[0])
-        elif node.op == "select":
-            zero[node] = all(known[1:])
-        elif node.op == "reduce":
-            zero[node] = node.attr.monoid.name in ("sum", "max", "min") and all(known)
-        else:
-            zero[node] = node.op in KEEP_ZERO and all(known)
-    return zero[value]
 
 
 def waits_between(order: nx.DiGraph, first: Iterable[object], last: object) -> bool:
@@ -420,10 +346,9 @@ class _Fuser:
         writer: Mapping[Buffer, Item],
     ) -> Group | None:
         """Put a definition into an existing nest, if one fits."""
-        reads = one.reads()
         before = self.before(one, writer)
         for group in reversed(groups[-32:]):
-            if not _same_axes(group.axes, nest.axes) or not self.share(group, one, reads):
+            if not _same_axes(group.axes, nest.axes) or not self.share(group, one, nest):
                 continue
             probe = object()
             order.add_edges_from((item, probe) for item in before)
@@ -442,8 +367,12 @@ class _Fuser:
             return group
         return None
 
-    def share(self, group: Group, one: Definition, reads: Iterable[Buffer]) -> bool:
-        """Tell whether two nests read the same things, and reduce alike."""
+    def share(self, group: Group, one: Definition, nest: Nest) -> bool:
+        """Tell whether two nests read the same things, and reduce alike.
+
+        Gradients of filters are many sums in one loop, which must read something large in common.
+        """
+        reads = one.reads()
         checks = set(self.program.checks)  # they come before any write
         if (one.target in checks) != any(written in checks for written in group.writes):
             return False
@@ -455,7 +384,10 @@ class _Fuser:
             return False
         if mine and any(read in written for read in reads) and self.reduced(one) >= LONG:
             return False  # one after the other, so that each can be split among threads
-        return any(read in written for read in reads) or bool(set(group.reads()) & set(reads))
+        common = set(group.reads()) & set(reads)
+        if mine and (_has_taps(group.stores) or _has_taps(nest.stores)):
+            common = {read for read in common if self.size(read.shape) >= LONG}
+        return bool(common) or any(read in written for read in reads)
 
     def reduced(self, one: Definition) -> int:
         """Give how many elements are reduced into all results."""
@@ -486,6 +418,11 @@ class _Fuser:
             value = substitute([value], change)[value]
             found.append(Store(store.buffer, group.axes, index, value))
         return found
+
+
+def _has_taps(stores: Sequence[Store]) -> bool:
+    """Tell whether several stores write to one buffer."""
+    return len({store.buffer for store in stores}) < len(stores)
 
 
 def _same_axes(first: Sequence[Axis], second: Sequence[Axis]) -> bool:

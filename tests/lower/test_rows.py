@@ -14,7 +14,8 @@ from symgraph.graph.graph import Graph
 from symgraph.graph.index import axis, m
 from symgraph.graph.scalar import const, scalar, scalar_order
 from symgraph.lower.flatten import spread, unroll
-from symgraph.lower.fuse import Group, fuse, vanishes
+from symgraph.lower.fuse import Group, fuse
+from symgraph.lower.inside import vanishes
 from symgraph.lower.layout import choose_layouts, look_through_views
 from symgraph.lower.nest import Element, buffer, run, verify
 from symgraph.lower.plan import KernelStep, Target, make_plan

@@ -123,6 +123,22 @@ def test_a_step_reads_and_writes_seven_images_a_stage() -> None:
     assert counts == [2 * 15, 2 * 7]
 
 
+def test_what_updates_filters_leaves_their_gradients_in_one_loop() -> None:
+    """Updates have the axes of filters, gradients those of channels: 12 sums read two images."""
+    x = sg.tensor("x", (4, CHANNELS, 18, 21))
+    flat = sg.nn.FlattenedConv(CHANNELS, CHANNELS, 5, padding=2)
+    loss = (sg.tanh(flat(x)) ** 2).mean()
+    step = sg.optim.SGD(flat.parameters(), lr=0.01, momentum=0.9)
+    graph = sg.function([x], loss, updates=step.updates(loss), backend="reference").graph
+    program = build(graph, lateral)
+    choose_layouts(program, {})
+    look_through_views(program)
+    exchange(program, {})
+    found = nests_of(list(fuse(program, {}, rows=True)))
+    gradients_of = [nest for nest in found if len(nest.stores) == 2 * 5 + 2]
+    assert [passes([nest]) for nest in gradients_of] == [2, 2]
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_nests_mean_what_the_oracle_computes(case: str, rng: np.random.Generator) -> None:
     kernel, options = CASES[case]
