@@ -18,7 +18,6 @@ from symgraph.graph.node import Value
 from symgraph.graph.scalar import Scalar
 from symgraph.lower.approximations.power import power
 from symgraph.lower.approximations.table import body
-from symgraph.lower.exchange import exchange
 from symgraph.lower.flatten import flatten
 from symgraph.lower.fuse import Group, fuse
 from symgraph.lower.layout import choose_layouts, copy_given, look_through_views
@@ -182,8 +181,6 @@ def make_plan(
     program = build(graph, target.chosen, finite)
     choose_layouts(program, nominal, copy_given(program) if target.copies else ())
     look_through_views(program, target.reads)
-    if target.rows:
-        exchange(program, nominal)
     order = fuse(program, nominal, narrow, target.rows)
     plan = Plan(graph, program)
     _in_place(plan, order)

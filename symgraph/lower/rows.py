@@ -42,9 +42,7 @@ class Row:
     def read(self, index: Sequence[Scalar], guard: Scalar | None) -> Scalar:
         """Give what a reader finds at an index; where a guard is false, anything."""
         (over,) = self.along.axes
-        places = {
-            one.scalar(): at for one, at in zip(self.own.axes, plain_index(index), strict=True)
-        }
+        places = {one.scalar(): at for one, at in zip(self.own.axes, _plain(index), strict=True)}
         places[self.own.axes[self.which].scalar()] = over.scalar()
         made = replaced([self.own.value], places)[self.own.value]
         place = index[self.which]
@@ -113,7 +111,7 @@ def _summed(reader: Definition) -> tuple[Axis, ...]:
 def _sites(one: Definition, reader: Definition) -> list[tuple[list[Scalar], bool]]:
     """Give where a reader reads a definition: plain indices, and whether they are guarded."""
     return [
-        (plain_index(site.args[:-1] if site.attr.guarded else site.args), site.attr.guarded)
+        (_plain(site.args[:-1] if site.attr.guarded else site.args), site.attr.guarded)
         for site in scalar_order([reader.value])
         if site.op == "load" and site.attr.buffer is one.target
     ]
@@ -200,7 +198,7 @@ def _reads_across(one: Definition, which: int, nominal: Mapping[Dim, int]) -> bo
     for node in scalar_order([one.value]):
         if node.op != "load" or number(product(node.attr.buffer.shape), nominal) < LARGE:
             continue
-        index = plain_index(node.args[:-1] if node.attr.guarded else node.args)
+        index = _plain(node.args[:-1] if node.attr.guarded else node.args)
         near = [
             at
             for at, step in zip(index, node.attr.buffer.strides)
@@ -215,12 +213,12 @@ def _is_wide(one: Axis) -> bool:
     return isinstance(one.extent, int) and one.extent >= NARROWEST
 
 
-def plain_index(index: Sequence[Scalar]) -> list[Scalar]:
+def _plain(index: Sequence[Scalar]) -> list[Scalar]:
     """Give an index in affine form, without axes that have one position."""
-    return [linear(without_single(at)).scalar() for at in index]
+    return [linear(_without_single(at)).scalar() for at in index]
 
 
-def without_single(value: Scalar) -> Scalar:
+def _without_single(value: Scalar) -> Scalar:
     """Give a value at the only place of axes that have one."""
     single = {n: ZERO for n in scalar_order([value]) if n.op == "axis" and _is_single(n.attr)}
     return replaced([value], single)[value] if single else value
