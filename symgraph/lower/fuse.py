@@ -8,28 +8,27 @@ are different functions; the second looks at numbers, at the sizes the first cal
 
 from __future__ import annotations
 
-import math
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from types import MappingProxyType
 
 import networkx as nx
 
 from symgraph.dims import Dim, Size, equal
 from symgraph.graph.index import Axis, m
-from symgraph.graph.scalar import Scalar, const, scalar, scalar_order
+from symgraph.graph.scalar import Scalar, scalar_order
+from symgraph.lower.flatten import dropped, spread
+from symgraph.lower.inside import put_inside
 from symgraph.lower.linear import replaced, substitute
-from symgraph.lower.nest import Buffer, Element, Nest, Store, free_axes, place
+from symgraph.lower.nest import Buffer, Nest, Store, free_axes, place
 from symgraph.lower.program import Definition, LibraryCall, Program, number, positions
-from symgraph.lower.rows import Row, row_of
+from symgraph.lower.rows import Row, again_of, again_pays
 from symgraph.lower.split import LONG
 
 # What a scalar operation costs beside an addition; others cost 1, those of addresses nothing.
 COSTS = {"exp": 12, "log": 12, "tanh": 16, "erf": 16, "pow": 24, "sin": 16, "cos": 16, "div": 4,
          "sqrt": 4, "philox": 30, "log1p": 14, "expm1": 14, "erfc": 20, "atan2": 24}  # fmt: skip
 FREE = ("const", "size", "axis", "cast", "load", "take")
-KEEP_ZERO = ("add", "sub", "neg", "abs", "min", "max", "sqrt", "cast")
 CHEAP = 8.0  # operations that may be done again rather than stored and read
 LARGE = 1 << 16  # elements from which on a tensor is worth rounding
 ROWS = 16  # as many rows keep the threads busy
@@ -73,78 +72,6 @@ def fuse(
 
 
 # -- legality --------------------------------------------------------------------------------------
-
-
-def put_inside(
-    value: Scalar,
-    inner: Mapping[Buffer, Definition],
-    narrow: Container[Buffer] = (),
-    rows: Mapping[Buffer, Row] = MappingProxyType({}),
-) -> Scalar:
-    """Compute definitions where they are read, at the reader's places.
-
-    Where a load is guarded so are all loads that come in its place. What is read from a buffer in
-    `narrow` is widened to the dtype it had before; what is in `rows` is kept along an axis.
-    """
-
-    def change(node: Scalar, args: tuple[Scalar, ...]) -> Scalar | None:
-        if node.op == "load" and node.attr.buffer in narrow:
-            return m.cast(scalar("load", args, node.attr.buffer.dtype, node.attr), node.dtype)
-        if node.op != "load" or node.attr.buffer not in inner:
-            return None
-        own = inner[node.attr.buffer]
-        index = args[:-1] if node.attr.guarded else args
-        if node.attr.buffer in rows:
-            guard = args[-1] if node.attr.guarded else None
-            kept = rows[node.attr.buffer].read(index, guard)
-            fill = const(node.attr.fill, node.dtype)
-            return kept if guard is None else m.select(guard, kept, fill)
-        places = {axis.scalar(): at for axis, at in zip(own.axes, index, strict=True)}
-        found = replaced([own.value], places)[own.value]
-        if not node.attr.guarded:
-            return found
-        held = guarded(found, args[-1])
-        if node.attr.fill == 0 and vanishes(held):
-            return held
-        return m.select(args[-1], held, const(node.attr.fill, node.dtype))
-
-    return substitute([value], change)[value]
-
-
-def guarded(value: Scalar, guard: Scalar) -> Scalar:
-    """Let every load of an expression touch memory only where a guard holds."""
-
-    def change(node: Scalar, args: tuple[Scalar, ...]) -> Scalar | None:
-        if node.op != "load":
-            return None
-        which = node.attr
-        both = m.and_(args[-1], guard) if which.guarded else guard
-        index = args[:-1] if which.guarded else args
-        attr = Element(which.buffer, which.fill, True)
-        return scalar("load", (*index, both), node.dtype, attr)
-
-    return substitute([value], change)[value]
-
-
-def vanishes(value: Scalar) -> bool:
-    """Tell whether an expression is zero where all that it loads is, so that no guard is needed."""
-    zero: dict[Scalar, bool] = {}
-    for node in scalar_order([value]):
-        known = [zero[argument] for argument in node.args]
-        if node.op == "load":
-            zero[node] = node.attr.guarded and node.attr.fill == 0
-        elif node.op == "const":
-            zero[node] = node.attr == 0
-        elif node.op == "mul":
-            finite = [n.op == "const" and math.isfinite(n.attr) for n in node.args]
-            zero[node] = all(known) or (known[0] and finite[1]) or (known[1] and finite[0])
-        elif node.op == "select":
-            zero[node] = all(known[1:])
-        elif node.op == "reduce":
-            zero[node] = node.attr.monoid.name in ("sum", "max", "min") and all(known)
-        else:
-            zero[node] = node.op in KEEP_ZERO and all(known)
-    return zero[value]
 
 
 def waits_between(order: nx.DiGraph, first: Iterable[object], last: object) -> bool:
@@ -228,7 +155,8 @@ class _Fuser:
             readers = self.readers.get(one.target, [])
             if not readers and one.target not in self.kept:
                 continue
-            value = put_inside(one.value, inner, self.narrow, self.kept_rows)
+            rows = {read: row for read in one.reads() if (row := self.asked(read, one))}
+            value = put_inside(one.value, inner, self.narrow, rows)
             if one.target in self.program.checks:
                 value = self.before_updates(value)
             inlined = [inner[read] for read in one.reads() if read in inner]
@@ -237,14 +165,26 @@ class _Fuser:
             self.definitions[one.target] = now
             if one.target in self.kept:
                 stored.append(self.narrowed(now))
-            elif self.pays(now, readers):
+            elif self.pays(now, readers) or self.computed_again(now, readers):
                 inner[one.target] = now
-            elif self.keeps_rows and (row := row_of(now, readers, self.nominal)):
-                inner[one.target], self.kept_rows[one.target] = now, row
             else:
                 stored.append(self.narrowed(now))
         self.inner = inner
         return self.grouped(stored)
+
+    def computed_again(self, one: Definition, readers: Sequence[Definition]) -> bool:
+        """Let all readers of a window's result compute it, some in rows, where that pays."""
+        again = again_of(one, readers) if self.keeps_rows else None
+        if again is None or not again_pays(again, readers, self.nominal):
+            return False
+        if again.row is not None:
+            self.kept_rows[one.target] = again.row
+        return True
+
+    def asked(self, read: Buffer, reader: Definition) -> Row | None:
+        """Give the row that a definition asks for what it reads."""
+        row = self.kept_rows.get(read)
+        return row if row is not None and reader.target in row.readers else None
 
     def before_updates(self, value: Scalar) -> Scalar:
         """Give a check that computes new values of variables itself, to run before any write."""
@@ -353,7 +293,8 @@ class _Fuser:
             if isinstance(one, LibraryCall):
                 own = one
             else:
-                own = self.joined(one, groups, order, writer) or self.alone(one, groups)
+                nest = self.own_nest(one)
+                own = self.joined(one, nest, groups, order, writer) or self.alone(nest, groups)
             order.add_node(own)
             for before in self.before(one, writer):
                 if before is not own:
@@ -380,27 +321,34 @@ class _Fuser:
                 found[writer[read]] = None
         return found
 
-    def alone(self, one: Definition, groups: list[Group]) -> Group:
-        """Give a definition its own nest."""
+    def own_nest(self, one: Definition) -> Nest:
+        """Give the nest of a definition; the taps of a gradient of filters are its stores."""
         value = self.program.origin.get(one.target)
         name = value.op.name if value is not None else "copy"
-        index = positions(one.axes)
-        made = Group(name, one.axes, [Store(one.target, one.axes, index, one.value)])
+        store = Store(one.target, one.axes, positions(one.axes), one.value)
+        nest = Nest(name, one.axes, (store,))
+        spreads = self.keeps_rows and one.reduces and one.target not in self.program.checks
+        apart = spread(dropped(nest)) if spreads else nest
+        return apart if len(apart.stores) > 1 else nest
+
+    def alone(self, nest: Nest, groups: list[Group]) -> Group:
+        """Give a definition its own nest."""
+        made = Group(nest.name, nest.axes, list(nest.stores))
         groups.append(made)
         return made
 
     def joined(
         self,
         one: Definition,
+        nest: Nest,
         groups: Sequence[Group],
         order: nx.DiGraph,
         writer: Mapping[Buffer, Item],
     ) -> Group | None:
         """Put a definition into an existing nest, if one fits."""
-        reads = one.reads()
         before = self.before(one, writer)
         for group in reversed(groups[-32:]):
-            if not _same_axes(group.axes, one.axes) or not self.share(group, one, reads):
+            if not _same_axes(group.axes, nest.axes) or not self.share(group, one, nest):
                 continue
             probe = object()
             order.add_edges_from((item, probe) for item in before)
@@ -409,19 +357,22 @@ class _Fuser:
             order.remove_node(probe)
             if waits:
                 continue
-            value = self.moved(group, one)
-            if value is None:
+            stores = self.moved(group, nest)
+            if stores is None:
                 continue
-            rows = [reduced_over(v, group.axes) for v in (value, *(s.value for s in group.stores))]
+            rows = [reduced_over(s.value, group.axes) for s in (*stores, *group.stores)]
             if not nested(set().union(*rows)):
                 continue
-            index = positions(group.axes)
-            group.stores.append(Store(one.target, group.axes, index, value))
+            group.stores.extend(stores)
             return group
         return None
 
-    def share(self, group: Group, one: Definition, reads: Iterable[Buffer]) -> bool:
-        """Tell whether two nests read the same things, and reduce alike."""
+    def share(self, group: Group, one: Definition, nest: Nest) -> bool:
+        """Tell whether two nests read the same things, and reduce alike.
+
+        Gradients of filters are many sums in one loop, which must read something large in common.
+        """
+        reads = one.reads()
         checks = set(self.program.checks)  # they come before any write
         if (one.target in checks) != any(written in checks for written in group.writes):
             return False
@@ -433,22 +384,26 @@ class _Fuser:
             return False
         if mine and any(read in written for read in reads) and self.reduced(one) >= LONG:
             return False  # one after the other, so that each can be split among threads
-        return any(read in written for read in reads) or bool(set(group.reads()) & set(reads))
+        common = set(group.reads()) & set(reads)
+        if mine and (_has_taps(group.stores) or _has_taps(nest.stores)):
+            common = {read for read in common if self.size(read.shape) >= LONG}
+        return bool(common) or any(read in written for read in reads)
 
     def reduced(self, one: Definition) -> int:
         """Give how many elements are reduced into all results."""
         axes = {a for n in scalar_order([one.value]) if n.op == "reduce" for a in n.attr.axes}
         return self.size(axis.extent for axis in (*axes, *one.axes))
 
-    def moved(self, group: Group, one: Definition) -> Scalar | None:
-        """Give the value on the axes of a nest, its results read as values; None if it cannot."""
-        new = {a.scalar(): b.scalar() for a, b in zip(one.axes, group.axes)}
-        value = replaced([one.value], new)[one.value]
+    def moved(self, group: Group, nest: Nest) -> list[Store] | None:
+        """Give stores on the axes of a group, its results read as values; None if they cannot."""
+        new = {a.scalar(): b.scalar() for a, b in zip(nest.axes, group.axes)}
+        done = replaced(nest.roots, new)
         stores = {store.buffer: store for store in group.stores}
-        for node in scalar_order([value]):
+        several = len(stores) < len(group.stores)
+        for node in scalar_order(done[root] for root in nest.roots):
             if node.op == "load" and node.attr.buffer in stores:
                 same = stores[node.attr.buffer].index
-                if node.attr.guarded or any(a is not b for a, b in zip(node.args, same)):
+                if several or node.attr.guarded or any(a is not b for a, b in zip(node.args, same)):
                     return None
 
         def change(node: Scalar, args: tuple[Scalar, ...]) -> Scalar | None:
@@ -456,7 +411,18 @@ class _Fuser:
                 return stores[node.attr.buffer].value
             return None
 
-        return substitute([value], change)[value]
+        found = []
+        for store in nest.stores:
+            index = tuple(done[at] for at in store.index)
+            value = done[store.value]
+            value = substitute([value], change)[value]
+            found.append(Store(store.buffer, group.axes, index, value))
+        return found
+
+
+def _has_taps(stores: Sequence[Store]) -> bool:
+    """Tell whether several stores write to one buffer."""
+    return len({store.buffer for store in stores}) < len(stores)
 
 
 def _same_axes(first: Sequence[Axis], second: Sequence[Axis]) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 
+from symgraph.errors import LoweringError
 from symgraph.graph.index import Axis
 from symgraph.graph.scalar import RARE, Scalar, scalar_order
 from symgraph.lower.nest import Nest, Store
@@ -149,7 +150,7 @@ class _Builder:
 
     def ready(self, wanted: Iterable[Scalar] | None = None) -> list[Statement]:
         """Compute all values whose axes are open; a reduction waits for those it is made of."""
-        rows = self.filled() if wanted is None else []
+        rows = self.filled(self.order) if wanted is None else []
         pool = self.order if wanted is None else wanted
         pending = [n for n in pool if n not in self.done]
         level: dict[Scalar, int] = {}
@@ -166,14 +167,14 @@ class _Builder:
             found.extend(self.reduced([n for n in now if n.op == "reduce"]))
         return found
 
-    def filled(self) -> list[Statement]:
+    def filled(self, wanted: Iterable[Scalar]) -> list[Statement]:
         """Fill the rows that depend on nothing but what is open, each in a loop of its own."""
         found: list[Statement] = []
-        for key, row in list(self.rows.items()):
+        for row in [one for one in wanted if one.op == "row"]:
             made, along = row.args[0], frozenset(row.attr.axes)
-            if not self.free[made] - along <= self.open:
+            if row_key(row) not in self.rows or not self.free[made] - along <= self.open:
                 continue
-            del self.rows[key]
+            del self.rows[row_key(row)]
             order = scalar_order([made])
             found.extend(self.ready(order))  # what is the same at all positions
             before, known = self.open, set(self.done)
@@ -186,6 +187,8 @@ class _Builder:
     def computed(self, node: Scalar) -> Statement:
         """Compute a value, or take it from where a reduction that is done has kept it."""
         if node.op == "row":
+            if row_key(node) in self.rows:
+                raise LoweringError(f"{self.nest.name}: a row is asked for before it is filled.")
             return FetchRow(node)
         kept = self.staged.get(node)
         return Fetch(kept) if kept is not None and kept.over not in self.open else Let(node)
@@ -198,9 +201,9 @@ class _Builder:
         found: list[Statement] = []
         for axes, group in groups.items():
             fold = self.schedule.folds[axes]
-            before, known = self.open, set(self.done)
+            before, known, rows = self.open, set(self.done), dict(self.rows)
             loop = self.folded(fold, list(fold.axes), tuple(group))
-            self.open, self.done = before, known | set(group)
+            self.open, self.done, self.rows = before, known | set(group), rows
             found.append(Reduce(tuple(group), loop))
         return found
 
@@ -208,7 +211,8 @@ class _Builder:
         """Open the axes of reductions from the outermost."""
         first, *rest = axes
         self.open |= {first}
-        body = self.ready(scalar_order([one for node in group for one in node.args]))
+        inside = scalar_order([one for node in group for one in node.args])
+        body = [*self.filled(inside), *self.ready(inside)]
         if rest:
             body.append(self.folded(fold, rest, group))
         else:

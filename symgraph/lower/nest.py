@@ -243,9 +243,12 @@ def verify(nest: Nest) -> None:
                 f"{nest.name}: `{store.buffer}` is {store.buffer.dtype}, "
                 f"its value {store.value.dtype}."
             )
-    written = {store.buffer: store for store in nest.stores}
-    if len(written) != len(nest.stores):
-        raise LoweringError(f"{nest.name}: a buffer is stored twice.")
+    written: dict[Buffer, list[Store]] = {}
+    for store in nest.stores:
+        written.setdefault(store.buffer, []).append(store)
+    places = {(s.buffer, offset(s.buffer, s.index).key()) for s in nest.stores}
+    if len(places) != len(nest.stores):
+        raise LoweringError(f"{nest.name}: an element of a buffer is stored twice.")
     for node in order:
         if node.op != "load":
             continue
@@ -253,8 +256,8 @@ def verify(nest: Nest) -> None:
             raise LoweringError(f"{nest.name}: a load of operand {node.attr} has no buffer.")
         if len(node.args) - node.attr.guarded != len(node.attr.buffer.shape):
             raise LoweringError(f"{nest.name}: `{node.attr.buffer}` is read with a wrong index.")
-        same = written.get(node.attr.buffer)
-        if same is not None and place(node).key() != offset(same.buffer, same.index).key():
+        same = written.get(node.attr.buffer, [])
+        if any(place(node).key() != offset(s.buffer, s.index).key() for s in same):
             raise LoweringError(
                 f"{nest.name}: `{node.attr.buffer}` is written in place but read elsewhere."
             )

@@ -292,8 +292,8 @@ def _in_place(plan: Plan, order: nx.DiGraph) -> None:
 def _pointwise(group: Group, old: Buffer, new: Buffer) -> bool:
     """Tell whether a nest reads what it replaces only where it writes."""
     nest = group.nest()
-    (store,) = (one for one in nest.stores if one.buffer is new)
-    if len(store.axes) != len(nest.axes):
+    (store, *others) = (one for one in nest.stores if one.buffer is new)
+    if others or len(store.axes) != len(nest.axes):
         return False
     for node in nest.order():
         if node.op == "load" and node.attr.buffer is old:

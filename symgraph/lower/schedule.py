@@ -80,6 +80,8 @@ class Chooser:
         self.free = nest.free()
         self.loads = [(n, linear(n.args[0])) for n in self.order if n.op == "load"]
         self.reduces = [n for n in self.order if n.op == "reduce"]
+        places = [n.args[1] for n in self.order if n.op == "row"]
+        self.asked = frozenset[Axis]().union(*(self.free[at] for at in places))  # along rows
         self.row: Axis | None = None
 
     def size(self, extent: Size) -> int:
@@ -103,7 +105,7 @@ class Chooser:
 
     def _vector(self) -> Axis | None:
         ends = set().union(*(self.free[limit] for limit in self.nest.limits.values()))
-        ends.update(*(self.free[n.args[1]] for n in self.order if n.op == "row"))
+        ends.update(self.asked)
         scores = {one: self._score(one) for one in self.nest.axes if one not in ends}
         best = max(scores, key=lambda one: scores[one], default=None)
         if best is None:
@@ -116,6 +118,8 @@ class Chooser:
         """Prefer the axis along which most accesses are contiguous; few elements count little."""
         total = 0.0
         positions = self.size(product([each.extent for each in self.nest.axes]))
+        summed = {each for n in self.reduces for each in n.attr.axes}
+        every = positions * self.size(product([each.extent for each in summed]))
         for store in self.nest.stores:
             if one in store.axes:
                 total += 3 if linear(store.index[0]).neighbours(one) else -6
@@ -123,7 +127,8 @@ class Chooser:
             walked = self.free[node.args[0]]  # by its place, whatever its guard asks
             if one in walked:
                 read = self.size(product([each.extent for each in walked]))
-                weight = 1.0 if read * SMALL >= positions else 0.25
+                asked = positions if walked & summed else every  # loaded before sums, for all
+                weight = 1.0 if read * SMALL >= asked else 0.25
                 total += weight * (2 if form.neighbours(one) else -4)
         if self.size(one.extent) < 4:
             total -= 3
@@ -217,12 +222,16 @@ class Chooser:
         for node in reversed(self.reduces):
             axes = node.attr.axes
             if self.free[node] & inside:
-                found[axes] = Fold(axes)
+                found[axes] = Fold(self._rows_last(axes))
             elif axes not in found:
                 found[axes] = self._fold(node)
                 if found[axes].lanes > 1:
                     inside.add(found[axes].axes[-1])
         return found
+
+    def _rows_last(self, axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
+        """Walk along rows in the innermost loop: they are filled before it."""
+        return tuple(sorted(axes, key=self.asked.__contains__))
 
     def _fold(self, node: Scalar) -> Fold:
         axes: tuple[Axis, ...] = node.attr.axes
@@ -236,8 +245,8 @@ class Chooser:
             return total - (3 if self.size(one.extent) < 4 else 0)
 
         best = max(axes, key=score)
-        if score(best) <= 0 and self.loads:
-            return Fold(axes)
+        if self.asked.intersection(axes) or (score(best) <= 0 and self.loads):
+            return Fold(self._rows_last(axes))
         rest = tuple(one for one in axes if one is not best)
         return Fold((*rest, best), self._lanes(scalar_order(node.args), folding=True))
 

@@ -128,6 +128,8 @@ def _cut(
     along = [  # which every reduction walks: what is the same at all places is not made in parts
         one for one in axes if all(any(one in inside[a] for a in node.args) for node in reduces)
     ]
+    rows_of = [inside[n.args[1]] for n in scalar_order(reduces) if n.op == "row"]
+    along = [one for one in along if not any(one in each for each in rows_of)]  # rows stay whole
     if not along:
         return 0, axes[0]
     longest = max(along, key=lambda one: number(one.extent, nominal))

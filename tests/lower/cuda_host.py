@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,8 @@ from symgraph.lower.cuda.module import module
 from symgraph.lower.cuda.target import device_target
 from symgraph.lower.cuda.types import MEMORY
 from symgraph.lower.nest import Buffer
-from symgraph.lower.plan import CheckStep, KernelStep, Plan, make_plan
-from symgraph.lower.program import number
+from symgraph.lower.plan import CallStep, CheckStep, KernelStep, Plan, make_plan
+from symgraph.lower.program import Operand, number
 
 SHIM = Path(__file__).with_name("cuda_shim.h")
 COMPILER = shutil.which("g++")
@@ -111,9 +111,13 @@ class Host:
 
 
 def run(
-    plan: Plan, host: Host, feeds: Mapping[Value, Any], env: Env, seed: int = 0, first: int = 0
-) -> list[Any]:
-    """Compute the outputs of a plan; its kernels are those of `host` from `first` on."""
+    plan: Plan, host: Host, feeds: Mapping[Value, Any], env: Env, seed: int = 0, first: int = 0,
+    calls: Callable[..., Any] | None = None,
+) -> list[Any]:  # fmt: skip
+    """Compute the outputs of a plan; its kernels are those of `host` from `first` on.
+
+    `calls(value, *operands)` computes what a library would.
+    """
     memory: dict[Buffer, Any] = {o: np.array(a) for o, a in plan.program.constants.items()}
     for value, one in plan.program.inputs.items():
         memory[one] = np.array(feeds[value], order="C")  # on a device it begins with a line
@@ -136,6 +140,12 @@ def run(
         if isinstance(step, CheckStep):
             assert array(step.condition).all(), "a check of the step failed"
             continue
+        if isinstance(step, CallStep):
+            assert calls is not None
+            operands = [strided(array(one.buffer), one, env) for one in step.call.sources]
+            (target,) = step.call.writes
+            strided(array(target), target, env)[...] = calls(step.call.value, *operands)
+            continue
         assert isinstance(step, KernelStep)
         kernel = plan.kernels[step.kernel]
         arrays = [array(one) for one in step.buffers]
@@ -146,6 +156,12 @@ def run(
 
 def shaped(flat: Any, one: Buffer, env: Env) -> Any:
     """Give an array of a buffer's shape."""
+    return np.array(strided(flat, one, env))
+
+
+def strided(flat: Any, one: Buffer | Operand, env: Env) -> Any:
+    """Give the memory of a buffer, or what an operand sees of it, as it is shaped."""
     shape = [number(n, env) for n in one.shape]
     strides = [number(s, env) * flat.itemsize for s in one.strides]
-    return np.array(np.lib.stride_tricks.as_strided(flat, shape, strides))
+    start = number(one.offset, env) if isinstance(one, Operand) else 0
+    return np.lib.stride_tricks.as_strided(flat.reshape(-1)[start:], shape, strides)

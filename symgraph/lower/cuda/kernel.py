@@ -18,7 +18,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from symgraph.dims import Dim, Size, ceil_div, divides
-from symgraph.errors import LoweringError
 from symgraph.graph.index import Axis
 from symgraph.graph.scalar import Scalar, scalar_order
 from symgraph.lower.cuda.joining import MOST_THREADS, WARP, Joining
@@ -28,17 +27,20 @@ from symgraph.lower.cuda.values import Frame, in_memory
 from symgraph.lower.loops import (
     Accumulate,
     Fetch,
+    FetchRow,
     For,
     Keep,
+    KeepRow,
     Let,
     Put,
     Reduce,
     Statement,
     Tasks,
     loops,
+    row_key,
 )
 from symgraph.lower.monoids import neutral
-from symgraph.lower.nest import Buffer, Nest, free_axes
+from symgraph.lower.nest import BINDING, Buffer, Nest, free_axes
 from symgraph.lower.program import number
 from symgraph.lower.reach import Reach
 from symgraph.lower.schedule import Schedule
@@ -99,6 +101,7 @@ class _Printer(Joining):
         super().__init__(nest)
         self.schedule, self.name, self.nominal = schedule, name, nominal
         self.kept: dict[Staged, str] = {}
+        self.rows: dict[object, str] = {}
         self.common = False  # whether something is kept for the whole block
         self.alone = False
 
@@ -139,9 +142,7 @@ class _Printer(Joining):
 
     def _reach(self) -> Reach:
         """Give what must fit for indices to be narrow."""
-        reduced = [
-            axis for one in self.nest.order() if one.op == "reduce" for axis in one.attr.axes
-        ]
+        reduced = [axis for one in self.nest.order() if one.op in BINDING for axis in one.attr.axes]
         extents = [one.extent for one in (*self.nest.axes, *reduced)]
         counts = dict.fromkeys([*extents, self.schedule.task_count()])
         return Reach(
@@ -179,12 +180,22 @@ class _Printer(Joining):
                 self.walk(one, frame, "0", self.stop(one, frame))
             elif isinstance(one, Reduce):
                 self.reduce(one, frame)
-            elif isinstance(one, Accumulate):
+            elif isinstance(one, KeepRow):
+                place = frame.places[one.row.attr.axes[0]]
+                self.line(f"{self._row(one.row)}[{place}] = {self.value(one.row.args[0], frame)};")
+            elif isinstance(one, FetchRow):
+                place = self.held(one.row.args[1], frame).text
+                frame.values[one.row] = self.new(f"{self._row(one.row)}[{place}]", one.row.dtype)
+            else:
                 self.accumulate(one, frame)
-            else:  # `Target.rows` is for CPUs
-                raise LoweringError(
-                    f"cuda: {self.nest.name} keeps rows, which kernels here do not."
-                )
+
+    def _row(self, row: Scalar) -> str:
+        """Give the array of a row, which is a thread's own."""
+        key = row_key(row)
+        if key not in self.rows:
+            self.rows[key] = name = self.fresh("row")
+            self.shared.append(f"{REGISTER[row.dtype]} {name}[{row.attr.axes[0].extent}];")
+        return self.rows[key]
 
     def _room(self, staged: Staged, frame: Frame) -> str:
         """Give the array of what is kept: the block's, or a thread's own where threads differ."""

@@ -40,15 +40,19 @@ class _DeviceChooser(Chooser):
     def schedule(self, aligned: Container[Buffer]) -> Schedule:
         """Choose what a thread, or a block of them, computes."""
         vector = self._vector()
+        self.row = self._row(vector) if self.asked else None
         order = self._order(vector)
+        if self.row is not None:  # a thread walks along rows of its own
+            return Schedule(order, tasks=tuple(one for one in order if one is not self.row))
         folds = self._folds(vector)
         if self._apart(vector, order):
             fits = vector is not None and not self.nest.limits and self._is_wide(vector)
             wide = WIDE if fits else 0
             own = vector if fits else None
-            return Schedule(order, own, 1, order, wide, {axes: Fold(axes) for axes in folds})
+            alone = {axes: Fold(self._rows_last(axes)) for axes in folds}
+            return Schedule(order, own, 1, order, wide, alone)
         if vector is not None and self._are_columns(vector):
-            folds = {axes: Fold(self._longest_first(axes)) for axes in folds}
+            folds = {axes: Fold(self._rows_last(self._longest_first(axes))) for axes in folds}
         lanes = self._lanes(self.order) if vector is not None else 1
         tasks, block = self._tasks(order, vector, lanes)
         rest = [one for one in order if one not in tasks]

@@ -18,10 +18,14 @@ def device_target(
     nominal: Mapping[Dim, int],
     takes: Callable[[Value], bool] = Target.chosen,
     reads: Callable[[Value, Operand], bool] = Target.reads,
+    rows: bool = False,
 ) -> Target:
-    """Give the target of a device whose libraries take and read this; kernels fit some sizes."""
+    """Give the target of a device whose libraries take and read this; kernels fit some sizes.
+
+    With `rows` threads keep rows of what windows read, where no library computes the windows.
+    """
 
     def printed(nest: Nest, schedule: Schedule, name: str) -> Kernel:
         return print_kernel(nest, schedule, name, nominal)
 
-    return Target(takes, reads, printed, GRAIN, choose, copies=True)
+    return Target(takes, reads, printed, GRAIN, choose, copies=True, rows=rows)

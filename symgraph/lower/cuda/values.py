@@ -112,7 +112,7 @@ class Values:
         if node.op == "take":
             part: Reg = frame.parts[node.args[0]][node.attr]
             return part
-        if node.op in ("reduce", "operand"):
+        if node.op in ("reduce", "row", "operand"):
             raise LoweringError(f"cuda: `{node.op}` is used before its loop in {self.nest.name}.")
         if node in self.indices:
             self.indexed[node] = None
