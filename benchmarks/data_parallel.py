@@ -238,14 +238,13 @@ def tell(run: Run, what: str, times: dict[str, list[float]]) -> None:
 
 def update(run: Run) -> None:
     """Add the row of an update that is shared out beside one that every worker makes whole."""
-    errors = {}
-    names = {"update shared out": True, "whole update": False}
+    errors, names = {}, {"update shared out": True, "whole update": False}
     for name, shared in names.items():
         run.two.make(name, "update", shared=shared, quick=run.quick)
         errors[name] = wrong(name, run.two.check(name)["error"], EXACT)
     times = run.benchmark.times([contestant(run.two, name) for name in names])
-    ours, whole = names
-    ratio(run, "update, shared out beside whole", ours, [whole], times, 0.0, errors[ours])
+    (ours, error), (whole, _) = errors.items()
+    ratio(run, "update, shared out beside whole", ours, [whole], times, 0.0, error)
     for name in names:
         run.two.drop(name)
 
@@ -274,18 +273,16 @@ def steps(run: Run, batch: int) -> None:
     run.one.make("alone", "alone", rows=batch, whole=whole, quick=quick)
     # several nets, each with the activations of so many images, do not fit into a small machine
     averages = AVERAGES if batch < LONG else AVERAGES[:1]
-    for average in averages:
-        options = {"rows": batch, "whole": whole, "average": average, "quick": quick}
-        bytes_of[average] = run.two.make(average, "step", **options)["bytes"]
-        groups[average] = run.two
-        found = relative_error(momenta(run, run.two, average), reference)
-        errors[average] = wrong(f"{case} {average}", found, TOLERANCE)
+    wanted = {average: (average, True) for average in averages}
     if "grads" in averages:
-        options = {"rows": batch, "whole": whole, "average": "grads", "quick": quick}
-        run.two.make(WHOLE, "step", shared=False, **options)
-        groups[WHOLE] = run.two
-        found = relative_error(momenta(run, run.two, WHOLE), reference)
-        wrong(f"{case} {WHOLE}", found, TOLERANCE)
+        wanted[WHOLE] = "grads", False
+    for name, (average, shared) in wanted.items():
+        options = {"rows": batch, "whole": whole, "average": average, "quick": quick}
+        size = run.two.make(name, "step", shared=shared, **options)["bytes"]
+        groups[name] = run.two
+        found = relative_error(momenta(run, run.two, name), reference)
+        errors[name] = wrong(f"{case} {name}", found, TOLERANCE)
+        bytes_of |= {name: size} if shared else {}
     chosen = []
     if run.torch is not None:
         chosen = [best_of_ddp(run, run.torch, case, batch, reference)]
@@ -298,9 +295,9 @@ def steps(run: Run, batch: int) -> None:
         if not run.without_torch(row):
             ratio(run, row, average, chosen, times, PEER, errors[average])
     if "grads" in averages:
-        ratio(run, f"{case}, grads beside params", "grads", ["params"], times, 0.0, errors["grads"])
-        row = f"{case}, grads, update shared out beside whole"
-        ratio(run, row, "grads", [WHOLE], times, 0.0, errors["grads"])
+        others = {"grads beside params": "params", "grads, update shared out beside whole": WHOLE}
+        for row, other in others.items():
+            ratio(run, f"{case}, {row}", "grads", [other], times, 0.0, errors["grads"])
     for name, group in groups.items():
         group.drop(name)
 
@@ -349,8 +346,7 @@ def best_of_ddp(run: Run, group: Group, case: str, batch: int, reference: dict[s
         wrong(f"{case} {name}", found, TOLERANCE)
         tried[name] = min(group.run(name) for _ in range(TRIES))
         group.drop(name)
-    listed = ", ".join(f"{name} {seconds:.3g} s" for name, seconds in tried.items())
-    run.benchmark.notes.append(f"{case}: tried: {listed}")
+    tell(run, f"{case}: tried", {name: [seconds] for name, seconds in tried.items()})
     best = min(tried, key=lambda name: tried[name])
     group.make(best, "ddp", setting=best, **options)
     return best

@@ -146,7 +146,7 @@ def test_what_scripts_share_imports_no_peer() -> None:
         ("cpu_accuracy", ("--steps", "0,-1"), "steps are >= 0"),
         ("cpu_accuracy", ("--seeds", "0"), "must be >= 1"),
         ("loading", ("--part", "wait,disk"), "disk: must be among wait, images"),
-        ("data_parallel", ("--case", "steps"), "steps: must be among exchange, step"),
+        ("data_parallel", ("--case", "steps"), "steps: must be among exchange, update, step"),
         ("data_parallel", ("--batch", "0"), "sizes are >= 1"),
     ],
 )

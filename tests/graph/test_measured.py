@@ -100,7 +100,7 @@ def test_complex_numbers_have_kinds_too() -> None:
     """A NaN in either part makes a number a kind of its own; the sign of a zero makes none."""
     nan = float("nan")
     numbers = np.array([1j, 2 - 1j, complex(0, nan), -0.0, 1j, complex(nan, 1), 0.0, 2 - 1j, 0, 2])
-    z = sg.tensor("z", (sg.dim("N", min=0),), "complex128")
+    z = sg.tensor("z", (sg.dim("kinds", min=0),), "complex128")
     f = sg.function([z], list(sg.unique_all(z)))
     values, indices, inverse, counts = f(numbers)
     np.testing.assert_array_equal(values, numbers[indices])
