@@ -89,6 +89,7 @@ class DeviceExecutor:
             functions = self._functions.at(env)
             setting = Setting(self.device, env, tf32, self._inside, functions)
             self._bound[key] = DevicePlan(plan, setting, self.mark)
+        self._bound[key].move()  # before anybody asks whether a call is one launch
         return self._bound[key]
 
     def run(self, feeds: Mapping[Value, Array], env: Env) -> list[Any]:

@@ -58,7 +58,7 @@ class DevicePlan(Steps):
     def lay_out(self) -> None:
         """Give everything its place, for the ways in which libraries compute now."""
         self._place(self.workspaces(), self.resident.rooms.at_least)
-        self._touched, self._moved = -1, None
+        self._touched, self._moved, self._rooms = -1, None, self.resident.rooms.made
         self.segments = self.segmented(cuts=self.mark is None)
 
     def _tried(self, needed: Mapping[int, int]) -> Mapping[Buffer, int]:
@@ -103,10 +103,12 @@ class DevicePlan(Steps):
         """The bytes of a call, without variables."""
         return self.kept + self.memory.total
 
-    def _move(self) -> None:
+    def move(self) -> None:
         """Go where the others are, so that what this plan computed in is given back."""
-        largest = self.resident.rooms.largest()
-        if largest is not None and largest is not self.room:
+        if (
+            self._rooms != self.resident.rooms.made
+            and self.resident.rooms.largest() is not self.room
+        ):
             self.lay_out()
 
     def is_one_launch(self) -> bool:
@@ -122,7 +124,6 @@ class DevicePlan(Steps):
         Outputs are of NumPy, or, if they stay, arrays of the device for the caller's stream.
         """
         self.writing, capture = False, config.capture
-        self._move()
         if self.mark is not None:
             self.mark.report()
         steady = Storage.touched == self._touched  # now: others may write while inputs are brought
@@ -229,7 +230,6 @@ class DevicePlan(Steps):
         None where a check has failed.
         """
         device = self.device
-        self._move()
         if self.mark is not None:
             device.settle()
             self.mark.report()

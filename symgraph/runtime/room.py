@@ -26,6 +26,7 @@ class Rooms:
 
     def __init__(self, device: Device) -> None:
         self.device = device
+        self.made = 0  # how many there have been
         self._alive: WeakSet[Room] = WeakSet()
 
     def largest(self) -> Room | None:
@@ -38,4 +39,5 @@ class Rooms:
         if found is None or found.size < size:
             found = Room(self.device, size)
             self._alive.add(found)
+            self.made += 1
         return found
