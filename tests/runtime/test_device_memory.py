@@ -11,6 +11,7 @@ import pytest
 
 import symgraph as sg
 from symgraph.errors import DTypeError, MemoryLimitError, ShapeError
+from symgraph.interrupts import held_interrupt
 from symgraph.runtime.resident import resident
 from tests.backends.foreign_arrays import MAKERS, Tensor, affine, aligned
 from tests.backends.host_device import HostArray, HostDevice
@@ -161,6 +162,31 @@ def test_functions_compute_in_the_same_memory(host: HostDevice, capture: bool) -
     for f in (*(one for one, _, _ in made), again):
         f.close()
     assert rooms.largest() is None
+
+
+def test_a_plan_that_moves_is_no_launch_that_ctrl_c_may_meet(
+    host: HostDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[int] = []
+
+    def noted() -> Any:
+        held.append(host.launches)
+        return held_interrupt()
+
+    monkeypatch.setattr("symgraph.runtime.device.held_interrupt", noted)
+    x = sg.tensor("x", (8,))
+    f = sg.function([x], sg.sin(x).sum(), backend="cuda")
+    first = np.ones(8, np.float32)
+    with sg.config(capture=True):
+        for _ in range(4):
+            f(first)
+        calls = len(held)
+        assert 0 < calls < 4, "the first calls go step by step, the others are one launch"
+        larger, array, _ = powers(70)
+        larger(array)
+        before = len(held)
+        f(first)  # in the larger room: nothing is recorded there yet
+        assert len(held) == before + 1
 
 
 def test_what_is_kept_between_calls_is_not_in_the_way_of_others(host: HostDevice) -> None:
