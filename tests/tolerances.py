@@ -57,6 +57,7 @@ FAMILIES: Mapping[str, str] = {
     "shape": "exact", "create": "exact", "join": "exact", "pad": "exact", "slicing": "exact",
     "cumulative": "reduce", "sorting": "exact", "manipulation": "exact", "diagonals": "exact",
     "scatter": "reduce", "floating": "elementwise", "siren": "composite",
+    "siren_gradient": "composite",
     "topk": "exact", "gather": "reduce", "along_axis": "reduce", "index": "exact",
     "selected": "exact",
     "control": "exact", "random": "exact", "random_laws": "norm", "portable": "elementwise",

@@ -138,7 +138,7 @@ class InrImages:
         if window.sign is not None:
             first = first * F.expand_dims(window.sign, 1)
         weights[0] = first
-        colours = bytes_of(self._colours(weights, biases, places))
+        colours = bytes_of(self.siren.graph(weights, biases, constant(places)))
         if pad and random and window.shift is not None:
             colours = colours * _inside(places, window, (height, width))
         return F.reshape(colours, (numbers.shape[0], COLOURS, rows, columns))
@@ -159,14 +159,6 @@ class InrImages:
                 fix="decode at a larger size",
             )
         return crop, crop
-
-    def _colours(
-        self, weights: list[Value], biases: list[Value], places: npt.NDArray[np.float32]
-    ) -> Value:
-        """Build the colours (B, 3, P) by one operation that takes pixels through all layers."""
-        rows = [F.flatten(one, 1) for pair in zip(weights, biases, strict=True) for one in pair]
-        numbers, siren = F.concat(rows, axis=1), self.siren
-        return F.siren(numbers, constant(places), siren.layers, siren.width, float(siren.omega))
 
     def label(self, indices: Value) -> Value:
         """Build the labels (B,) of images by number."""

@@ -74,16 +74,13 @@ class Siren:
         return weights, biases
 
     def graph(self, weights: Sequence[Any], biases: Sequence[Any], places: Any) -> Value:
-        """Build the colours (B, 3, P), 0 .. 1 and a little beyond, at places (2, P) or (B, 2, P).
+        """Build the colours (B, 3, P), 0 .. 1 and a little beyond, at places (2, P).
 
         Weights are (B, outputs, inputs) and biases (B, outputs, 1), of one layer after another.
+        One operation takes pixels through all layers, and back.
         """
-        value = places
-        for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
-            value = F.matmul(weight, value) + bias
-            if layer < self.layers:
-                value = F.sin(self.omega * value)
-        return value  # type: ignore[no-any-return]
+        rows = [F.flatten(one, 1) for pair in zip(weights, biases, strict=True) for one in pair]
+        return F.siren(F.concat(rows, axis=1), places, self.layers, self.width, float(self.omega))
 
 
 def extent(height: int, width: int) -> tuple[float, float]:

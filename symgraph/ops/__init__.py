@@ -10,7 +10,7 @@ exports is what users see as `sg.name`; the rest is in `F`. May import `graph` a
 from symgraph.ops import (  # noqa: F401 - registers
     adaptive_max, avg_pool, barrier, branch, conv, eigen, factor, fourier, fourier_functions,
     inverse, loop, matrix_functions, norms, pool, portable, prod_others, random, random_attempts,
-    random_choices, random_laws, resize, siren, slicing, solve,
+    random_choices, random_laws, resize, siren, siren_gradient, slicing, solve,
 )
 from symgraph.ops.activation import elu, gelu, leaky_relu, relu, sigmoid, silu, softplus
 from symgraph.ops.activation_more import (

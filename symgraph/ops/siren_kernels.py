@@ -29,14 +29,14 @@ SINE = (
 )
 
 
-def _number(value: float) -> str:
+def literal(value: float) -> str:
     """Write a float32 as LLVM wants it: the bits of the same number as a double."""
     single = struct.unpack("<f", struct.pack("<f", value))[0]
     return f"0x{struct.unpack('<Q', struct.pack('<d', single))[0]:016X}"
 
 
 def _all(value: float) -> str:
-    return "<" + ", ".join([f"float {_number(value)}"] * LANES) + ">"
+    return "<" + ", ".join([f"float {literal(value)}"] * LANES) + ">"
 
 
 def _sine() -> str:

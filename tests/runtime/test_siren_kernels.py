@@ -1,7 +1,8 @@
-"""The kernels by hand of `siren`: values at sizes of all kinds, and where there is none."""
+"""The kernels by hand of `siren` and its gradient: sizes of all kinds, and where there is none."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 import symgraph as sg
 from symgraph.backends.cpu.compiler import unavailable
-from symgraph.ops.siren import MAX_WIDTH, sizes_of
+from symgraph.ops.siren_parts import MAX_WIDTH, sizes_of
 
 native = pytest.mark.skipif(bool(unavailable()), reason=unavailable() or "there is a compiler")
 
@@ -108,3 +109,91 @@ def test_on_a_device(there: Any) -> None:
     wanted = expected(5, 13, numbers, places)
     np.testing.assert_allclose(f(numbers, places), wanted, atol=5e-6)
     assert "CUDA C by hand" in ways(f, numbers, places)
+
+
+# -- gradients -------------------------------------------------------------------------------------
+
+
+def gradient(layers: int, width: int, shape: Any, pixels: int, parts: int, backend: str) -> Any:
+    numbers, places = (
+        sg.tensor("n", (sg.dim("networks", min=0), shape)),
+        sg.tensor("x", (2, pixels)),
+    )
+    g = sg.tensor("g", (numbers.shape[0], 3, pixels))
+    made = sg.F.siren_gradient(numbers, places, g, layers, width, parts=parts)
+    return sg.function([numbers, places, g], made, backend=backend)
+
+
+def slopes(layers: int, width: int, numbers: Any, places: Any, g: Any, directions: Any) -> Any:
+    """How sum(g * siren) of each image changes along directions (D, n), by differences."""
+    step, found = 1e-7, []
+    for direction in directions:
+        ahead, back = (
+            (g * expected(layers, width, numbers + sign * step * direction, places)).sum((1, 2))
+            for sign in (1, -1)
+        )
+        found.append((ahead - back) / (2 * step))
+    return np.array(found).T
+
+
+@native
+@pytest.mark.parametrize(
+    ("layers", "width", "images", "pixels", "parts"),
+    [
+        (1, 1, 2, 1, 1),
+        (5, 13, 3, 100, 1),
+        (3, 6, 1, 64, 2),
+        (3, 7, 1, 331, 3),
+        (2, MAX_WIDTH, 2, 47, 1),
+        (2, 17, 1, 130, 5),
+        (10, 28, 2, 300, 2),
+        (4, 40, 1, 65, 1),
+    ],
+)
+def test_gradients_on_the_cpu(
+    layers: int, width: int, images: int, pixels: int, parts: int
+) -> None:
+    numbers, places = drawn(layers, width, images, pixels)
+    rng = np.random.default_rng(pixels)
+    g = rng.standard_normal((images, 3, pixels)).astype(np.float32)
+    f = gradient(layers, width, numbers.shape[1], pixels, parts, "cpu")
+    tiles = math.ceil(math.ceil(pixels / parts) / 64)
+    directions = rng.standard_normal((20, numbers.shape[1]))
+    directions[:3] = np.eye(numbers.shape[1])[[0, 1, -1]]
+    for threads in (1, 2):
+        with sg.config(threads=threads):
+            found = f(numbers, places, g)
+        assert found.shape == (images, parts, numbers.shape[1])
+        for part in range(parts):
+            own = slice(64 * tiles * part, 64 * tiles * (part + 1))
+            sliced = numbers, places[:, own], g[:, :, own]
+            wanted = slopes(layers, width, *sliced, directions)
+            largest = np.abs(wanted).max() + 1e-6
+            np.testing.assert_allclose(
+                (found[:, part].astype(np.float64) @ directions.T) / largest, wanted / largest,
+                atol=2e-5,
+            )  # fmt: skip
+    assert "LLVM by hand" in ways(f, numbers, places, g)
+    assert f(numbers[:0], places, g[:0]).shape == (0, parts, numbers.shape[1])
+
+
+@native
+@pytest.mark.parametrize("width", [MAX_WIDTH + 1, 5])
+def test_the_gradient_of_the_operation_is_that_of_products_and_sines(width: int) -> None:
+    numbers, places = drawn(2, width, 2, 1500)
+    n, x = sg.tensor("n", numbers.shape), sg.tensor("x", places.shape)
+    loss = sg.sum(sg.sin(3 * sg.F.siren(n, x, 2, width)))
+    found = sg.function([n, x], sg.grad(loss, [n, x]), backend="cpu")(numbers, places)
+    wanted = sg.function([n, x], sg.grad(loss, [n, x]), backend="reference")(numbers, places)
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-5 * np.abs(other).max())
+    alone = sg.function([n, x], sg.grad(loss, n), backend="cpu")
+    assert ("LLVM by hand" in ways(alone, numbers, places)) == (width <= MAX_WIDTH)
+
+
+def test_gradients_on_a_device(there: Any) -> None:
+    numbers, places = drawn(5, 13, 3, 100)
+    g = np.random.default_rng(1).standard_normal((3, 3, 100)).astype(np.float32)
+    f, r = (gradient(5, 13, numbers.shape[1], 100, 2, way) for way in ("cuda", "reference"))
+    wanted = r(numbers, places, g)
+    np.testing.assert_allclose(f(numbers, places, g), wanted, atol=2e-5 * np.abs(wanted).max())
