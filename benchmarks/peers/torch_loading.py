@@ -32,29 +32,31 @@ SETTINGS = {
 class Pillow:
     """Decode and resize by Pillow, crop and mirror there, then a tensor in 0 .. 1, normalised."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int, crop: int) -> None:
+        self.size, self.crop = size, crop
         self.mean = torch.tensor(MEAN).view(3, 1, 1)
         self.std = torch.tensor(STD).view(3, 1, 1)
 
     def pixels(self, path: str) -> Any:
-        """Give an image as Pillow's, of side `SIZE`."""
+        """Give an image as Pillow's, of side `size`."""
         from PIL import Image
 
         with Image.open(path) as image:
-            return image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BILINEAR)
+            return image.convert("RGB").resize((self.size, self.size), Image.Resampling.BILINEAR)
 
     def centre(self, path: str) -> Any:
-        """Give the middle of an image as bytes (3, CROP, CROP): what is checked."""
-        at = (SIZE - CROP) // 2
-        cut = self.pixels(path).crop((at, at, at + CROP, at + CROP))
+        """Give the middle of an image as bytes (3, crop, crop): what is checked."""
+        at, crop = (self.size - self.crop) // 2, self.crop
+        cut = self.pixels(path).crop((at, at, at + crop, at + crop))
         return np.asarray(cut).transpose(2, 0, 1)
 
     def make(self, path: str) -> Any:
         """Give an image to train with."""
         from PIL import Image
 
-        top, left = torch.randint(0, SIZE - CROP + 1, (2,)).tolist()
-        image = self.pixels(path).crop((left, top, left + CROP, top + CROP))
+        crop = self.crop
+        top, left = torch.randint(0, self.size - crop + 1, (2,)).tolist()
+        image = self.pixels(path).crop((left, top, left + crop, top + crop))
         if torch.rand(1) < 0.5:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         bytes_ = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
@@ -64,13 +66,14 @@ class Pillow:
 class Tensors:
     """torchvision on tensors of bytes; nothing becomes a float before it was cropped."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int, crop: int) -> None:
         from torchvision.transforms import v2
 
-        self.resize = v2.Resize((SIZE, SIZE), antialias=True)
+        self.size, self.crop = size, crop
+        self.resize = v2.Resize((size, size), antialias=True)
         self.rest = v2.Compose(
             [
-                v2.RandomCrop(CROP),
+                v2.RandomCrop(crop),
                 v2.RandomHorizontalFlip(),
                 v2.ToDtype(torch.float32, scale=True),
                 v2.Normalize(MEAN, STD),
@@ -78,15 +81,15 @@ class Tensors:
         )
 
     def pixels(self, path: str) -> Any:
-        """Give an image as bytes (3, SIZE, SIZE)."""
+        """Give an image as bytes (3, size, size)."""
         from torchvision.io import ImageReadMode, decode_jpeg, read_file
 
         return self.resize(decode_jpeg(read_file(path), mode=ImageReadMode.RGB))
 
     def centre(self, path: str) -> Any:
-        """Give the middle of an image as bytes (3, CROP, CROP): what is checked."""
-        at = (SIZE - CROP) // 2
-        return self.pixels(path)[:, at : at + CROP, at : at + CROP].numpy()
+        """Give the middle of an image as bytes (3, crop, crop): what is checked."""
+        at, crop = (self.size - self.crop) // 2, self.crop
+        return self.pixels(path)[:, at : at + crop, at : at + crop].numpy()
 
     def make(self, path: str) -> Any:
         """Give an image to train with."""
@@ -96,9 +99,9 @@ class Tensors:
 class Folder(torch.utils.data.Dataset):  # type: ignore[misc]
     """The files of a folder with their labels."""
 
-    def __init__(self, files: Sequence[tuple[str, int]], maker: str) -> None:
+    def __init__(self, files: Sequence[tuple[str, int]], maker: str, size: int, crop: int) -> None:
         self.files = list(files)
-        self.maker = Pillow() if maker == "pillow" else Tensors()
+        self.maker = (Pillow if maker == "pillow" else Tensors)(size, crop)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -117,10 +120,13 @@ def settings() -> list[str]:
 class Loading:
     """A DataLoader with one of the settings; `epoch` goes through all images once."""
 
-    def __init__(self, name: str, root: Path, files: Sequence[tuple[str, int]], batch: int) -> None:
+    def __init__(
+        self, name: str, root: Path, files: Sequence[tuple[str, int]], batch: int,
+        size: int = SIZE, crop: int = CROP,
+    ) -> None:  # fmt: skip
         maker, workers, persistent, prefetch = SETTINGS[name]
         self.files = [(str(root / file), label) for file, label in files]
-        self.folder = Folder(self.files, maker)
+        self.folder = Folder(self.files, maker, size, crop)
         self.loader = torch.utils.data.DataLoader(
             self.folder, batch, shuffle=True, num_workers=workers,
             persistent_workers=persistent, prefetch_factor=prefetch,

@@ -20,7 +20,7 @@ from symgraph.array_api.array import (
 from symgraph.array_api.kinds import is_scalar, meet
 from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError
 from symgraph.graph.arrays import as_array, is_array
-from symgraph.graph.dtypes import default_float, dtype_name, is_complex
+from symgraph.graph.dtypes import default_float, dtype_name, is_complex, is_float, numpy_dtype
 from symgraph.graph.interpret import interpret
 from symgraph.graph.leaves import constant
 from symgraph.graph.node import Value
@@ -34,8 +34,9 @@ def asarray(
     """Make an array of a number, nested lists, an array of any library, or a symbolic value.
 
     Numbers of others are always copied. A value of the graph is computed, and must not depend on
-    inputs. Raises `ArgumentError` for `copy=False` where a copy is needed, `DTypeError` for what
-    is no number or does not fit into the dtype.
+    inputs. Floats beyond the range of their dtype are infinite, as everywhere in the standard.
+    Raises `ArgumentError` for `copy=False` where a copy is needed, `DTypeError` for what is no
+    number, and for whole numbers that do not fit into the dtype.
     """
     require_device("asarray", device)
     name = None if dtype is None else dtype_name(dtype)
@@ -50,8 +51,23 @@ def asarray(
     if isinstance(obj, Value):
         (numbers,) = interpret([obj], {})
         return of_numbers(np.array(numbers), name)
-    found = as_array("asarray: it", _without_arrays(obj), name)
+    given = _without_arrays(obj)
+    try:
+        found = as_array("asarray: it", given, name)
+    except DTypeError:
+        found = _overflown(given, name or default_float())
+        if found is None:
+            raise
     return of_numbers(np.array(found) if is_array(obj) else found)
+
+
+def _overflown(given: Any, dtype: str) -> Any:
+    """Give floats in a narrower dtype, infinite where they do not fit; None of anything else."""
+    numbers = np.asarray(given)
+    if numbers.dtype.kind != "f" or not is_float(dtype):
+        return None
+    with np.errstate(over="ignore"):
+        return numbers.astype(numpy_dtype(dtype))
 
 
 def _copies(why: str) -> ArgumentError:
@@ -190,13 +206,13 @@ def _options(x: Array, dtype: Any, device: Any) -> dict[str, Any]:
     return {"dtype": x.dtype if dtype is None else dtype, "device": device}
 
 
-def meshgrid(*arrays: Array, indexing: str = "xy") -> tuple[Array, ...]:
+def meshgrid(*arrays: Array, indexing: str = "xy") -> list[Array]:
     """Give the coordinates of a grid: each vector along its own axis.
 
     Raises `ArgumentError` for an `indexing` that is neither "xy" nor "ij".
     """
     if not arrays:
-        return ()
+        return []
     dtypes = [require_array("meshgrid", one).dtype for one in arrays]
     if len(set(dtypes)) > 1:
         meet("meshgrid", *dtypes)
@@ -204,7 +220,7 @@ def meshgrid(*arrays: Array, indexing: str = "xy") -> tuple[Array, ...]:
             f"meshgrid: takes arrays of one dtype, got {', '.join(map(str, dtypes))}.",
             fix="convert them first: xp.astype(x, dtype)",
         )
-    return call_several("meshgrid", *arrays, indexing=indexing)
+    return list(call_several("meshgrid", *arrays, indexing=indexing))
 
 
 def tril(x: Array, /, *, k: int = 0) -> Array:

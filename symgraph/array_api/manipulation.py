@@ -45,7 +45,7 @@ def concat(arrays: Sequence[Array], /, *, axis: int | None = 0) -> Array:
     return call("concat", _several("concat", arrays), axis)
 
 
-def expand_dims(x: Array, /, *, axis: int | tuple[int, ...] = 0) -> Array:
+def expand_dims(x: Array, /, axis: int | tuple[int, ...]) -> Array:
     """Put in axes of size 1; `axis` is where they stand in the result.
 
     Raises `IndexRangeError` for a place that the result does not have.

@@ -370,21 +370,38 @@ def dot(x: Any, y: Any) -> Value:
             label="complex",
         ),
     ],
-    bad=[bad(lambda x, y: F.vecdot(x, y), arg((2, 3)), arg((2, 4)), match="vecdot: .*broadcast")],
+    bad=[
+        bad(lambda x, y: F.vecdot(x, y), arg((2, 3)), arg((2, 4)), match="vecdot: .*broadcast"),
+        bad(lambda x, y: F.vecdot(x, y), arg((2, 3)), arg((1,)), match="vecdot: .*not broadcast"),
+    ],
 )
 def vecdot(x: Any, y: Any, *, axis: int = -1) -> Value:
     """Give the dot products of vectors along an axis; other axes are broadcast.
 
     Of complex vectors the first is conjugated.
 
-    Raises `ShapeError` when the shapes cannot be broadcast, `ArgumentError` for a missing axis.
+    Raises `ShapeError` when vectors are not of one length, or the other axes cannot be broadcast,
+    `ArgumentError` for a missing axis.
 
     >>> vecdot([[1.0, 2.0], [3.0, 4.0]], [1.0, 10.0]).eval().tolist()
     [21.0, 43.0]
     """
     first, second = common("vecdot", x, y)
+    ndim = max(first.ndim, second.ndim)
+    place = normal_axis("vecdot", axis, ndim) - ndim
+    sizes = [one.shape[place] if -place <= one.ndim else 1 for one in (first, second)]
+    if equal(*sizes) is False:
+        raise ShapeError(
+            f"vecdot: vectors are not broadcast: {sizes[0]} != {sizes[1]} along axis {axis}.",
+            details=operand_lines([first, second]),
+            fix="use sum(conj(x) * y, axis) where one number stands for all",
+        )
+    if equal(*sizes) is None:  # a call will tell
+        shape = list(second.shape)
+        shape[place] = sizes[0]
+        second = F.specify_shape(second, tuple(shape))
     both = _named("vecdot", F.multiply, F.conj(first), second)
-    return F.sum(both, axis=normal_axis("vecdot", axis, both.ndim), dtype=both.dtype)
+    return F.sum(both, axis=place, dtype=both.dtype)
 
 
 @composite(

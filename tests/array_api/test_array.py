@@ -380,3 +380,12 @@ def test_float_dtype_follows_the_setting() -> None:
     with sg.config(float_dtype="float64"):
         assert xp.asarray(0.5).dtype == xp.zeros(1).dtype == xp.arange(0.5).dtype == "float64"
         assert xp.__array_namespace_info__().default_dtypes()["complex floating"] == "complex128"
+
+
+def test_floats_beyond_their_dtype_are_infinite() -> None:
+    assert xp.asarray(3.5e38) == float("inf")
+    np.testing.assert_array_equal(np.asarray(xp.asarray([-1e39, 1.0])), [-np.inf, 1])
+    narrow = xp.asarray(np.array([7e4, 2.0]), dtype="float16")
+    np.testing.assert_array_equal(np.asarray(narrow), [np.inf, 2])
+    with pytest.raises(DTypeError, match="does not fit"):
+        xp.asarray(300, dtype="uint8")

@@ -307,3 +307,8 @@ def test_factors_make_the_matrix_again() -> None:
     h = x @ x.mT
     w, v = xp.linalg.eigh(h)
     np.testing.assert_allclose(np.asarray((v * w[:, None, :]) @ v.mT), np.asarray(h), atol=1e-12)
+
+
+def test_a_grid_is_a_list_as_the_standard_of_2024_says() -> None:
+    assert type(xp.meshgrid(xp.arange(2), xp.arange(3))) is list
+    assert xp.meshgrid() == []
