@@ -45,7 +45,7 @@ def asarray(
             if copy is False:
                 raise _copies(f"{obj.dtype} becomes {name}")
             return call("cast", obj, name)
-        return again(obj)
+        return obj if copy is False else again(obj)
     if copy is False:
         raise _copies("arrays here never change, and those of others may")
     if isinstance(obj, Value):
@@ -65,6 +65,10 @@ def _overflown(given: Any, dtype: str) -> Any:
     """Give floats in a narrower dtype, infinite where they do not fit; None of anything else."""
     numbers = np.asarray(given)
     if numbers.dtype.kind != "f" or not is_float(dtype):
+        return None
+    if not is_array(given) and not any(
+        isinstance(one, float) for one in np.asarray(given, dtype=object).flat
+    ):  # NumPy makes floats of whole numbers that are too large
         return None
     with np.errstate(over="ignore"):
         return numbers.astype(numpy_dtype(dtype))

@@ -389,3 +389,11 @@ def test_floats_beyond_their_dtype_are_infinite() -> None:
     np.testing.assert_array_equal(np.asarray(narrow), [np.inf, 2])
     with pytest.raises(DTypeError, match="does not fit"):
         xp.asarray(300, dtype="uint8")
+
+
+def test_without_a_copy_it_is_the_same_array() -> None:
+    x = xp.asarray([1, 2, 3])
+    same, other = xp.asarray(x, copy=False), xp.asarray(x)
+    x[0] = 7
+    assert int(same[0]) == 7
+    assert int(other[0]) == 1
