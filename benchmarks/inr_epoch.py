@@ -27,13 +27,12 @@ from ours import Problem
 from peers import need
 from peers.torch_settings import settle
 from races import sizes
-from rapid_inr import drawn
+from rapid_inr import drawn, kept
 
 import symgraph as sg
 from models.common.inr import GREY, tiles
 from models.rapid_inr import optimizer
 from models.resnet import ResNet
-from symgraph.data import InrImages, InrSet, quantised
 
 Array = np.ndarray[Any, Any]
 
@@ -93,17 +92,7 @@ class Ours:
 
 def decoding(side: int, crop: int, labels: Array, layers: int, width: int, batch: int, stem: str):
     """Make the contestant whose images are networks."""
-    networks, count = drawn(layers, width, len(labels)), len(labels)
-    kept = [
-        quantised(w, b[..., 0], "float16")
-        for w, b in zip(networks.weights, networks.biases, strict=True)
-    ]
-    images = InrImages(
-        InrSet(
-            networks.siren, tuple(kept), np.full((count, 2), side, np.int32),
-            labels.astype(np.int32), ("china", "flower"), np.ones(count, np.float32),
-        )
-    )  # fmt: skip
+    images = kept(drawn(layers, width, len(labels)), side, "float16")
     mine = Ours(labels, batch, stem)
     pixels = images.pixels(mine.numbers, side, side, crop=crop, mirror=True, random=True)
     return mine.contestant("symgraph, networks", mine.compiled(pixels, []))

@@ -88,19 +88,24 @@ def waves(count: int, side: int) -> list[Array]:
     return images
 
 
-def our_decoder(networks: Networks, side: int, indices: Array) -> Contestant:
-    """Make symgraph's contestant."""
+def kept(networks: Networks, side: int, dtype: str) -> InrImages:
+    """Make a set of networks, of images of one side, in a dtype."""
     count = len(networks.weights[0])
     layers = [
-        quantised(w, b[..., 0], "float32")
+        quantised(w, b[..., 0], dtype)
         for w, b in zip(networks.weights, networks.biases, strict=True)
     ]
-    images = InrImages(
+    return InrImages(
         InrSet(
             networks.siren, tuple(layers), np.full((count, 2), side, np.int32),
-            np.zeros(count, np.int32), ("wave",), np.ones(count, np.float32),
+            np.zeros(count, np.int32), ("image",), np.ones(count, np.float32),
         )
     )  # fmt: skip
+
+
+def our_decoder(networks: Networks, side: int, indices: Array) -> Contestant:
+    """Make symgraph's contestant."""
+    images = kept(networks, side, "float32")
     number = sg.tensor("indices", (sg.dim("B"),), "int32")
     pixels = images.pixels(number, side, side)
     run = ours.compiled([number], sg.flatten(pixels, 2), name="decode")
