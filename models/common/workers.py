@@ -20,7 +20,7 @@ from symgraph.errors import ArgumentError, DeviceError
 from symgraph.io import list_checkpoints
 from symgraph.parallel import Alone, Team, join, launch, mpi, ray
 from symgraph.parallel.launch import Outcome
-from symgraph.parallel.sockets import LOOPBACK
+from symgraph.parallel.meeting import LOOPBACK
 from symgraph.parallel.step import AVERAGES, TRANSPORTS
 
 ENGINES = ("local", "ray", "mpi")

@@ -31,7 +31,7 @@ from typing import Any
 from symgraph.config import PREFIX, usable_cores
 from symgraph.errors import ArgumentError, WorkerError
 from symgraph.parallel.launch import GRACE, LOST, Outcome
-from symgraph.parallel.sockets import LOOPBACK, listen, own_address
+from symgraph.parallel.meeting import LOOPBACK, listen, own_address
 from symgraph.runtime.process import start
 
 INSTALL = "pip install 'symgraph[ray]'"
