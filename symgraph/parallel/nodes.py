@@ -35,7 +35,7 @@ class Nodes(Team):
         self._node, self._leaders, self._nodes = node, leaders, [list(one) for one in nodes]
         self.rank = self._nodes[number][node.rank]
         self.size = sum(len(ranks) for ranks in self._nodes)
-        if isinstance(node, SocketTeam) and isinstance(leaders, SocketTeam):
+        if isinstance(node, SocketTeam) and isinstance(leaders, SocketLeaders):
             node.goes_with(leaders)
 
     @property
@@ -68,6 +68,12 @@ class Nodes(Team):
     def share(self, size: int) -> list[Array]:
         """Raise `WorkerError`: only the workers of a node share memory, see `node`."""
         raise WorkerError(f"{len(self._nodes)} nodes share no memory.", fix="team.node.share")
+
+    def look(self) -> None:
+        """Look at the node, and at leaders."""
+        self._node.look()
+        if self._leaders is not None:
+            self._leaders.look()
 
     def report(self, text: str) -> None:
         """Tell the launcher of this node."""

@@ -57,6 +57,11 @@ class Team(ABC):
         return self
 
     @property
+    def whole(self) -> Team:
+        """The team that this is a view of, see `nccl`: mostly itself."""
+        return self
+
+    @property
     def nodes(self) -> Sequence[Sequence[int]]:
         """The ranks of each node, in the order of their ranks there; rank 0 is on the first."""
         return [range(self.size)]
@@ -65,6 +70,10 @@ class Team(ABC):
     def leaders(self) -> Leaders | None:
         """The first ranks of all nodes, where this is one of them and there are several nodes."""
         return None
+
+    def look(self) -> None:
+        """Raise `PeerLostError` if another worker is known to be gone; nobody is waited for."""
+        return
 
     def report(self, text: str) -> None:
         """Tell the launcher where this worker is, for its words about one that died."""
@@ -172,7 +181,8 @@ class SocketTeam(Team):
                 found = receive()
                 break
             except TimeoutError:
-                self._look_at_those_behind(rank)
+                # Those before it may have what they need of this meeting, and have left.
+                self._look(range(rank + 1, self.size))
                 if time.monotonic() - since >= LONG * (told + 1):
                     self._tell(waiting=rank)
                     told += 1
@@ -184,14 +194,14 @@ class SocketTeam(Team):
             raise self.lost(rank)
         return found
 
-    def _look_at_those_behind(self, rank: int) -> None:
-        """Raise `PeerLostError` if one of those that are still to be heard after a rank is gone.
+    def look(self) -> None:
+        """Look whether somebody's end has come, behind what was sent before it."""
+        self._look(range(self.size))
 
-        Those before it may have what they need of this meeting, and have left after their last one.
-        """
+    def _look(self, ranks: range) -> None:
         with selectors.PollSelector() as selector:
             for other, peer in self._peers.items():
-                if other > rank:
+                if other in ranks:
                     selector.register(peer, selectors.EVENT_READ, other)
             for key, _ in selector.select(0):
                 try:

@@ -165,9 +165,7 @@ def test_who_is_silent_is_turned_away_in_time(
         assert stranger.recv(1) == b""
         return time.monotonic() - began
 
-    met, waited = run_all(
-        [lambda: meet(0, [place, place], TOKEN, listeners[0], 2.0), seconds]
-    )
+    met, waited = run_all([lambda: meet(0, [place, place], TOKEN, listeners[0], 2.0), seconds])
     assert isinstance(met, WorkerError)
     assert isinstance(waited, float)
     assert 0.1 < waited < 1.9
@@ -232,5 +230,3 @@ def test_ports_are_on_the_loopback_unless_told_otherwise() -> None:
     for wrong in ("eth0", "0.0.0.0", "10.0.0.1/8"):
         with pytest.raises(ArgumentError, match="--interface"):
             own_address(wrong)
-
-
