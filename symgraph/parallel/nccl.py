@@ -8,6 +8,7 @@ all weights and all momenta, and makes the whole update.
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -32,7 +33,8 @@ TYPES = {
 }  # fmt: skip
 PATTERN = 251  # a prime: numbers that are shifted by a power of two show
 COUNT = 1 << 18  # numbers of the pattern
-LOOKING = 0.25  # seconds of waiting for a sum after which it is looked whether others are there
+CONNECTED = "connected"
+LOOKING = 0.25  # seconds of waiting for NCCL after which it is looked whether others are there
 
 
 class Apart(Team):
@@ -82,6 +84,7 @@ class Communicator:
     def __init__(self, team: Team, device: Device) -> None:
         self.team, self.device = team, device
         self._held: Any = None
+        self._problem = ""
         self._agree()
         self._join()
         self._check()
@@ -112,15 +115,30 @@ class Communicator:
         if not self.team.rank:
             identifier = _packed(self._nccl.get_unique_id())
         identifier = self.team.gather(identifier)[0]
-        problem = ""
+        # In a thread: NCCL waits for all ranks, without end where one of them has a problem.
+        joining = threading.Thread(target=self._connect, args=(identifier,), daemon=True)
+        joining.start()
+        while True:
+            joining.join(LOOKING)
+            words = b"" if joining.is_alive() else (self._problem or CONNECTED).encode()[:PART]
+            heard = [one.decode() for one in self.team.gather(words)]
+            if problem := next((one for one in heard if one not in ("", CONNECTED)), ""):
+                raise UnreachableError(problem)
+            if all(heard):
+                return
+
+    def _connect(self, identifier: bytes) -> None:
+        rank = self.team.rank
+        self._problem = f"NCCL does not connect worker {rank}"
         try:
             with self.device.active():
                 self._held = self._nccl.NcclCommunicator(
-                    self.team.size, _unpacked(identifier), self.team.rank
+                    self.team.size, _unpacked(identifier), rank
                 )
         except self._nccl.NcclError as reason:
-            problem = f"NCCL does not connect worker {self.team.rank}: {reason}"
-        self._raise_first(problem)
+            self._problem += f": {reason}"
+        else:
+            self._problem = ""
 
     def _check(self) -> None:
         """Add up a pattern of each rank."""

@@ -49,12 +49,17 @@ class HostNccl:
             raise NcclError("NCCL_ERROR_SYSTEM_ERROR: unhandled system error")
         with self.lock:
             room = self.rooms.setdefault(identifier, _Room(count))
+            room.missing -= 1
+            if not room.missing:
+                room.full.set()
+        room.full.wait(20.0)  # the real one waits for ever
         return _Communicator(self, room, rank)
 
 
 class _Room:
     def __init__(self, count: int) -> None:
         self.barrier = threading.Barrier(count)
+        self.missing, self.full = count, threading.Event()
         self.parts: list[Any] = [None] * count
 
 

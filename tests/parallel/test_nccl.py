@@ -14,7 +14,7 @@ import pytest
 import symgraph as sg
 from symgraph.backends.cuda import device as devices
 from symgraph.backends.cuda.device import CupyDevice
-from symgraph.errors import ArgumentError, DeviceError, PeerLostError
+from symgraph.errors import ArgumentError, DeviceError, PeerLostError, UnreachableError
 from symgraph.parallel import Team, nccl
 from symgraph.parallel.nccl import AllReduce, Apart, Communicator, NcclArena
 from symgraph.parallel.peer import PeerArena
@@ -242,6 +242,28 @@ def test_where_it_does_not_work_devices_map_each_others_memory(
     assert together(2, lambda team: line(team, hosts[team.rank])) == [[0.25, 1.25, 2.25]] * 2
     (said,) = {record.getMessage() for record in caplog.records}
     assert said == text
+
+
+def test_a_rank_that_does_not_connect_keeps_nobody_waiting(hosts: list[HostDevice]) -> None:
+    hosts[0].nccl.fails = {1}
+    began = time.monotonic()
+    for problem in together(3, lambda team: Communicator(team, hosts[team.rank])):
+        assert isinstance(problem, UnreachableError)
+        assert problem.message.startswith("NCCL does not connect worker 1: NCCL_ERROR_SYSTEM")
+    assert time.monotonic() - began < 10.0
+
+
+def test_a_death_while_ranks_connect_is_seen(hosts: list[HostDevice]) -> None:
+    def work(team: Team) -> Any:
+        if team.rank == 2:
+            for _ in range(3):  # what is asked before
+                team.gather(b'["", ""]')
+            return None
+        return Communicator(team, hosts[team.rank])
+
+    first, second, _ = together(3, work)
+    assert isinstance(first, PeerLostError)
+    assert isinstance(second, PeerLostError)
 
 
 def test_a_death_in_a_sum_ends_it(hosts: list[HostDevice], monkeypatch: pytest.MonkeyPatch) -> None:
