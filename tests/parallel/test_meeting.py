@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import struct
 import threading
@@ -192,7 +193,8 @@ def test_a_leader_tries_again_where_strangers_took_its_place(
     found = run_all(
         [lambda rank=rank: meet(rank, addresses, TOKEN, listeners[rank], 3.0) for rank in (0, 1)]
     )
-    assert "turned node 1 away: it closed the connection" in str(found[1])
+    # Closed or reset, as the hello had been read or not.
+    assert re.search(r"turned node 1 away: (it closed the connection|.*reset)", str(found[1]))
 
 
 def test_the_token_does_not_travel(listeners: list[socket.socket]) -> None:

@@ -21,6 +21,7 @@ from symgraph.parallel.peer import PeerArena
 from symgraph.parallel.step import train_step
 from symgraph.parallel.update import Sharded
 from tests.backends.host_device import HostDevice
+from tests.parallel import nodes
 from tests.parallel.host_nccl import HostNccl
 from tests.parallel.teams import together
 
@@ -125,45 +126,62 @@ RULES = [
 ]
 
 
-@pytest.mark.parametrize(("average", "clip_norm", "rule"), RULES)
-def test_steps_of_several_devices_are_those_of_one(
-    hosts: list[HostDevice], average: str, clip_norm: float | None, rule: str
-) -> None:
+def trained(
+    team: Team, backend: str, average: str, clip_norm: float | None = None, rule: str = "sgd"
+) -> Any:
+    """Train a line in three steps; give weights, slots and losses."""
     random = np.random.default_rng(2)
     batches = [random.normal(size=(ROWS, WIDE)).astype(np.float32) for _ in range(3)]
+    w = sg.shared(np.linspace(-1, 1, WIDE, dtype=np.float32) * (1 + team.rank), "w")
+    x = sg.tensor("x", (sg.dim("B"), WIDE))
+    loss = ((x @ w - 1.0) ** 2).mean()
+    made = (
+        sg.optim.SGD([w], 0.005, momentum=0.9, clip_norm=clip_norm)
+        if rule == "sgd"
+        else sg.optim.Adam([w], 0.01)
+    )
+    step = train_step(
+        team, [x], loss, made, average=average, backend=backend,
+        transport="nccl" if team.size > 1 else "shm",
+    )  # fmt: skip
+    assert (team.size == 1) or isinstance(step.arena, NcclArena)
+    if step.update is not None:
+        assert isinstance(step.update, Sharded)
+        assert team.size == 1 or isinstance(step.update.gradients, NcclArena)
+    first, last = ROWS * team.rank // team.size, ROWS * (team.rank + 1) // team.size
+    losses = [step(batch[first:last], row=first).loss for batch in batches]
+    found = w.value, *(slot.value for slot in made.slots[w].values()), losses
+    step.close()
+    return found
 
-    def train(team: Team, backend: str) -> Any:
-        w = sg.shared(np.linspace(-1, 1, WIDE, dtype=np.float32) * (1 + team.rank), "w")
-        x = sg.tensor("x", (sg.dim("B"), WIDE))
-        loss = ((x @ w - 1.0) ** 2).mean()
-        made = (
-            sg.optim.SGD([w], 0.005, momentum=0.9, clip_norm=clip_norm)
-            if rule == "sgd"
-            else sg.optim.Adam([w], 0.01)
-        )
-        step = train_step(
-            team, [x], loss, made, average=average, backend=backend,
-            transport="nccl" if team.size > 1 else "shm",
-        )  # fmt: skip
-        assert (team.size == 1) or isinstance(step.arena, NcclArena)
-        if step.update is not None:
-            assert isinstance(step.update, Sharded)
-            assert team.size == 1 or isinstance(step.update.gradients, NcclArena)
-        first, last = ROWS * team.rank // team.size, ROWS * (team.rank + 1) // team.size
-        losses = [step(batch[first:last], row=first).loss for batch in batches]
-        found = w.value, *(slot.value for slot in made.slots[w].values()), losses
-        step.close()
-        return found
 
-    expected = train(sg.parallel.Alone(), "reference")
-    found: Any = together(3, lambda team: train(team, f"cuda:{team.rank}"))
+def assert_one(found: Any, expected: Any) -> None:
+    """Fail unless all ranks have the same bits, which are nearly those of one worker."""
     for own in found:
         for one, other in zip(own, expected, strict=True):
             np.testing.assert_allclose(one, other, rtol=5e-6, atol=5e-6)
         for one, other in zip(own, found[0]):
             assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
+
+
+@pytest.mark.parametrize(("average", "clip_norm", "rule"), RULES)
+def test_steps_of_several_devices_are_those_of_one(
+    hosts: list[HostDevice], average: str, clip_norm: float | None, rule: str
+) -> None:
+    expected = trained(sg.parallel.Alone(), "reference", average, clip_norm, rule)
+    found = together(3, lambda team: trained(team, f"cuda:{team.rank}", average, clip_norm, rule))
+    assert_one(found, expected)
     assert hosts[0].nccl.sums
     assert all(host.launches for host in hosts)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("average", ["params", "grads"])
+def test_on_several_machines_it_is_one_communicator(hosts: list[HostDevice], average: str) -> None:
+    expected = trained(sg.parallel.Alone(), "reference", average)
+    found = nodes.together([[0, 2], [1]], lambda team: trained(team, f"cuda:{team.rank}", average))
+    assert_one(found, expected)
+    assert {room.barrier.parties for room in hosts[0].nccl.rooms.values()} == {3}
 
 
 def test_identifiers_as_older_versions_have_them(hosts: list[HostDevice]) -> None:
