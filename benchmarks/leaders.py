@@ -20,8 +20,9 @@ from harness import start
 import symgraph as sg
 from symgraph.parallel import Arena, Team, mpi
 from symgraph.parallel.between import averaging
+from symgraph.parallel.meeting import listen, meet
 from symgraph.parallel.nodes import Nodes
-from symgraph.parallel.sockets import SocketLeaders, listen, meet
+from symgraph.parallel.sockets import SocketLeaders
 from symgraph.parallel.team import SocketTeam
 
 NUMBERS = 122_000_000

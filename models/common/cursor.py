@@ -31,11 +31,19 @@ class Epochs(ABC, Generic[Part]):
     def __iter__(self) -> Iterator[Part]:
         epoch = self.epoch
         while self.epoch == epoch:
-            position = self._position
-            self._position += 1
-            if self._position == self.count:
-                self.epoch, self._position = epoch + 1, 0
-            yield self.part(epoch, position)
+            yield self.next_batch()
+
+    def ready(self, seconds: float = 0.0) -> bool:
+        """Tell that nobody has to wait for the next part."""
+        return True
+
+    def next_batch(self) -> Part:
+        """Give the next part, going on to the next epoch after the last."""
+        epoch, position = self.epoch, self._position
+        self._position += 1
+        if self._position == self.count:
+            self.epoch, self._position = epoch + 1, 0
+        return self.part(epoch, position)
 
     @abstractmethod
     def part(self, epoch: int, position: int) -> Part:

@@ -17,6 +17,8 @@ from typing import Any
 
 _HELD = (signal.SIGINT, signal.SIGTERM)
 
+GLANCE = 0.1  # seconds of waiting for a batch after which it is looked whether to stop
+
 # A system that ends a group of processes sends SIGTERM to each, and whoever started one passes his
 # on: within so many seconds they are one.
 AGAIN = 1.0
@@ -40,6 +42,12 @@ class Interrupted:
     def exit_code(self) -> int:
         """What a shell expects of a program that a signal ended: 128 + its number, else 0."""
         return 0 if self.signal is None else 128 + self.signal
+
+
+def wait_for_batch(loader: Any, interrupted: object) -> None:
+    """Wait until a loader has its next batch, or the user asked to stop: it is not taken."""
+    while not interrupted and not loader.ready(GLANCE):
+        pass
 
 
 @contextmanager

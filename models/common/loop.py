@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Protocol
 
 import symgraph as sg
 from models.common import saved
-from models.common.interrupt import Interrupted, hold_interrupts
+from models.common.interrupt import Interrupted, hold_interrupts, wait_for_batch
 from models.common.memory import keep_memory
 from models.common.metrics import Log, MetricsLog, NoLog
 from models.common.pictures import check_pictures, plot_curves
@@ -244,21 +244,28 @@ class Run(ABC):
         if self.unvalidated:
             self._validate(log, progress, interrupted)
         due = False  # a checkpoint, as soon as all workers have the same numbers
+        settled = True
         while self.step < self.total:
-            epoch = self.loader.epoch
-            self.optimizer.lr.value = float(self.schedule(epoch))
-            for batch in self.loader:
+            self.optimizer.lr.value = float(self.schedule(self.loader.epoch))
+            while not self.unvalidated:
+                batch = self._batch(interrupted) if settled else self.loader.next_batch()
                 settled = self._one(batch, log, progress)
                 self.unvalidated = self._epoch_ended or self.step >= self.total
                 due = due or self.step % self.chosen.checkpoint_every == 0
-                if settled and self._stopping(interrupted):
-                    raise Stopped
                 if settled and due:
                     self.save()
                     due = False
-                if self.unvalidated:
-                    self._validate(log, progress, interrupted)
-                    break
+            self._validate(log, progress, interrupted)
+
+    def _batch(self, interrupted: Interrupted) -> Any:
+        """Give the next batch, unless one of all workers was interrupted, if only while it waited.
+
+        All of them are between the same two steps until all have a batch.
+        """
+        wait_for_batch(self.loader, interrupted)
+        if self._stopping(interrupted):
+            raise Stopped
+        return self.loader.next_batch()
 
     def _stopping(self, interrupted: Interrupted) -> bool:
         """Ask all workers whether one was interrupted: all stop at the same step."""
@@ -297,6 +304,8 @@ class Run(ABC):
         return bool(self.loader.state()["position"] == 0)
 
     def _validate(self, log: Log, progress: Progress, interrupted: Interrupted) -> None:
+        if self._stopping(interrupted):
+            raise Stopped
         self.team.report(f"validation after step {self.step}")
         found = self.measured(interrupted)
         if found is None:

@@ -22,7 +22,7 @@ from models.common.classifier import (
     validation_loader,
 )
 from models.common.commandline import check_device
-from models.common.interrupt import Interrupted
+from models.common.interrupt import Interrupted, wait_for_batch
 from models.common.loop import Run
 from models.common.lowrank import choose_ranks, start_of
 from models.common.pictures import plot_filters
@@ -102,10 +102,11 @@ class Training(Run):
         """Measure the quality on the validation images, each worker on its own."""
         tally = Tally()
         with validation_loader(self.data, self.chosen.batch, self.model.crop, self.team) as loader:
-            for batch in loader:
+            while loader.epoch == 0:
+                wait_for_batch(loader, interrupted)
                 if interrupted:
                     break
-                tally.add(self.measure, batch)
+                tally.add(self.measure, loader.next_batch())
         return None if self._stopping(interrupted) else tally.gathered(self.team).score()
 
     def close(self) -> None:

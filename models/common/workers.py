@@ -20,7 +20,7 @@ from symgraph.errors import ArgumentError, DeviceError
 from symgraph.io import list_checkpoints
 from symgraph.parallel import Alone, Team, join, launch, mpi, ray
 from symgraph.parallel.launch import Outcome
-from symgraph.parallel.sockets import LOOPBACK
+from symgraph.parallel.meeting import LOOPBACK
 from symgraph.parallel.step import AVERAGES, TRANSPORTS
 
 ENGINES = ("local", "ray", "mpi")
@@ -68,8 +68,8 @@ def add_worker_flags(
     )  # fmt: skip
     add(
         "--transport", choices=TRANSPORTS,
-        help="how processes reach each other's numbers: peer, from GPU to GPU, or shm, memory of "
-        "this machine (default: peer on GPUs, else shm)",
+        help="how processes reach each other's numbers: peer, from GPU to GPU, nccl, by NVIDIA's "
+        "library, or shm, memory of this machine (default: peer on GPUs, else shm)",
     )  # fmt: skip
     if images:
         add(
@@ -148,8 +148,7 @@ def wanted_workers(chosen: argparse.Namespace) -> int:
             f"--gpus says, {len(chosen.device_map)} for {chosen.gpus or 'none'}.",
             fix=f"--gpus {len(chosen.device_map)}",
         )
-    if chosen.transport == "peer" and not chosen.gpus:
-        raise ArgumentError("--transport peer is from GPU to GPU.", fix="--gpus N")
+    _check_transport(chosen)
     if chosen.average_every > 1 and chosen.average == "grads":
         raise ArgumentError(
             f"--average-every {chosen.average_every}: gradients are averaged in every step.",
@@ -163,6 +162,18 @@ def _check_batch(chosen: argparse.Namespace, count: int) -> None:
         raise ArgumentError(
             f"--batch {chosen.batch} is less than one for each of {count} processes.",
             fix=f"--batch {count} or more; it is that of all processes together",
+        )
+
+
+def _check_transport(chosen: argparse.Namespace) -> None:
+    if chosen.transport in ("peer", "nccl") and not chosen.gpus:
+        raise ArgumentError(f"--transport {chosen.transport} is from GPU to GPU.", fix="--gpus N")
+    given = chosen.device_map or []
+    if chosen.transport == "nccl" and len(set(given)) < len(given):
+        raise ArgumentError(
+            f"--transport nccl --device-map {','.join(map(str, given))}: NCCL refuses two "
+            "processes on one GPU.",
+            fix="--transport peer",
         )
 
 

@@ -209,15 +209,32 @@ class Loader:
         while self.epoch == epoch:
             yield self.next_batch()
 
+    def ready(self, seconds: float = 0.0) -> bool:
+        """Wait so long for the next batch; tell whether `next_batch` would not have to wait.
+
+        Whoever has other things to look at, such as a wish to stop, waits by this: no batch is
+        taken, and the cursor stays. The time spent waiting is added to `wait_seconds`.
+        """
+        job = self._next()
+        start = time.perf_counter()
+        try:
+            return self._maker.ready(job.order, seconds)
+        finally:
+            self.wait_seconds += time.perf_counter() - start
+
+    def _next(self) -> _Job:
+        """Return the next batch on its way, with as many behind it as are made ahead."""
+        self._check_usable()
+        while len(self._ahead) < (self.prefetch if self.workers else 1):
+            self._plan()
+        return self._ahead[0]
+
     def next_batch(self) -> Batch:
         """Return the next batch, going on to the next epoch after the last.
 
         The time spent waiting is added to `wait_seconds`.
         """
-        self._check_usable()
-        while len(self._ahead) < (self.prefetch if self.workers else 1):
-            self._plan()
-        job = self._ahead[0]
+        job = self._next()
         start = time.perf_counter()
         images, labels = self._result(job)
         self.wait_seconds += time.perf_counter() - start

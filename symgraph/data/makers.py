@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +21,9 @@ class Maker(Protocol):
 
     def submit(self, places: Places, epoch: int) -> Any:
         """Ask for the batch of these images; return the order."""
+
+    def ready(self, order: Any, seconds: float) -> bool:
+        """Wait so long for a batch; tell whether `take` would give it, or raise, at once."""
 
     def take(self, order: Any) -> tuple[Floats, Labels]:
         """Wait for a batch and return its images and labels, or raise what went wrong."""
@@ -43,6 +46,10 @@ class Caller:
     def submit(self, places: Places, epoch: int) -> tuple[Places, int]:
         """Note what is wanted."""
         return places, epoch
+
+    def ready(self, order: Any, seconds: float) -> bool:
+        """Nobody else makes it: there is nothing to wait for."""
+        return True
 
     def take(self, order: tuple[Places, int]) -> tuple[Floats, Labels]:
         """Make the batch."""
@@ -74,6 +81,10 @@ class Threads(Caller):
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="symgraph-loader")
         return self._pool.submit(_make, self._recipe, self._buffers, places, epoch)
+
+    def ready(self, order: Any, seconds: float) -> bool:
+        """Wait for the batch, but no longer."""
+        return bool(wait([order], seconds).done)
 
     def take(self, order: Any) -> tuple[Floats, Labels]:
         """Wait for the batch."""

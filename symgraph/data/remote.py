@@ -140,6 +140,8 @@ class LoaderProcess:
         self._waiting: deque[Order] = deque()  # for a slot
         self._asked: dict[int, Order] = {}
         self._forget = False  # the process is still to be told of orders that were dropped
+        self._waited_for: Order | None = None
+        self._since = 0.0  # when that began, or the process last said something
         self._process: subprocess.Popen[bytes] | None = None
         packed = _packed(recipe, layout, workers)
         self.ring = Ring(layout)
@@ -200,35 +202,46 @@ class LoaderProcess:
         elif order in self._waiting:
             self._waiting.remove(order)
 
-    def take(self, order: Order) -> tuple[Floats, Labels]:
-        """Wait for a batch and return it; `LoadingError` says why there is none.
+    def ready(self, order: Order, seconds: float) -> bool:
+        """Wait so long for a batch; tell whether `take` would give it, or raise, at once.
 
         While the process does not come up with it, a line is logged after every `patience` seconds.
         """
+        end = time.monotonic() + seconds
+        if self._waited_for is not order:
+            self._waited_for, self._since = order, time.monotonic()
         try:
-            self._wait(order)
-        except LoadingError:
-            raise
+            while not order.made and order.failure is None:
+                self._feed()
+                warn = self._since + self._patience
+                if self._answered(min(end, warn) - time.monotonic()):
+                    self._since = time.monotonic()
+                elif time.monotonic() >= warn:
+                    self._warn()
+                elif time.monotonic() >= end:
+                    return False
         except BaseException:  # Ctrl-C, which may have come between an answer and its reading
             self._renew()
             raise
+        return True
+
+    def take(self, order: Order) -> tuple[Floats, Labels]:
+        """Wait for a batch and return it; `LoadingError` says why there is none."""
+        while not self.ready(order, self._patience):
+            pass
+        if order.failure is not None:
+            raise order.failure
         order.made = False
         count = len(order.places)
         # A ring whose batches are all kept has no slot left for the next.
         return (self.ring.lend if self.ring.free else self.ring.copy)(order.slot, count)
 
-    def _wait(self, order: Order) -> None:
-        since = time.monotonic()
-        while not order.made:
-            if order.failure is not None:
-                raise order.failure
-            self._feed()
-            if not self._answered(since + self._patience - time.monotonic()):
-                since = time.monotonic()
-                _log.warning(
-                    "Loader: no batch for %g seconds; the loader process %s %s.",
-                    self._patience, self.pid, process_state(self.pid or 0),
-                )  # fmt: skip
+    def _warn(self) -> None:
+        self._since = time.monotonic()
+        _log.warning(
+            "Loader: no batch for %g seconds; the loader process %s %s.",
+            self._patience, self.pid, process_state(self.pid or 0),
+        )  # fmt: skip
 
     def _feed(self) -> None:
         """Send the orders for which there are slots; a process that died meanwhile is replaced."""

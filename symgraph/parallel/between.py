@@ -24,13 +24,16 @@ from symgraph.graph.leaves import Shared
 from symgraph.graph.op import Array
 from symgraph.parallel.arena import Arena, Segment, shard
 from symgraph.parallel.average import Averaging, averaging_function
+from symgraph.parallel.nccl import AllReduce, NcclArena
 from symgraph.parallel.team import Leaders
 
 CHUNK = 1 << 20  # bytes
 
 
-def averaging(arena: Arena) -> Averaging | TwoLevels:
+def averaging(arena: Arena) -> Averaging | TwoLevels | AllReduce:
     """Give what averages an arena: in shared memory, and between nodes where there are several."""
+    if isinstance(arena, NcclArena):
+        return AllReduce(arena)
     return Averaging(arena) if len(arena.team.nodes) == 1 else TwoLevels(arena)
 
 

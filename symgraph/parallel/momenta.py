@@ -89,7 +89,7 @@ class Momenta:
     def start(self) -> None:
         """Give all ranks the momenta of rank 0."""
         for slot in self.slots:  # one by one: for a moment every rank has all of it
-            Arena(self.team, [slot]).close()
+            Arena(self.team.whole, [slot]).close()
         self.collect()
         self.team.gather()
 

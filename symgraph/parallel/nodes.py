@@ -16,7 +16,8 @@ from typing import Any
 
 from symgraph.errors import WorkerError
 from symgraph.graph.op import Array
-from symgraph.parallel.sockets import SocketLeaders, meet
+from symgraph.parallel.meeting import meet
+from symgraph.parallel.sockets import SocketLeaders
 from symgraph.parallel.team import Leaders, SocketTeam, Team
 from symgraph.parallel.team import join as join_node
 
@@ -34,6 +35,8 @@ class Nodes(Team):
         self._node, self._leaders, self._nodes = node, leaders, [list(one) for one in nodes]
         self.rank = self._nodes[number][node.rank]
         self.size = sum(len(ranks) for ranks in self._nodes)
+        if isinstance(node, SocketTeam) and isinstance(leaders, SocketLeaders):
+            node.goes_with(leaders)
 
     @property
     def node(self) -> Team:
@@ -65,6 +68,12 @@ class Nodes(Team):
     def share(self, size: int) -> list[Array]:
         """Raise `WorkerError`: only the workers of a node share memory, see `node`."""
         raise WorkerError(f"{len(self._nodes)} nodes share no memory.", fix="team.node.share")
+
+    def look(self) -> None:
+        """Look at the node, and at leaders."""
+        self._node.look()
+        if self._leaders is not None:
+            self._leaders.look()
 
     def report(self, text: str) -> None:
         """Tell the launcher of this node."""

@@ -31,8 +31,8 @@ from typing import Any
 from symgraph.config import PREFIX, usable_cores
 from symgraph.errors import ArgumentError, WorkerError
 from symgraph.parallel.launch import GRACE, LOST, Outcome
-from symgraph.parallel.sockets import LOOPBACK, listen, own_address
-from symgraph.runtime.process import start
+from symgraph.parallel.meeting import LOOPBACK, listen, own_address
+from symgraph.runtime.process import machine, start
 
 INSTALL = "pip install 'symgraph[ray]'"
 PLACING = 60.0  # seconds in which Ray has to find cores or GPUs that are said to be free
@@ -184,13 +184,8 @@ class Node:
 
     def place(self) -> dict[str, Any]:
         """Tell where this is."""
-        with suppress(OSError), open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return self._place(file.read().strip())
-        return self._place(socket.gethostname())
-
-    def _place(self, machine: str) -> dict[str, Any]:
         address = list(self._listener.getsockname()[:2])
-        return {"address": address, "machine": machine, "host": socket.gethostname()}
+        return {"address": address, "machine": machine(), "host": socket.gethostname()}
 
     def start(self, job: Mapping[str, Any]) -> None:
         """Start the workers of this machine."""

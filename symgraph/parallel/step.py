@@ -34,12 +34,13 @@ from symgraph.parallel.arena import Arena
 from symgraph.parallel.between import averaging
 from symgraph.parallel.cut import Family, cut
 from symgraph.parallel.momenta import ArenaOf
+from symgraph.parallel.nccl import Apart, Communicator, NcclArena
 from symgraph.parallel.peer import PeerArena
 from symgraph.parallel.team import PART, Team
 from symgraph.parallel.update import Sharded, Update, Whole
 
 AVERAGES = ("params", "grads")
-TRANSPORTS = ("shm", "peer")
+TRANSPORTS = ("shm", "peer", "nccl")
 
 _log = logging.getLogger("symgraph")
 
@@ -192,12 +193,13 @@ def train_step(
 
     All ranks call it with the same graph, and start from rank 0's numbers. `every` averages after
     so many steps only, with ``average="params"``. `transport` is how ranks reach each other's
-    numbers: "shm", memory of the host, or "peer", that of their devices (backend "cuda"). `own` are
-    updates of variables that a rank keeps for itself, such as states that belong to its rows; then
-    each rank has rows in every step.
+    numbers: "shm", memory of the host, or, with backend "cuda", "peer", that of their devices, or
+    "nccl", sums by NCCL. `own` are updates of variables that a rank keeps for itself, such as
+    states that belong to its rows; then each rank has rows in every step.
 
-    Raises `ArgumentError` for another kind of average, for `every` with gradients, and for an
-    optimiser that scales its loss, of which every worker would skip steps of its own.
+    Raises `ArgumentError` for another kind of average, for `every` with gradients, for an
+    optimiser that scales its loss, of which every worker would skip steps of its own, and with NCCL
+    for two ranks on one card; `DeviceError` where NCCL is not installed.
 
     >>> import symgraph as sg
     >>> x, w = sg.matrix("x"), sg.shared([1.0, 2.0], "w")
@@ -214,15 +216,15 @@ def train_step(
         # Alone, variables stay where huge pages are.
         written = _floats(local, optimizer) if team.size > 1 else []
         averaged = [one for one in written if one not in kept_here]
-        return Step(team, local, None, arena_of(team, averaged), every, kept_here)
+        return Step(team, local, None, arena_of(arena_of.team, averaged), every, kept_here)
     parameters = optimizer.parameters
     kept = [Shared(np.zeros_like(p.storage.array), f"gradient of {p.label}") for p in parameters]
     gradients = dict(zip(kept, grad(loss, parameters)))
     updates = {**gradients, **kept_here}
     local = function(inputs, loss, updates=updates, name=name, backend=backend)
     others = [one for one in _floats(local, optimizer) if one not in updates]
-    update = _update(team, optimizer, loss, kept, others, arena_of, name, backend)
-    return Step(team, local, update, arena_of(team, others), every, kept_here)
+    update = _update(arena_of.team, optimizer, loss, kept, others, arena_of, name, backend)
+    return Step(team, local, update, arena_of(arena_of.team, others), every, kept_here)
 
 
 def _update(
@@ -280,10 +282,10 @@ def _check(
         raise ArgumentError(
             f"train_step: average={average!r:.40} is none of {', '.join(AVERAGES)}."
         )
-    if transport not in TRANSPORTS or (transport == "peer" and device_number(backend or "cpu") < 0):
+    if transport not in TRANSPORTS or (transport != "shm" and device_number(backend or "cpu") < 0):
         raise ArgumentError(
             f"train_step: transport={transport!r:.40} with backend={backend!r}.",
-            fix='transport="shm", or "peer" with backend="cuda:0"',
+            fix='transport="shm", or "peer" or "nccl" with backend="cuda:0"',
         )
     if every < 1 or (every > 1 and average == "grads"):
         raise ArgumentError(
@@ -299,22 +301,43 @@ def _check(
 
 
 class _Arenas:
-    """Makes arenas of the kind that was wanted, or, where ranks do not reach each other, others."""
+    """Makes arenas of the kind that was wanted, or, where ranks do not reach each other, others.
+
+    `team` is how those see the team that is to have them.
+    """
 
     def __init__(self, team: Team, backend: str | None, transport: str) -> None:
+        self.team = team
         self._device = device_number(backend or "cpu")
-        self._peers = transport == "peer" and len(team.nodes) == 1
+        self._nccl = self._communicator(team) if transport == "nccl" and team.size > 1 else None
+        if self._nccl is not None:
+            self.team = Apart(team)
+        self._peers = transport != "shm" and len(team.nodes) == 1
+
+    def _communicator(self, team: Team) -> Communicator | None:
+        try:
+            return Communicator(team, device(self._device))
+        except UnreachableError as problem:
+            way = "from device to device" if len(team.nodes) == 1 else "through memory of the host"
+            _tell(team, problem, way)
+        return None
 
     def __call__(self, team: Team, variables: Sequence[Shared]) -> Arena:
+        if self._nccl is not None:
+            return NcclArena(team, variables, device(self._device), self._nccl)
         if self._peers and variables:
             try:
                 return PeerArena(team, variables, device(self._device))
-            except UnreachableError as problem:  # on all ranks alike
+            except UnreachableError as problem:
                 self._peers = False
-                if not team.rank:
-                    reason = problem.message.rstrip(".")
-                    _log.warning("%s: they average through memory of the host", reason)
+                _tell(team, problem, "through memory of the host")
         return Arena(team, variables)
+
+
+def _tell(team: Team, problem: UnreachableError, way: str) -> None:
+    """Say, once for all ranks, which have the same problem, how they average instead."""
+    if not team.rank:
+        _log.warning("%s: they average %s", problem.message.rstrip("."), way)
 
 
 def _floats(local: Function, optimizer: Optimizer) -> list[Shared]:

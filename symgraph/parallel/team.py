@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import selectors
 import socket
 import struct
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -24,6 +26,7 @@ PLACE = "_SYMGRAPH_TEAM"  # in a worker's environment: its rank and its sockets
 MOST = 1 << 15  # bytes of a message: it fits into a socket, so that nobody waits to send
 PART = 1 << 10  # bytes of a message that all of many ranks may send at once
 LONG = 10.0  # seconds of waiting for others after which the launcher is told
+GLANCE = 0.25  # seconds of waiting for one after which it is looked whether others are there
 
 _LENGTH = struct.Struct("<I")
 _joined: list[str] = []  # where this process is, once it knows
@@ -54,6 +57,11 @@ class Team(ABC):
         return self
 
     @property
+    def whole(self) -> Team:
+        """The team that this is a view of, see `nccl`: mostly itself."""
+        return self
+
+    @property
     def nodes(self) -> Sequence[Sequence[int]]:
         """The ranks of each node, in the order of their ranks there; rank 0 is on the first."""
         return [range(self.size)]
@@ -62,6 +70,10 @@ class Team(ABC):
     def leaders(self) -> Leaders | None:
         """The first ranks of all nodes, where this is one of them and there are several nodes."""
         return None
+
+    def look(self) -> None:
+        """Raise `PeerLostError` if another worker is known to be gone; nobody is waited for."""
+        return
 
     def report(self, text: str) -> None:
         """Tell the launcher where this worker is, for its words about one that died."""
@@ -108,7 +120,8 @@ class SocketTeam(Team):
     """Workers of one machine, each connected to each.
 
     A worker that dies closes its sockets, so that the others see it at once; one that is stopped
-    does not, and keeps them waiting.
+    does not, and keeps them waiting. Whoever misses another one shuts its own sockets down, so that
+    those who wait for it see it at once as well, and not when its process has ended.
     """
 
     def __init__(
@@ -119,9 +132,14 @@ class SocketTeam(Team):
         control: socket.socket | None = None,
     ) -> None:
         self.rank, self.size = rank, size
-        self._peers, self._control = dict(peers), control
+        self._peers, self._control = dict(sorted(peers.items())), control
+        self._beside: SocketTeam | None = None
         for one in self._peers.values():
-            one.settimeout(LONG)
+            one.settimeout(min(GLANCE, LONG))
+
+    def goes_with(self, other: SocketTeam) -> None:
+        """Tie two teams of one process together: who leaves one of them leaves the other."""
+        self._beside, other._beside = other, self
 
     def gather(self, message: bytes = b"") -> list[bytes]:
         """Send to all, then read from all: messages are small, so that nobody waits to send."""
@@ -135,13 +153,17 @@ class SocketTeam(Team):
             try:
                 peer.sendall(whole)
             except OSError as problem:
-                raise lost(rank) from problem
+                raise self.lost(rank) from problem
         found = []
         for rank in range(self.size):
             if rank == self.rank:
                 found.append(message)
                 continue
             (length,) = _LENGTH.unpack(self._receive(rank, _LENGTH.size))
+            if length > MOST:
+                raise WorkerError(
+                    f"worker {rank} announces a message of {length} bytes; at most {MOST} are sent."
+                )
             found.append(self._receive(rank, length))
         return found
 
@@ -153,21 +175,49 @@ class SocketTeam(Team):
 
     def _waited(self, rank: int, receive: Callable[[], T | None]) -> T:
         """Receive something from a rank; the launcher is told where that takes long."""
-        told = False
+        since, told = time.monotonic(), 0
         while True:
             try:
                 found = receive()
                 break
             except TimeoutError:
-                self._tell(waiting=rank)
-                told = True
+                # Those before it may have what they need of this meeting, and have left.
+                self._look(range(rank + 1, self.size))
+                if time.monotonic() - since >= LONG * (told + 1):
+                    self._tell(waiting=rank)
+                    told += 1
             except OSError as problem:
-                raise lost(rank) from problem
+                raise self.lost(rank) from problem
         if told:
             self._tell(came=rank)
         if not found:
-            raise lost(rank)
+            raise self.lost(rank)
         return found
+
+    def look(self) -> None:
+        """Look whether somebody's end has come, behind what was sent before it."""
+        self._look(range(self.size))
+
+    def _look(self, ranks: range) -> None:
+        with selectors.PollSelector() as selector:
+            for other, peer in self._peers.items():
+                if other in ranks:
+                    selector.register(peer, selectors.EVENT_READ, other)
+            for key, _ in selector.select(0):
+                try:
+                    gone = not self._peers[key.data].recv(1, socket.MSG_PEEK)
+                except OSError:
+                    gone = True
+                if gone:
+                    raise self.lost(key.data)
+
+    def lost(self, rank: int) -> PeerLostError:
+        """Say that another worker is gone; whoever started it knows why. This one goes as well."""
+        for team in (self, self._beside):
+            for peer in team._peers.values() if team is not None else ():
+                with suppress(OSError):
+                    peer.shutdown(socket.SHUT_RDWR)
+        return PeerLostError(f"worker {rank} is gone.")
 
     def share(self, size: int) -> list[Array]:
         """Pass descriptors of memory without a name, which is gone with the last process."""
@@ -178,7 +228,7 @@ class SocketTeam(Team):
                 try:
                     socket.send_fds(peer, [b"m"], [own])
                 except OSError as problem:
-                    raise lost(rank) from problem
+                    raise self.lost(rank) from problem
             for rank, peer in self._peers.items():
                 descriptors[rank] = self._descriptor(rank, peer)
             return [mapped(descriptors[rank]) for rank in range(self.size)]
@@ -214,11 +264,6 @@ class SocketTeam(Team):
 def _with_descriptors(peer: socket.socket) -> tuple[bytes, list[int]] | None:
     message, found, _, _ = socket.recv_fds(peer, 1, 1)
     return (message, found) if message else None
-
-
-def lost(rank: int) -> PeerLostError:
-    """Say that another worker is gone; whoever started it knows why."""
-    return PeerLostError(f"worker {rank} is gone.")
 
 
 def join() -> Team:

@@ -39,6 +39,19 @@ class Noise:
         return self.images[indices], np.asarray(indices, dtype=np.int32)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_ready_waits_and_takes_nothing(workers: int) -> None:
+    data = Noise()
+    data.seconds = 0.2
+    with Loader(data, 20, crop=7, workers=workers) as loader:
+        start = loader.state()
+        assert loader.ready(0.01) is (workers == 0)  # whoever loads in the caller never waits
+        assert loader.ready(10.0)
+        assert loader.state() == start
+        assert loader.next_batch().step == 0
+        assert loader.state() != start
+
+
 def by_image(batches: list[Batch]) -> dict[int, bytes]:
     result = {int(y): x.tobytes() for batch in batches for x, y in zip(batch.images, batch.labels)}
     assert len(result) == sum(len(batch) for batch in batches)

@@ -350,3 +350,53 @@ def test_a_forked_copy_leaves_the_process_alone() -> None:
     finally:
         sleeper.kill()
         sleeper.wait()
+
+
+# --------------------------------------------------------------------------------- waiting a while
+
+
+def test_waiting_for_a_batch_takes_none() -> None:
+    with (
+        process_loader(Noise(seconds=0.3), shuffle=False) as loader,
+        Loader(Noise(), 16, crop=7, shuffle=False) as other,
+    ):
+        start = loader.state()
+        assert not loader.ready(0.01)
+        assert loader.ready(30.0)
+        assert loader.ready()
+        assert loader.state() == start
+        assert loader.wait_seconds > 0.01
+        for _ in range(5):
+            assert loader.ready(30.0)
+            assert same(loader.next_batch(), other.next_batch())
+
+
+def test_what_goes_wrong_is_ready_and_raised_when_it_is_taken() -> None:
+    with process_loader(Noise(faults={0: "kill"}), shuffle=False) as loader:
+        assert loader.ready(30.0)
+        with pytest.raises(DataError, match="was killed by SIGKILL"):
+            loader.next_batch()
+        with pytest.raises(DataError, match="was killed by SIGKILL"):
+            loader.ready()
+
+
+def test_ctrl_c_while_waiting_a_while_loses_no_batch() -> None:
+    with process_loader(Noise(seconds=0.4), shuffle=False) as loader:
+        maker: Any = loader._maker
+        loader.next_batch()
+        maker._channel = Interrupted(maker._channel)
+        with pytest.raises(KeyboardInterrupt):
+            loader.ready(30.0)
+        with Loader(Noise(), 16, crop=7, shuffle=False) as threads:
+            threads.set_state(loader.state())
+            for _ in range(5):
+                assert same(loader.next_batch(), threads.next_batch())
+
+
+def test_short_waits_together_are_a_long_one(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever waits again and again is told as one who waits once."""
+    caplog.set_level(logging.WARNING, "symgraph")
+    with process_loader(Noise(seconds=1.5), patience=0.4) as loader:
+        while not loader.ready(0.05):
+            pass
+    assert sum("no batch for 0.4 seconds" in one.getMessage() for one in caplog.records) >= 2

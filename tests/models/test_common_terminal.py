@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from models.common.interrupt import hold_interrupts
+from models.common.interrupt import GLANCE, hold_interrupts, wait_for_batch
 from models.common.progress import Progress, show_progress
 
 ROOT = Path(__file__).parent.parent.parent
@@ -245,6 +245,31 @@ def test_handlers_return(capfd: pytest.CaptureFixture[str]) -> None:
         raise ZeroDivisionError
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
     assert capfd.readouterr().err == ""
+
+
+class Images:
+    """A loader that has its batch the third time that somebody asks, if anybody else lets it."""
+
+    def __init__(self, signal_at: int = 0) -> None:
+        self.asked: list[float] = []
+        self.signal_at = signal_at
+
+    def ready(self, seconds: float) -> bool:
+        self.asked.append(seconds)
+        if len(self.asked) == self.signal_at:
+            os.kill(os.getpid(), signal.SIGINT)
+        return not self.signal_at and len(self.asked) == 3
+
+
+def test_a_batch_is_waited_for_until_a_signal_comes() -> None:
+    with hold_interrupts("") as interrupted:
+        patient, stuck, late = Images(), Images(signal_at=5), Images()
+        wait_for_batch(patient, interrupted)
+        assert patient.asked == [GLANCE] * 3
+        wait_for_batch(stuck, interrupted)
+        assert len(stuck.asked) == 5
+        wait_for_batch(late, interrupted)
+        assert late.asked == []
 
 
 def test_another_thread_holds_nothing() -> None:

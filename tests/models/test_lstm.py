@@ -99,7 +99,11 @@ def test_windows_have_a_cursor() -> None:
     next(taken)
     next(taken)
     other.set_state(json.loads(json.dumps(windows.state())))
-    assert (next(taken).inputs == next(iter(other)).inputs).all()
+    before = other.state()
+    assert other.ready()
+    assert other.state() == before
+    assert (next(taken).inputs == other.next_batch().inputs).all()
+    assert other.state() == windows.state()
     for change in ({"position": 5}, {"epoch": -1}, {"windows": 9}, {"position": "1"}):
         with pytest.raises(DataError, match="no such place among 5 parts"):
             other.set_state({**windows.state(), **change})

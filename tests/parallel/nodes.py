@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from symgraph.parallel import Team
+from symgraph.parallel.meeting import listen, meet
 from symgraph.parallel.nodes import Nodes
-from symgraph.parallel.sockets import SocketLeaders, listen, meet
+from symgraph.parallel.sockets import SocketLeaders
 from symgraph.parallel.team import SocketTeam
 
 T = TypeVar("T")

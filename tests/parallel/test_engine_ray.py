@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from symgraph.io import latest_checkpoint, list_checkpoints, load_checkpoint
 from symgraph.parallel import ray
 from symgraph.parallel.launch import LOST, Outcome
 from tests.parallel.engines import ROOT, differ, leftovers, surroundings, train, words
+from tests.parallel.runs import until
 
 WITHOUT = "Ray is not installed: `tox -e engines` installs it and runs these tests"
 
@@ -135,10 +138,21 @@ def test_a_driver_that_is_killed_leaves_no_worker(
 def test_ports_of_a_cluster_of_our_own_are_on_the_loopback_and_ctrl_c_saves(
     tiny_data: Path, tmp_path: Path
 ) -> None:
+    """Ports of Ray as well, to each of which strangers say nothing, or nonsense, meanwhile."""
     before, out = listening(), tmp_path / "run"
     process = begin({"HOME": str(tmp_path)}, out, "--data", tiny_data, "--workers", 3)
     opened = listening() - before
-    process.send_signal(signal.SIGINT)
+    with ExitStack() as strangers:
+        for _, port in opened:
+            for words in (b"", os.urandom(1 << 16), b"\xff" * 4096, b"GET / HTTP/1.1\r\n\r\n"):
+                stranger = socket.create_connection(("127.0.0.1", int(port, 16)), timeout=5.0)
+                strangers.enter_context(stranger)
+                with suppress(OSError):  # it may be turned away at once
+                    stranger.sendall(words)
+        reached = latest_checkpoint(out)
+        assert until(lambda: latest_checkpoint(out) != reached), "it goes on"
+        process.send_signal(signal.SIGINT)
+        assert until(lambda: process.poll() is not None)
     said, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert "stopped at step" in said

@@ -216,6 +216,68 @@ def test_a_loader_is_killed(tiny_data: Path, tmp_path: Path, elastic: bool) -> N
     assert until(lambda: not any(map(is_alive, first)), 1.0)
 
 
+@pytest.mark.parametrize(
+    ("number", "code"), [(INTERRUPT, 130), pytest.param(TERMINATE, 143, marks=pytest.mark.full)]
+)
+def test_a_signal_while_all_wait_for_images(
+    tiny_data: Path, undisturbed: Path, tmp_path: Path, number: int, code: int
+) -> None:
+    """Worker 0 stops itself, and loaders are stopped then: workers wait for what never comes."""
+    plan = {"event": "step", "count": 3, "rank": 0, "number": int(STOP)}
+    run = start(tmp_path, "--data", tiny_data, "--workers", 2, plan=plan, loading="process")
+    assert until(lambda: any(state(one) == "T" for one in workers(run)))
+    found = loaders(run)
+    assert len(found) == 2
+    for one in found:
+        os.kill(one, STOP)
+    for one in workers(run):
+        if state(one) == "T" and one not in found:
+            os.kill(one, signal.SIGCONT)
+    steps = -1
+    log = tmp_path / "run" / "metrics.jsonl"
+    while steps != len(log.read_text().splitlines()):  # those whose images were ready already
+        steps = len(log.read_text().splitlines())
+        time.sleep(0.5)
+    assert run.process.poll() is None
+    began = time.monotonic()
+    os.kill(run.process.pid, number)
+    assert run.wait() == code, run.said()
+    assert time.monotonic() - began < 10
+    assert "stopped at step" in run.output.read_text()
+    assert load_checkpoint(tmp_path / "run").meta["step"] < 16
+    assert until(lambda: not any(map(is_alive, found)), 1.0)
+    if number == TERMINATE:
+        go_on(tmp_path, undisturbed)
+
+
+def state(process: int) -> str:
+    """Give the letter of the system for what a process does."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
+@pytest.mark.full
+def test_two_signals_while_all_wait_for_images(tiny_data: Path, tmp_path: Path) -> None:
+    """At once, without a checkpoint of this moment, and nobody is left."""
+    words = ["--data", tiny_data, "--workers", 2, "--epochs", 2000]
+    run = start(tmp_path, *words, loading="process")
+    _wait_for_steps(run, tmp_path)
+    for one in loaders(run):
+        os.kill(one, STOP)
+    for worker in workers(run):  # or the first signal would be enough
+        if worker not in loaders(run):
+            os.kill(worker, STOP)
+    for _ in range(2):
+        run.process.send_signal(INTERRUPT)
+        time.sleep(0.2)
+    for worker in workers(run):
+        if worker not in loaders(run):
+            os.kill(worker, signal.SIGCONT)
+    assert run.wait() == 130, run.said()
+
+
 @pytest.mark.parametrize("stopped", [pytest.param(False, marks=pytest.mark.full), True])
 def test_a_killed_launcher_leaves_no_loader(tiny_data: Path, tmp_path: Path, stopped: bool) -> None:
     words = ["--data", tiny_data, "--workers", 2, "--epochs", 2000]

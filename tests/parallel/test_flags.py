@@ -44,6 +44,8 @@ def test_how_many(words: str, count: int) -> None:
         ("--workers 2 --device-map 0,1", "--gpus says, 2 for none"),
         ("--gpus 2 --average-every 3", "gradients are averaged in every step"),
         ("--workers 2 --transport peer", "--transport peer is from GPU to GPU"),
+        ("--workers 2 --transport nccl", "--transport nccl is from GPU to GPU"),
+        ("--gpus 2 --transport nccl --device-map 0,0", "NCCL refuses two processes on one GPU"),
     ],
 )
 def test_contradictions(words: str, text: str) -> None:

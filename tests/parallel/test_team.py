@@ -70,6 +70,20 @@ def test_a_worker_that_leaves_is_missed_at_once(how: str) -> None:
     assert all(isinstance(one, float) and one < 1 for one in found), found
 
 
+def test_a_look_sees_ends_and_nothing_else() -> None:
+    first, second, third = make(3)
+    first.look()
+    second._peers[0].sendall(b"x")  # what was sent before is still to be read
+    first.look()
+    third.close()
+    with pytest.raises(PeerLostError, match="worker 2 is gone"):
+        first.look()
+    with pytest.raises(PeerLostError, match="worker 0 is gone"):
+        second.look()
+    first.close()
+    second.close()
+
+
 def test_half_a_message_is_an_end_too() -> None:
     first, second = make(2)
     second._peers[0].sendall(b"\x10\x00\x00\x00half")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import cache
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ from symgraph.backends.cuda.exchange import DeviceArray, Reader, read
 from symgraph.backends.cuda.interface import Routine
 from symgraph.backends.cuda.references import Placed, compute, widened
 from symgraph.backends.cuda.status import status
+from symgraph.backends.cuda.wheels import driver_version, wheels
 from symgraph.errors import BackendError, DeviceError
 from symgraph.graph.dtypes import DType, numpy_dtype
 from symgraph.graph.op import Array, Op
@@ -70,6 +71,20 @@ class Device(Reader, Protocol):
     @property
     def libraries(self) -> Libraries:
         """What computes products and convolutions there."""
+
+    @property
+    def card(self) -> str:
+        """What tells the card from all others of this machine."""
+
+    @property
+    def nccl(self) -> Any:
+        """CuPy's `nccl`; raises `DeviceError` where there is none."""
+
+    def active(self) -> AbstractContextManager[Any]:
+        """Have libraries that look at the current device find this one."""
+
+    def idle(self) -> bool:
+        """Tell whether everything is done, without waiting for it."""
 
     def reserve(self, size: int) -> Memory:
         """Give memory."""
@@ -195,6 +210,29 @@ class CupyDevice:
             model = runtime.getDeviceProperties(number)["name"].decode()
             self.kind = f"{model}, CUDA {runtime.driverGetVersion()}, {self.libraries.versions}"
         self.most_blocks = 16 * processors
+
+    @property
+    def card(self) -> str:
+        """Give its place on the bus: numbers depend on what a process may see."""
+        return str(self._cupy.cuda.runtime.deviceGetPCIBusId(self.number))
+
+    @property
+    def nccl(self) -> Any:
+        """Give CuPy's `nccl`, which knows whether the library was found."""
+        found = getattr(self._cupy.cuda, "nccl", None)
+        if not getattr(found, "available", False):
+            raise DeviceError(
+                "CuPy finds no NCCL.", fix=f"pip install {wheels(driver_version()).nccl}"
+            )
+        return found
+
+    def active(self) -> AbstractContextManager[Any]:
+        """Give CuPy's device."""
+        return self._device  # type: ignore[no-any-return]
+
+    def idle(self) -> bool:
+        """Ask the stream."""
+        return bool(self._stream.done)
 
     def reserve(self, size: int) -> Memory:
         """Give memory."""

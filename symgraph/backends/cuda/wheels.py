@@ -17,6 +17,7 @@ class Wheels:
     cublas: str
     cudnn: str
     nvrtc: str
+    nccl: str
 
     @property
     def everything(self) -> str:
@@ -31,6 +32,7 @@ WHEELS = {
         cublas="nvidia-cublas-cu12",
         cudnn="nvidia-cudnn-cu12",
         nvrtc="nvidia-cuda-nvrtc-cu12",
+        nccl="nvidia-nccl-cu12",
     ),
     13: Wheels(
         extra="cuda",
@@ -38,6 +40,7 @@ WHEELS = {
         cublas="nvidia-cublas",
         cudnn="nvidia-cudnn-cu13",
         nvrtc="nvidia-cuda-nvrtc",
+        nccl="nvidia-nccl-cu13",
     ),
 }
 OLDEST, NEWEST = min(WHEELS), max(WHEELS)
