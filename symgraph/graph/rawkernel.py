@@ -19,6 +19,16 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True)
+class Launch:
+    """One call of a function of a kernel's text, see `RawKernel`."""
+
+    name: str
+    tasks: Size
+    sizes: tuple[Size, ...] = ()
+    grain: int = 256
+
+
+@dataclass(frozen=True)
 class RawKernel:
     """A function that computes an operation, one task after another or all at once.
 
@@ -28,6 +38,11 @@ class RawKernel:
       does the tasks from `first` on below `until`; threads that have `grain` tasks each share them;
     * in CUDA C `extern "C" __global__ void name(long long tasks, const float* x0, ..., float* y0,
       ..., long long size0, ...)`, which `tasks` threads or a few more run, in blocks of `grain`.
+
+    What has several stages names them in `then`: other functions of the same text, each called when
+    the one before has done all its tasks. All are given the same arrays and sizes of their own.
+    `scratch` has the bytes of memory to work in: its addresses come after the results, 64-byte
+    aligned, with whatever was there. Where it is not `wanted`, `expand` is better at these sizes.
     """
 
     source: str
@@ -35,6 +50,14 @@ class RawKernel:
     tasks: Size
     sizes: tuple[Size, ...] = ()
     grain: int = 256
+    then: tuple[Launch, ...] = ()
+    scratch: tuple[Size, ...] = ()
+    wanted: bool = True
+
+    @property
+    def launches(self) -> tuple[Launch, ...]:
+        """All calls, in order."""
+        return (Launch(self.name, self.tasks, self.sizes, self.grain), *self.then)
 
 
 def kernel_of(op: Any, language: str, types: Sequence[Type]) -> RawKernel | None:
@@ -47,16 +70,26 @@ def kernel_of(op: Any, language: str, types: Sequence[Type]) -> RawKernel | None
         return None
     if not isinstance(found, RawKernel):
         problem = f"gives {type(found).__name__}, not a RawKernel or None"
-    elif not _NAME.fullmatch(found.name):
-        problem = f"has a name that is none of a function: {found.name!r:.40}"
-    elif not isinstance(found.grain, int) or not 1 <= found.grain <= 1024:
-        problem = f"has a grain of {found.grain!r:.40}, which must lie in 1 .. 1024"
     else:
-        return found
-    raise LoweringError(f"{op.name}: its kernel for {language} {problem}.")
+        problem = next(filter(None, map(_problem, found.launches)), "")
+    if problem:
+        raise LoweringError(f"{op.name}: its kernel for {language} {problem}.")
+    return found  # type: ignore[no-any-return]
+
+
+def _problem(one: Any) -> str:
+    """Say why a launch cannot be called, or nothing."""
+    if not isinstance(one, Launch):
+        return f"gives {type(one).__name__} in `then`, not a Launch"
+    if not _NAME.fullmatch(one.name):
+        return f"has a name that is none of a function: {one.name!r:.40}"
+    if not isinstance(one.grain, int) or not 1 <= one.grain <= 1024:
+        return f"has a grain of {one.grain!r:.40}, which must lie in 1 .. 1024"
+    return ""
 
 
 def has_kernel(value: Value, language: str) -> bool:
-    """Tell whether an operation brings a kernel of its own."""
+    """Tell whether an operation brings a kernel of its own that is wanted at these sizes."""
     types = (*(one.type for one in value.inputs), value.type)
-    return kernel_of(value.op, language, types) is not None
+    found = kernel_of(value.op, language, types)
+    return found is not None and found.wanted

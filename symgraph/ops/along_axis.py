@@ -19,10 +19,12 @@ from symgraph.graph.leaves import as_value
 from symgraph.graph.legal import indices_exist
 from symgraph.graph.node import Value, make
 from symgraph.graph.op import Array, Cotangent, Op, op
+from symgraph.graph.rawkernel import RawKernel
 from symgraph.graph.registry import F, Functions, function_of
 from symgraph.graph.samples import arg, bad, sample
 from symgraph.graph.scalar import Scalar, compute_dtype
 from symgraph.graph.types import Shape, TensorType, Type
+from symgraph.ops.scatter_kernels import scatter_kernel
 
 
 @op
@@ -155,6 +157,14 @@ class ScatterAddAlongAxis(Op):
         hit = m.eq(place, out[self.axis].scalar())
         part = m.cast(load(0, updates.dtype, *index, guard=hit), compute_dtype(updates.dtype))
         return Compute(out, m.cast(reduce(SUM, (over,), part), updates.dtype))
+
+    def raw_kernel(self, language: str, *types: Any) -> RawKernel | None:
+        if language != "cuda":
+            return None
+        updates, indices, result = types
+        return scatter_kernel(
+            result, updates, [indices], self.axis, "add", into=False, along=True
+        )
 
     samples = (
         sample(

@@ -29,10 +29,12 @@ from symgraph.graph.leaves import Constant, as_value
 from symgraph.graph.legal import indices_exist, places_that_exist
 from symgraph.graph.node import Value, explained, make
 from symgraph.graph.op import Array, Cotangent, Op, op
+from symgraph.graph.rawkernel import RawKernel
 from symgraph.graph.registry import F, Functions, function_of
 from symgraph.graph.samples import arg, bad, sample
 from symgraph.graph.scalar import Scalar, compute_dtype
 from symgraph.graph.types import Shape, TensorType, Type
+from symgraph.ops.scatter_kernels import scatter_kernel
 
 
 @op
@@ -166,6 +168,12 @@ class ScatterAdd(Op):
             hit = hit & m.eq(place, own.scalar())
         index = (*out[: self.axis], *over, *out[end:])
         return Compute(out, _collected(updates, index, hit, over))
+
+    def raw_kernel(self, language: str, *types: Any) -> RawKernel | None:
+        if language != "cuda":
+            return None
+        updates, *indices, result = types
+        return scatter_kernel(result, updates, indices, self.axis, "add", into=False)
 
     samples = (
         sample(

@@ -2,7 +2,7 @@
 
 An index expression cannot write where an index says: each element of the result looks through all
 indices for its own place, as many steps as there are elements times indices. The CPU engine has a
-loop for it that writes one update after the other.
+loop for it that writes one update after the other, CUDA a kernel by hand that sorts them first.
 """
 
 from __future__ import annotations
@@ -42,10 +42,12 @@ from symgraph.graph.leaves import Constant, as_value, cast_to
 from symgraph.graph.legal import indices_exist, places_that_exist
 from symgraph.graph.node import Value, explained, make, operand_lines
 from symgraph.graph.op import Array, Cotangent, Op, op
+from symgraph.graph.rawkernel import RawKernel
 from symgraph.graph.registry import F, Functions, function_of
 from symgraph.graph.samples import arg, bad, sample
 from symgraph.graph.scalar import Scalar, compute_dtype, const, widen
 from symgraph.graph.types import TensorType, Type
+from symgraph.ops.scatter_kernels import scatter_kernel
 
 MODES = ("set", "add", "multiply", "max", "min")
 MONOIDS = {"add": SUM, "multiply": PROD, "max": MAX, "min": MIN}
@@ -201,6 +203,12 @@ class Scatter(Op):
             combine = {"add": m.add, "multiply": m.mul, "max": m.max, "min": m.min}[self.mode]
             found = combine(own, all_)
         return Compute(out, m.cast(found, x.dtype))
+
+    def raw_kernel(self, language: str, *types: Any) -> RawKernel | None:
+        if language != "cuda":
+            return None
+        _, updates, *indices, result = types
+        return scatter_kernel(result, updates, indices, self.axis, self.mode, into=True)
 
     samples = (
         *(

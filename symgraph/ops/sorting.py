@@ -2,8 +2,8 @@
 
 In an index expression an element's place is the number of elements that come before it, counted,
 and where each place's element stands is found by looking for its place: n steps for each of n
-elements, all of them independent, which suits short axes and devices. The CPU engine sorts long
-axes by merging. A search in a sorted vector cuts what is left into parts, again and again.
+elements, all of them independent, which suits short axes. Long ones are sorted by merging: the CPU
+engine has a loop for it, CUDA kernels by hand. A search in a sorted vector cuts what is left into parts, again and again.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from symgraph.graph.index import axis as loop
 from symgraph.graph.leaves import as_value, cast_to, common, needs_integer
 from symgraph.graph.node import Value, make
 from symgraph.graph.op import Array, Cotangent, Op, op
+from symgraph.graph.rawkernel import RawKernel
 from symgraph.graph.registry import F, Functions, function_of
 from symgraph.graph.samples import arg, bad, sample
 from symgraph.graph.scalar import Scalar, compute_dtype, widen
 from symgraph.graph.types import TensorType, Type
+from symgraph.ops.sorting_kernels import ordering_kernel
 
 WIDE = 64  # parts into which a search cuts what is left: loops, as fewer would be written out
 ROUNDS = 6  # for a vector of unknown size: 2^36 elements
@@ -127,6 +129,9 @@ class SortPlaces(Ordering):
         first = same & (other < out[self.axis])
         return Compute(out, reduce(SUM, (other,), m.cast(before | first, "int64")))
 
+    def raw_kernel(self, language: str, *types: Any) -> RawKernel | None:
+        return ordering_kernel(types[0], self.axis, self.descending, True, language)
+
 
 @op
 class ArgSort(Ordering):
@@ -146,6 +151,9 @@ class ArgSort(Ordering):
         numbers = F.reshape(F.arange(size), (size, *(1,) * (x.ndim - 1 - self.axis)))
         spread = F.broadcast_to(numbers, x.shape)
         return F.scatter_add_along_axis(spread, places, size, axis=self.axis)
+
+    def raw_kernel(self, language: str, *types: Any) -> RawKernel | None:
+        return ordering_kernel(types[0], self.axis, self.descending, False, language)
 
 
 @op

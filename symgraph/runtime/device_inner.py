@@ -1,4 +1,5 @@
-"""What the host walks on a device: loops, branches, and operations that `ref` computes there.
+"""What a plan has on a device beside its kernels and libraries: loops, branches, operations that
+`ref` computes there, and kernels by hand.
 
 A body is a plan of its own, whose memory is part of the plan around it. A step of a loop is one
 launch of what was recorded in its second step; rows are copied to and from fixed places before and
@@ -13,6 +14,7 @@ may then never be false.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 
 import numpy as np
 
@@ -24,7 +26,7 @@ from symgraph.graph.body import Body, nested
 from symgraph.graph.node import Value
 from symgraph.graph.onhost import on_host
 from symgraph.graph.op import Op
-from symgraph.graph.rawkernel import has_kernel, kernel_of
+from symgraph.graph.rawkernel import Launch, has_kernel, kernel_of
 from symgraph.lower.nest import Buffer
 from symgraph.lower.plan import CallStep, Plan
 from symgraph.lower.program import may_refuse, operand
@@ -125,6 +127,7 @@ class BodyPlan(Steps):
 class LoopCall:
     """A loop at sizes."""
 
+    recorded = False
     implementation = "compiled"
 
     def __init__(
@@ -202,6 +205,7 @@ class LoopCall:
 class BranchCall:
     """A branch at sizes."""
 
+    recorded = False
     implementation = "compiled"
 
     def __init__(
@@ -236,7 +240,7 @@ class HostCall:
     """An operation of which no loops say what it does: its `ref`, on arrays of the device."""
 
     kept = workspace = 0
-    risky = False
+    risky = recorded = False
 
     def __init__(
         self, device: Device, op: Op, arrays: Sequence[Array], results: Sequence[Array]
@@ -256,10 +260,11 @@ class HostCall:
 
 
 class RawCall:
-    """An operation with a kernel by hand."""
+    """An operation with a kernel by hand: launches in order, which are recorded as others are."""
 
-    kept = workspace = 0
+    kept = 0
     risky = False
+    recorded = True
     implementation = "CUDA C by hand"
 
     def __init__(
@@ -268,19 +273,31 @@ class RawCall:
         found = kernel_of(op, LANGUAGE, number_types(arrays, results))
         if found is None:
             raise LoweringError(f"{op.name}: it has no kernel for CUDA at these sizes.")
-        self.device, self.threads = device, found.grain
-        self.tasks, self.sizes = int(found.tasks), [int(size) for size in found.sizes]
-        self.blocks = -(-self.tasks // self.threads)
-        (self.function,) = device.functions(found.source, [found.name])
+        self.device, launches = device, [one for one in found.launches if int(one.tasks)]
+        names = list(dict.fromkeys(one.name for one in launches))
+        functions = dict(zip(names, device.functions(found.source, names) if names else ()))
+        self.launches = [
+            (functions[one.name], -(-int(one.tasks) // one.grain), one.grain, _words(one))
+            for one in launches
+        ]
+        *self._starts, self.workspace = accumulate(
+            (rounded(int(size)) for size in found.scratch), initial=0
+        )
+        self.scratch: list[int] = []
 
     def place(self, kept: int, workspace: int, failed: int) -> None:
-        """Take nothing: a kernel by hand has operands, results and sizes."""
+        """Take the memory in which it works."""
+        self.scratch = [workspace + start for start in self._starts]
 
     def run(self, addresses: Sequence[int]) -> None:
         """Queue it."""
-        if self.tasks:
-            words = [self.tasks, *addresses, *self.sizes]
-            self.device.launch(self.function, self.blocks, self.threads, words)
+        for function, blocks, threads, (tasks, *sizes) in self.launches:
+            words = [tasks, *addresses, *self.scratch, *sizes]
+            self.device.launch(function, blocks, threads, words)
+
+
+def _words(one: Launch) -> list[int]:
+    return [int(one.tasks), *(int(size) for size in one.sizes)]
 
 
 def _row(one: Array) -> int:

@@ -39,12 +39,13 @@ class Setting:
 
 
 class Inner(Protocol):
-    """A step that the host walks: a loop, a branch, or what `ref` computes on the device."""
+    """A loop, a branch, what `ref` computes on the device, or a kernel by hand."""
 
     implementation: str
     kept: int  # bytes of memory that stay as they are between calls
     workspace: int  # bytes while it runs
     risky: bool  # whether something inside is checked
+    recorded: bool  # whether it is launches alone: else the host walks it
 
     def place(self, kept: int, workspace: int, failed: int) -> None:
         """Take the memory, and the place of a byte that a check which fails sets."""
@@ -160,10 +161,10 @@ class Steps:
     # -- running -----------------------------------------------------------------------------------
 
     def segmented(self, cuts: bool) -> list[Segment]:
-        """Cut the steps at inner ones and, if the host waits for them, at checks; one at least."""
+        """Cut the steps at those that the host walks and, if the host waits for them, at checks; one at least."""
         found = [Segment()]
         for place, step in enumerate(self.plan.steps):
-            if place in self.inner:
+            if place in self.inner and not self.inner[place].recorded:
                 risky = cuts and self.inner[place].risky
                 found += [Segment([place], risky=risky, alone=True), Segment()]
             elif isinstance(step, CheckStep) and cuts:

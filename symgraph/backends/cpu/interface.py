@@ -91,7 +91,7 @@ class Prepared:
     @property
     def implementation(self) -> str:
         """What the library runs."""
-        return ", ".join(one.primitive.implementation for one in self.uses)
+        return ", ".join(dict.fromkeys(one.primitive.implementation for one in self.uses))
 
     @property
     def is_reference(self) -> bool:

@@ -16,41 +16,45 @@ from symgraph.backends.cpu.sequential.text import worker
 from symgraph.config import usable_cores
 from symgraph.errors import LoweringError
 from symgraph.graph.op import Op
-from symgraph.graph.rawkernel import kernel_of
+from symgraph.graph.rawkernel import Launch, kernel_of
 
 LANGUAGE = "llvm"
 
 
 def prepare(op: Op, arrays: Sequence[Array], results: Sequence[Array], threads: int) -> Prepared:
-    """Give an operation with a kernel of its own, at concrete sizes, as one primitive."""
-    made = Routine(op, arrays, results, threads or usable_cores())
-    return Prepared([Use(made, {role: number for number, role in enumerate(made.arguments)})])
+    """Give an operation with a kernel of its own, at concrete sizes, a primitive for each call."""
+    found = kernel_of(op, LANGUAGE, number_types(arrays, results))
+    if found is None:
+        raise LoweringError(f"{op.name}: it has no kernel for LLVM at these sizes.")
+    scratch = [int(size) for size in found.scratch]
+    arguments = {
+        **{f"x{number}": one for number, one in enumerate(arrays)},
+        **{f"y{number}": one for number, one in enumerate(results)},
+        **{f"s{number}": Array((size,), "uint8", (1,)) for number, size in enumerate(scratch)},
+    }
+    roles = {role: number for number, role in enumerate(arguments)}
+    count = threads or usable_cores()
+    made = (Routine(op.name, found.source, one, arguments, count) for one in found.launches)
+    return Prepared([Use(one, roles) for one in made], scratch)
 
 
 class Routine:
-    """One operation at concrete sizes."""
+    """One call of a kernel at concrete sizes."""
 
     is_reference = False
     implementation = "LLVM by hand"
 
     def __init__(
-        self, op: Op, arrays: Sequence[Array], results: Sequence[Array], threads: int
+        self, name: str, source: str, one: Launch, arguments: Mapping[str, Array], threads: int
     ) -> None:
-        self.name = op.name
-        self.arguments: Mapping[str, Array] = {
-            **{f"x{number}": one for number, one in enumerate(arrays)},
-            **{f"y{number}": one for number, one in enumerate(results)},
-        }
-        found = kernel_of(op, LANGUAGE, number_types(arrays, results))
-        if found is None:
-            raise LoweringError(f"{op.name}: it has no kernel for LLVM at these sizes.")
-        tasks, sizes = int(found.tasks), [int(size) for size in found.sizes]
+        self.name, self.arguments = name, arguments
+        tasks, sizes = int(one.tasks), [int(size) for size in one.sizes]
         self.words = np.array([tasks, *sizes], np.int64)
-        self.threads = max(1, min(threads, tasks // found.grain))
-        self.text = found.source, found.name, len(self.arguments), len(sizes)
+        self.threads = max(1, min(threads, tasks // one.grain))
+        self.text = source, one.name, len(arguments), len(sizes)
 
     def bind(self, buffers: Mapping[str, tuple[Any, int]]) -> Call:
-        """Bind operands and results to addresses, which may be 0 until `Call.rebind` gives them."""
+        """Bind operands, results and scratch to addresses, which may be 0 until `Call.rebind` gives them."""
         library = _compiled(self.name, *self.text)
         addresses = [buffers[role][1] for role in self.arguments]
         return Call(library, self.words, self.threads, list(self.arguments), addresses)
