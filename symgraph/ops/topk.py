@@ -31,6 +31,8 @@ from symgraph.graph.samples import arg, bad, sample
 from symgraph.graph.scalar import Scalar, compute_dtype, widen
 from symgraph.graph.types import TensorType, TupleType
 
+LONG = 128  # elements that are worth sorting
+
 
 @op
 class TopK(Op):
@@ -68,8 +70,12 @@ class TopK(Op):
             return (None,)
         return (F.scatter_add_along_axis(g[0], y[1], x.shape[self.axis], axis=self.axis),)
 
-    def expand(self, F: Functions, *xs: Value) -> Compute:
-        x = xs[0].tensor
+    def expand(self, F: Functions, *xs: Value) -> tuple[Value, ...] | Compute:
+        x, size = xs[0].tensor, xs[0].shape[self.axis]
+        if not isinstance(size, int) or size >= LONG:
+            order = F.argsort(xs[0], axis=self.axis, descending=True)
+            places = order[(*(slice(None),) * self.axis, slice(0, self.k))]
+            return F.take_along_axis(xs[0], places, axis=self.axis), places
         values, positions = (self._place(x) for _ in range(2))
         out, place = values
         index = [place if d == self.axis else a for d, a in enumerate(out)]
@@ -112,6 +118,7 @@ class TopK(Op):
         sample(lambda x: F.topk(x, 5), arg((2, 33), "bfloat16"), gradient=()),
         sample(lambda x: F.topk(x, 3), arg((4, 9), "int8", low=-128, high=128)),
         sample(lambda x: F.topk(x, 3), arg((4, 9), "uint8", low=0, high=4)),
+        sample(lambda x: F.topk(x, 5, axis=0), arg((150, 2), "int16", low=0, high=9)),
     )
     bad = (
         bad(lambda x: F.topk(x, 4), arg((2, 3)), error=ShapeError, match="topk: k .* 4 > 3"),
