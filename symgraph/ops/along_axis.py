@@ -162,9 +162,7 @@ class ScatterAddAlongAxis(Op):
         if language != "cuda":
             return None
         updates, indices, result = types
-        return scatter_kernel(
-            result, updates, [indices], self.axis, "add", into=False, along=True
-        )
+        return scatter_kernel(result, updates, [indices], self.axis, "add", into=False, along=True)
 
     samples = (
         sample(

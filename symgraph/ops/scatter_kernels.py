@@ -182,19 +182,22 @@ def scatter_kernel(
     extents = result.shape[axis : axis + selected]
     places, inner = product(extents), product(result.shape[axis + selected :])
     numbers = count, places, product(result.shape[:axis]) * inner, inner
+    wanted = not (is_short(count) or is_short(places))  # or what expressions do is linear
     if not all(isinstance(one, int) for one in (*numbers, *extents)):  # before they are known
-        return RawKernel("", "fill", product(result.shape), wanted=not is_short(count))
+        return RawKernel("", "fill", product(result.shape), wanted=wanted)
     dtypes = tuple(one.dtype for one in indices)
     wide = int(places) >= NARROW - 1, int(count) >= NARROW - TILE
     text = _text(result.dtype, mode, into, dtypes, along, *wide)
-    return _called(text, mode, result.dtype, numbers, extents, along, wide)
+    then, scratch = _called(mode, result.dtype, numbers, extents, along, wide)
+    tasks = product(result.shape)
+    return RawKernel(text, "fill", tasks, (), THREADS, then, scratch, wanted)
 
 
 def _called(
-    text: str, mode: str, dtype: str, numbers: tuple[Size, ...], extents: Sequence[Size],
-    along: bool, wide: tuple[bool, bool],
-) -> RawKernel:  # fmt: skip
-    """Say how the kernels are called at sizes that are numbers."""
+    mode: str, dtype: str, numbers: tuple[Size, ...], extents: Sequence[Size], along: bool,
+    wide: tuple[bool, bool],
+) -> tuple[tuple[Launch, ...], tuple[int, ...]]:  # fmt: skip
+    """Give the calls after the first, at sizes that are numbers, and the memory for them."""
     count, places, lanes, inner = map(int, numbers)
     rows, columns, piece = *((lanes, 1) if along else (1, lanes)), piece_of(count)
     then: list[Launch] = []
@@ -211,8 +214,7 @@ def _called(
         else:
             names = ("sum_first", "sum_pieces", "sum_rest")[: 3 if count > piece else 1]
             then.extend(Launch(one, chunks_of(count) * lanes, given, THREADS) for one in names)
-    wanted = not is_short(count)
-    return RawKernel(text, "fill", places * lanes, (), THREADS, tuple(then), scratch, wanted)
+    return tuple(then), scratch
 
 
 def piece_of(count: int) -> int:

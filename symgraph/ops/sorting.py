@@ -3,7 +3,8 @@
 In an index expression an element's place is the number of elements that come before it, counted,
 and where each place's element stands is found by looking for its place: n steps for each of n
 elements, all of them independent, which suits short axes. Long ones are sorted by merging: the CPU
-engine has a loop for it, CUDA kernels by hand. A search in a sorted vector cuts what is left into parts, again and again.
+engine has a loop for it, CUDA kernels by hand. A search in a sorted vector cuts what is left into
+parts, again and again.
 """
 
 from __future__ import annotations

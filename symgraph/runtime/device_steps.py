@@ -161,7 +161,7 @@ class Steps:
     # -- running -----------------------------------------------------------------------------------
 
     def segmented(self, cuts: bool) -> list[Segment]:
-        """Cut the steps at those that the host walks and, if the host waits for them, at checks; one at least."""
+        """Cut the steps where the host walks and, if it waits for them, at checks; one at least."""
         found = [Segment()]
         for place, step in enumerate(self.plan.steps):
             if place in self.inner and not self.inner[place].recorded:

@@ -27,7 +27,7 @@ needed = pytest.mark.skipif(offline.found()[0] is None, reason=offline.found()[1
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="g++ is not installed")
 
 
-def mostly_full(names: Any, *daily: str) -> list[Any]:
+def mostly_full(names: Any, *daily: Any) -> list[Any]:
     """Leave all but some to the full matrix."""
     return [pytest.param(one, marks=() if one in daily else pytest.mark.full) for one in names]
 
@@ -65,7 +65,7 @@ def ways(f: Any, *arrays: Any) -> set[str]:
 # -- sorting ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", mostly_full(NUMBERS, "bfloat16", "int64"))
+@pytest.mark.parametrize("dtype", mostly_full(NUMBERS, "bfloat16"))
 def test_every_dtype(dtype: str, there: Any, rng: np.random.Generator) -> None:
     x = sg.tensor("x", (sg.dim("n", min=0),), dtype)
     f = compiled([x], [sg.argsort(x), sg.argsort(x, descending=True), sg.sort(x)])
@@ -77,9 +77,9 @@ def test_every_dtype(dtype: str, there: Any, rng: np.random.Generator) -> None:
         assert ordered.tobytes() == array[up].tobytes()
 
 
-@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("axis", mostly_full((0, 1, 2), 1))
 def test_rows_along_any_axis(axis: int, there: Any, rng: np.random.Generator) -> None:
-    shape = [5, 3, 7]
+    shape = [3, 3, 2]
     shape[axis] = 1100 if axis == 1 else 40
     x = sg.tensor("x", (sg.dim("a"), sg.dim("b"), sg.dim("c")))
     f = compiled([x], [sg.argsort(x, axis=axis), sg.F.sort_places(x, axis=axis)])
@@ -90,7 +90,8 @@ def test_rows_along_any_axis(axis: int, there: Any, rng: np.random.Generator) ->
     assert BY_HAND in ways(f, array)
 
 
-@pytest.mark.parametrize("size", [2048, pytest.param(100_000, marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("size", [2048, 100_000])
 def test_long_rows(size: int, there: Any, rng: np.random.Generator) -> None:
     x = sg.tensor("x", (sg.dim("n"),), "int32")
     array = rng.integers(0, size // 4, size).astype(np.int32)
@@ -113,11 +114,14 @@ def test_what_rests_on_sorting(there: Any, rng: np.random.Generator) -> None:
         np.testing.assert_array_equal(one, other)
 
 
-def test_a_short_axis_is_left_to_generated_kernels(there: Any) -> None:
-    x, u, i = sg.tensor("x", (3, 32)), sg.tensor("u", (32,)), sg.tensor("i", (32,), "int32")
-    f = compiled([x, u, i], [sg.argsort(x), sg.F.scatter_add((5,), i, u)])
-    zeros = np.zeros(32, np.float32)
-    assert BY_HAND not in ways(f, np.zeros((3, 32), np.float32), zeros, zeros.astype(np.int32))
+def test_what_is_known_to_be_small_is_left_to_generated_kernels(there: Any) -> None:
+    x, u, i = sg.tensor("x", (3, 32)), sg.tensor("u", (33,)), index("i", 33)
+    few = [sg.F.scatter_add((32,), i, u), sg.F.scatter_add((99,), i[1:], u[1:])]
+    f = compiled([x, u, i], [sg.argsort(x), *few])
+    ones = np.ones(33, np.float32)
+    *_, found = f(np.zeros((3, 32), np.float32), ones, np.full(33, 2, np.int16))
+    assert found[2] == 32
+    assert BY_HAND not in ways(f, np.zeros((3, 32), np.float32), ones, np.zeros(33, np.int16))
 
 
 # -- scattering ------------------------------------------------------------------------------------
@@ -131,14 +135,14 @@ WRITTEN = [f"{dtype} {mode}" for dtype in NUMBERS for mode in MODES] + ["bool se
 
 @pytest.mark.parametrize(
     "case",
-    mostly_full(WRITTEN, "float32 add", "float16 multiply", "int8 add", "bfloat16 max", "bool set"),
+    mostly_full(WRITTEN, "float16 multiply", "int8 add", "bool set"),
 )
 def test_bits_are_those_of_one_update_after_the_other(
     case: str, there: Any, rng: np.random.Generator
 ) -> None:
     dtype, mode = case.split()
-    k = sg.dim("k", min=0)
-    x, u, i = sg.tensor("x", (3, 5, 4), dtype), sg.tensor("u", (3, k, 4), dtype), index("i", k)
+    k, p = sg.dim("k", min=0), sg.dim("p")
+    x, u, i = sg.tensor("x", (3, p, 4), dtype), sg.tensor("u", (3, k, 4), dtype), index("i", k)
     f = compiled([x, i, u], sg.scatter(x, i, u, axis=1, mode=mode))
     kind = numpy_dtype(dtype)
     wide = np.dtype(np.float32) if dtype in FLOATS[:2] else kind
@@ -174,13 +178,14 @@ def sums(updates: Array, places: Array, count: int) -> Array:
 def test_many_updates_of_a_place_are_cut(count: int, there: Any, rng: np.random.Generator) -> None:
     k = sg.dim("k")
     u, i = sg.tensor("u", (k, 2)), index("i", k, dtype="int64")
-    f = compiled([u, i], sg.segment_sum(u, i, 9))
+    f = compiled([u, i], sg.segment_sum(u, i, 40))
     updates = rng.standard_normal((count, 2)).astype(np.float32)
     shares = (0.3, 0.002, 0.5, 0.03, 0, 0.06, 0.06, 0.048, 0)  # some less than a piece, some none
-    for places in (rng.choice(9, count, p=shares), np.full(count, 3), np.sort(np.arange(count) % 9)):
+    several = rng.choice(9, count, p=shares)
+    for places in (several, np.full(count, 39), np.sort(several)):
         found = f(updates, places)
-        assert found.tobytes() == sums(updates, places, 9).tobytes()
-        exact = np.zeros((9, 2))
+        assert found.tobytes() == sums(updates, places, 40).tobytes()
+        exact = np.zeros((40, 2))
         np.add.at(exact, places, updates)
         np.testing.assert_allclose(found, exact, rtol=1e-5, atol=1e-5 * np.sqrt(count))
     assert BY_HAND in ways(f, updates, places)
@@ -188,19 +193,19 @@ def test_many_updates_of_a_place_are_cut(count: int, there: Any, rng: np.random.
 
 def test_each_lane_has_places_of_its_own(there: Any, rng: np.random.Generator) -> None:
     k = sg.dim("k")
-    u, i = sg.tensor("u", (4, k, 3)), index("i", 4, k, 3, dtype="int32")
-    f = compiled([u, i], sg.F.scatter_add_along_axis(u, i, 7, axis=1))
+    u, i = sg.tensor("u", (2, k, 2)), index("i", 2, k, 2, dtype="int32")
+    f = compiled([u, i], sg.F.scatter_add_along_axis(u, i, 50, axis=1))
     for count in (40, 1100):
-        updates = rng.standard_normal((4, count, 3)).astype(np.float32)
-        places = rng.integers(-7, 7, (4, count, 3)).astype(np.int32)
+        updates = rng.standard_normal((2, count, 2)).astype(np.float32)
+        places = rng.integers(-7, 7, (2, count, 2)).astype(np.int32)
         found = f(updates, places)
-        for a, b in np.ndindex(4, 3):
-            wanted = sums(updates[a, :, b], places[a, :, b] % 7, 7)
+        for a, b in np.ndindex(2, 2):
+            wanted = sums(updates[a, :, b], places[a, :, b] % 50, 50)
             assert found[a, :, b].tobytes() == wanted.tobytes()
 
 
 def test_gradients_of_selections(there: Any, rng: np.random.Generator) -> None:
-    table = sg.tensor("table", (50, 6))
+    table = sg.tensor("table", (50, 6))  # more rows, and places, than are worth looking at
     i, j = index("i", 8, sg.dim("k")), index("j", sg.dim("k"), dtype="uint8")
     loss = (sg.F.embedding(i, table) ** 2).sum() + (table[i[0], j]).sum()
     f = compiled([table, i, j], sg.grad(loss, table))
@@ -215,10 +220,10 @@ def test_gradients_of_selections(there: Any, rng: np.random.Generator) -> None:
 
 
 def test_an_index_that_does_not_exist_is_an_error(there: Any) -> None:
-    x, i = sg.tensor("x", (8, 2)), index("i", 40, dtype="int64")
+    x, i = sg.tensor("x", (48, 2)), index("i", 40, dtype="int64")
     f = compiled([x, i], sg.scatter(x, i, 1.0))
-    places, array = np.zeros(40, np.int64), np.zeros((8, 2), np.float32)
-    for wrong in (8, -9, 2**40, -(2**63)):
+    places, array = np.zeros(40, np.int64), np.zeros((48, 2), np.float32)
+    for wrong in (48, -49, 2**40, -(2**63)):
         places[17] = wrong
         with pytest.raises(IndexRangeError, match=rf"scatter: index {wrong} at position \(17,\)"):
             f(array, places)

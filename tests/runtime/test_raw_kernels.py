@@ -14,7 +14,7 @@ from symgraph.backends.cpu.compiler import unavailable
 from symgraph.errors import LoweringError
 from symgraph.graph.node import Value, make
 from symgraph.graph.op import Op, op
-from symgraph.graph.rawkernel import RawKernel
+from symgraph.graph.rawkernel import Launch, RawKernel
 from symgraph.graph.registry import OPS
 from symgraph.graph.types import TensorType
 
@@ -175,6 +175,144 @@ def test_in_a_loop(rng: np.random.Generator) -> None:
     np.testing.assert_allclose(f(a, 0.5), reference(a, 0.5), rtol=1e-4, atol=1e-5)
 
 
+# -- several launches ------------------------------------------------------------------------------
+
+LOOP = """
+define void @{name}(i64 %first, i64 %until, ptr %x, ptr %y, ptr %sums, ptr %other, i64 %length) {{
+start:
+  br label %head
+head:
+  %task = phi i64 [ %first, %start ], [ %next, %{end} ]
+  %more = icmp slt i64 %task, %until
+  br i1 %more, label %body, label %done
+body:
+{body}
+  %next = add i64 %task, 1
+  br label %head
+done:
+  ret void
+}}
+"""
+SUM = """  %begin = mul i64 %task, %length
+  %to = getelementptr float, ptr %sums, i64 %task
+  br label %add
+add:
+  %k = phi i64 [ 0, %body ], [ %after, %added ]
+  %sum = phi float [ 0.0, %body ], [ %new, %added ]
+  %some = icmp slt i64 %k, %length
+  br i1 %some, label %added, label %ended
+added:
+  %place = add i64 %begin, %k
+  %from = getelementptr float, ptr %x, i64 %place
+  %number = load float, ptr %from
+  %new = fadd float %sum, %number
+  %after = add i64 %k, 1
+  br label %add
+ended:
+  store float %sum, ptr %to"""
+REST = """  %row = udiv i64 %task, %length
+  %at = getelementptr float, ptr %sums, i64 %row
+  %sum = load float, ptr %at
+  %from = getelementptr float, ptr %x, i64 %task
+  %number = load float, ptr %from
+  %new = fsub float %number, %sum
+  %to = getelementptr float, ptr %y, i64 %task
+  store float %new, ptr %to"""
+TWO_LLVM = LOOP.format(name="summed", end="ended", body=SUM)
+TWO_LLVM += LOOP.format(name="lowered", end="body", body=REST)
+GIVEN = "long long tasks, const float* x, float* y, float* sums, float* other, long long length"
+TWO_CUDA = f"""
+extern "C" __global__ void summed({GIVEN}) {{
+  long long row = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+  if (row >= tasks) return;
+  float sum = 0;
+  for (long long k = 0; k < length; ++k) sum += x[row * length + k];
+  sums[row] = sum;
+}}
+extern "C" __global__ void lowered({GIVEN}) {{
+  long long task = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+  if (task < tasks) y[task] = x[task] - sums[task / length];
+}}
+"""
+
+
+class _Lowered(Op):
+    """y[..., k] = x[..., k] - the sum of x[..., :], in two launches; much memory is not used."""
+
+    host = True
+
+    def infer(self, x: TensorType) -> TensorType:
+        return x
+
+    def flops(self, of: Any, *types: Any) -> Any:
+        return 0
+
+    def ref(self, xp: ModuleType, x: Any) -> Any:
+        return x - x.sum(-1, keepdims=True)
+
+    def raw_kernel(self, language: str, *types: Any) -> RawKernel | None:
+        x, _ = types
+        rows, length = sg.dims.product(x.shape[:-1]), x.shape[-1]
+        last = Launch("lowered", rows * length, (length,), grain=3)
+        text = {"llvm": TWO_LLVM, "cuda": TWO_CUDA}[language]
+        scratch = (4 * rows, 1 << 20)
+        return RawKernel(text, "summed", rows, (length,), 2, (last,), scratch)
+
+
+def lowered(name: str, backend: str) -> Any:
+    x = sg.tensor("x", (sg.dim("many", min=0), 5, sg.dim("long", min=0)))
+    kind = op(type(name, (_Lowered,), {}))
+    return sg.function([x], make(kind(), make(kind(), x * 2)) + 1, backend=backend)
+
+
+def twice_lowered(x: np.ndarray) -> np.ndarray:
+    found = 2 * x.astype(np.float64)
+    for _ in range(2):
+        found = found - found.sum(-1, keepdims=True)
+    return found + 1
+
+
+@native
+def test_several_on_the_cpu(rng: np.random.Generator) -> None:
+    f = lowered("LoweredCpu", "cpu")
+    for shape in ((3, 5, 7), (40, 5, 3), (0, 5, 4), (2, 5, 0)):
+        x = rng.standard_normal(shape).astype(np.float32)
+        for threads in (1, 2):
+            with sg.config(threads=threads):
+                np.testing.assert_allclose(f(x), twice_lowered(x), rtol=1e-4, atol=1e-4)
+    assert "LLVM by hand" in ways(f, x)
+    assert f.bind(many=3, long=7).peak >= 1 << 20
+
+
+def test_several_on_a_device(there: Any, rng: np.random.Generator) -> None:
+    f = lowered("LoweredCuda", "cuda")
+    for shape in ((3, 5, 7), (40, 5, 3), (0, 5, 4), (2, 5, 0)):
+        x = rng.standard_normal(shape).astype(np.float32)
+        for _ in range(3):
+            np.testing.assert_allclose(f(x), twice_lowered(x), rtol=1e-4, atol=1e-4)
+    assert 1 << 20 <= f.bind(many=3, long=7).peak < 3 << 19  # both work in one place
+
+
+def test_they_are_recorded_with_what_is_around_them(host: Any, rng: np.random.Generator) -> None:
+    f = lowered("LoweredOnce", "cuda")
+    x = rng.standard_normal((3, 5, 7)).astype(np.float32)
+    f(x)
+    before, launches = host.replays, host.launches
+    for count in range(1, 4):
+        np.testing.assert_allclose(f(x), twice_lowered(x), rtol=1e-4, atol=1e-4)
+        assert host.replays - before == count  # one launch of what was recorded
+    assert host.launches - launches == 3 * (2 * 2 + 2)
+
+
+def test_several_in_a_loop_on_a_device(there: Any, rng: np.random.Generator) -> None:
+    kind = op(type("LoweredLoop", (_Lowered,), {}))
+    x = sg.tensor("x", (4, 5, 6))
+    rows, _ = sg.scan(lambda row, state: make(kind(), row + state), x, [sg.zeros((5, 6))])
+    f, reference = (sg.function([x], rows, backend=one) for one in ("cuda", "reference"))
+    a = rng.standard_normal((4, 5, 6)).astype(np.float32)
+    np.testing.assert_allclose(f(a), reference(a), rtol=1e-4, atol=1e-3)
+
+
 @native
 @pytest.mark.parametrize(
     ("changes", "message"),
@@ -184,6 +322,11 @@ def test_in_a_loop(rng: np.random.Generator) -> None:
         ({"raw_kernel": lambda self, *given: "text"}, "gives str, not a RawKernel or None"),
         ({"raw_kernel": lambda self, *given: RawKernel("", "a b", 1)}, "none of a function: 'a b'"),
         ({"raw_kernel": lambda self, *given: RawKernel("", "a", 1, grain=0)}, "a grain of 0"),
+        ({"raw_kernel": lambda self, *given: RawKernel("", "a", 1, then=("b",))}, "str in `then`"),
+        (
+            {"raw_kernel": lambda self, *given: RawKernel("", "a", 1, then=(Launch("", 1),))},
+            "none of a function: ''",
+        ),
     ],
 )
 def test_what_is_none_is_refused(changes: dict[str, Any], message: str) -> None:

@@ -54,7 +54,7 @@ class Routine:
         self.text = source, one.name, len(arguments), len(sizes)
 
     def bind(self, buffers: Mapping[str, tuple[Any, int]]) -> Call:
-        """Bind operands, results and scratch to addresses, which may be 0 until `Call.rebind` gives them."""
+        """Bind arrays to addresses, which may be 0 until `Call.rebind` gives them."""
         library = _compiled(self.name, *self.text)
         addresses = [buffers[role][1] for role in self.arguments]
         return Call(library, self.words, self.threads, list(self.arguments), addresses)
