@@ -28,7 +28,8 @@ INFINITY = {
     "float16": 0x7C00, "bfloat16": 0x7F80, "float32": 0x7F800000, "float64": 0x7FF0000000000000,
 }  # fmt: skip
 
-SCRATCH = "Key* keys0, Key* keys1, Place* numbers0, Place* numbers1"  # results in turns
+# where pairs are: a merge reads those of one number and writes the others
+SCRATCH = "Key* keys0, Key* keys1, Place* numbers0, Place* numbers1"
 
 SORT_TILES = """
 extern "C" __global__ void sort_tiles(long long tasks, {arrays}, long long count, long long rows, long long width{sizes}) {{

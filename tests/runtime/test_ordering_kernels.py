@@ -24,7 +24,7 @@ BY_HAND = "CUDA C by hand"
 NUMBERS = [dtype for dtype in ALL if dtype != "bool" and not is_complex(dtype)]
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 needed = pytest.mark.skipif(offline.found()[0] is None, reason=offline.found()[1])
-pytestmark = pytest.mark.skipif(COMPILER is None, reason="g++ is not installed")
+on_host = pytest.mark.skipif(COMPILER is None, reason="g++ is not installed")
 
 
 def mostly_full(names: Any, *daily: Any) -> list[Any]:
@@ -231,6 +231,7 @@ def test_an_index_that_does_not_exist_is_an_error(there: Any) -> None:
     assert f(array, places).sum() == 4
 
 
+@on_host
 def test_sizes_beyond_32_bits(
     host: Any, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

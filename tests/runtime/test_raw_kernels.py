@@ -17,6 +17,7 @@ from symgraph.graph.op import Op, op
 from symgraph.graph.rawkernel import Launch, RawKernel
 from symgraph.graph.registry import OPS
 from symgraph.graph.types import TensorType
+from tests.lower.cuda_host import COMPILER
 
 native = pytest.mark.skipif(bool(unavailable()), reason=unavailable() or "there is a compiler")
 
@@ -293,6 +294,7 @@ def test_several_on_a_device(there: Any, rng: np.random.Generator) -> None:
     assert 1 << 20 <= f.bind(many=3, long=7).peak < 3 << 19  # both work in one place
 
 
+@pytest.mark.skipif(COMPILER is None, reason="g++ is not installed")
 def test_they_are_recorded_with_what_is_around_them(host: Any, rng: np.random.Generator) -> None:
     f = lowered("LoweredOnce", "cuda")
     x = rng.standard_normal((3, 5, 7)).astype(np.float32)
