@@ -48,7 +48,11 @@ class Cut:
 
     def part(self, value: Value, places: Mapping[Value, Value]) -> Value:
         """Give a value of some places, from what the tensors of its family are there."""
-        return rebuild([value], {**self.even, **places})[value]
+        reached = topological([value], stop=[*self.even, *places])
+        needed = {one: self.even[one] for one in reached if one in self.even}
+        numbers = rebuild(needed.values(), places)  # there may be totals in them
+        even = {one: numbers[number] for one, number in needed.items()}
+        return rebuild([value], {**even, **places})[value]
 
     def part_of_total(self, total: Total, places: Mapping[Value, Value]) -> Value:
         """Give the sum over some places."""

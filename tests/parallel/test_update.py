@@ -215,7 +215,12 @@ def centred(self: Any, w: Any, g: Value) -> Value:
     return g - F.mean(g)
 
 
-@pytest.mark.parametrize("change", [of_norms, positive, centred])
+def spread(self: Any, w: Any, g: Value) -> Value:
+    """A number of all places is written out at each: it has to be that of all ranks."""
+    return g / F.broadcast_to(F.sqrt(F.sum(g * g)) + 1.0, g.shape)
+
+
+@pytest.mark.parametrize("change", [of_norms, positive, centred, spread])
 def test_rules_of_norms_and_places_are_cut(change: Any) -> None:
     alone = trained(Alone(), rule_of(change))
     found: Any = together(2, lambda team: trained(team, rule_of(change)))
