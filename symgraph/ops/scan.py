@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from symgraph.dims import Dim, Size, equal, minimum
+from symgraph.dims import Dim, Size, equal, less, less_equal, minimum
 from symgraph.errors import ArgumentError, ArgumentTypeError, ShapeError
 from symgraph.graph.arguments import plain_int
 from symgraph.graph.body import closed, like, same_type
@@ -184,7 +184,13 @@ def _length(name: str, rows: Sequence[_Sequence], n_steps: Any) -> Size:
         if isinstance(n_steps, Value):
             size: Size = lookup("as_size")(n_steps)
             return size
-        return n_steps if isinstance(n_steps, Dim) else plain_int(name, "n_steps", n_steps)
+        count = n_steps if isinstance(n_steps, Dim) else plain_int(name, "n_steps", n_steps)
+        if less(count, 0):
+            raise ArgumentError(
+                f"{name}: n_steps must be >= 0, got {count}.",
+                fix="go_backwards=True reads sequences from their ends" if rows else "",
+            )
+        return count
     if not rows:
         raise ArgumentError(
             f"{name}: how many steps are there?", fix="give sequences, or n_steps=10"
@@ -338,10 +344,23 @@ class _Trace:
         found = []
         for one in self.rows:
             whole = F.flip(one.value, axis=0) if self.backwards else one.value
-            for tap in one.taps:
-                starts = (tap - one.low, *(0 for _ in whole.shape[1:]))
-                found.append(F.slice_at(whole, starts, (length, *whole.shape[1:])))
+            found += [self._rows(whole, tap - one.low, one.lost, length) for tap in one.taps]
         return found
+
+    def _rows(self, whole: Value, start: int, lost: int, length: Size) -> Value:
+        """Give `length` rows from one on; whether there are as many may be for a call to say."""
+        size, rest = whole.shape[0], whole.shape[1:]
+        there = less_equal(length + lost, size)
+        if there is False:
+            raise ShapeError(
+                f"{self.name}: {length} steps need {length + lost} rows of `{whole.label}`, "
+                f"which has {size}.",
+                details=operand_lines([whole]),
+                fix="leave n_steps out, or give longer sequences",
+            )
+        if there and less_equal(0, length):
+            return F.slice_at(whole, (start, *(0 for _ in rest)), (length, *rest))
+        return F.specify_shape(whole[start : start + length], (length, *rest))
 
 
 @function_of

@@ -413,7 +413,7 @@ start:
   %room = alloca [{room.size} x float], align 64
   br label %tasks
 tasks:
-  %task = phi i64 [ %low, %start ], [ %task.next, %work ]
+  %task = phi i64 [ %low, %start ], [ %task.next, %next ]
   %more = icmp slt i64 %task, %high
   br i1 %more, label %work, label %done
 work:
@@ -432,8 +432,16 @@ work:
   %until = add i64 %begin, %size
   %inside = icmp slt i64 %until, %pixels
   %end = select i1 %inside, i64 %until, i64 %pixels
+  %some = icmp slt i64 %begin, %end
+  br i1 %some, label %pixels.of, label %none
+pixels.of:
   call void @task(
     ptr %room, ptr %w, ptr %places, ptr %g, ptr %result, i64 %begin, i64 %end, i64 %pixels)
+  br label %next
+none: ; sums of nothing, whatever the numbers are
+  call void @llvm.memset.p0.i64(ptr %result, i8 0, i64 {4 * count}, i1 0)
+  br label %next
+next:
   %task.next = add i64 %task, 1
   br label %tasks
 done:

@@ -10,7 +10,7 @@ import pytest
 
 import symgraph as sg
 from symgraph.backends.cpu.compiler import unavailable
-from symgraph.errors import ArgumentError, DTypeError, GradError, ShapeError
+from symgraph.errors import ArgumentError, DTypeError, GradError, GuardError, ShapeError
 
 RNG = np.random.default_rng(7)
 
@@ -153,6 +153,38 @@ def test_no_steps(backend: str) -> None:
     assert final.tolist() == [1, 1]
     assert gradient.tolist() == [0, 0]
     assert f(np.ones((3, 2)), np.ones(2))[1].tolist() == [4, 4]
+
+
+@both
+@pytest.mark.parametrize("backwards", [False, True])
+def test_more_steps_than_rows_are_no_rows_of_others(backend: str, backwards: bool) -> None:
+    """Where neither size is known, a call finds it: compiled loops would read what lies behind."""
+    x, n, z = sg.vector("x"), sg.iscalar("n"), sg.tensor("z", (sg.dim("Z"),))
+    for steps, inputs, count, few, many in (
+        (3, [x], 3, [[1.0, 2.0, 4.0]], [[1.0, 2.0]]),
+        (n, [x, n], 2, [[1.0, 2.0, 4.0], 2], [[1.0, 2.0, 4.0], 4]),
+        (z.shape[0], [x, z], 1, [[1.0, 2.0, 4.0], [0.0]], [[1.0, 2.0], [0.0] * 3]),
+    ):
+        rows, _ = sg.scan(lambda a, s: s + a, x, [0.0], n_steps=steps, go_backwards=backwards)
+        f = sg.function(inputs, [rows, sg.grad(rows.sum(), x)], backend=backend)
+        found, slope = f(*few)
+        given = np.array(few[0])[:: -1 if backwards else 1]
+        assert found.tolist() == np.cumsum(given[:count]).tolist()
+        slopes = np.array([*range(count, 0, -1), *[0] * (3 - count)])
+        assert slope.tolist() == slopes[:: -1 if backwards else 1].tolist()
+        with pytest.raises(GuardError, match=r"needs min\("):
+            f(*many)
+
+
+@both
+def test_a_sequence_shorter_than_its_taps(backend: str) -> None:
+    x = sg.vector("x")
+    rows, _ = sg.scan(lambda a, b: a * b, {"input": x, "taps": [-2, 0]})
+    f = sg.function([x], rows, backend=backend)
+    assert f([1, 2, 3, 4]).tolist() == [3, 8]
+    assert f([1, 2]).tolist() == []
+    with pytest.raises(GuardError, match=r"needs 0 <= x.shape\[0\] - 2"):
+        f([1])
 
 
 @both
@@ -410,8 +442,12 @@ def test_what_does_not_belong_together() -> None:
         sg.scan(lambda s: s, None, [np.zeros(3)])
     with pytest.raises(ShapeError, match="must have an axis"):
         sg.scan(lambda a: a, sg.scalar("s"))
-    with pytest.raises(ShapeError, match=r"slice: .*positions"):
+    with pytest.raises(ShapeError, match="scan: 5 steps need 5 rows of `x`, which has 4"):
         sg.scan(lambda a: a, x, n_steps=5)
+    with pytest.raises(ShapeError, match="scan: 3 steps need 5 rows of `x`"):
+        sg.scan(lambda a, b: a + b, {"input": x, "taps": [-2, 0]}, n_steps=3)
+    with pytest.raises(ArgumentError, match="n_steps must be >= 0, got -1"):
+        sg.scan(lambda s: s, None, [np.zeros(3)], n_steps=-1)
     with pytest.raises(ArgumentError, match="`tap` is not known"):
         sg.scan(lambda a: a, {"input": x, "tap": [0]})
     with pytest.raises(ArgumentError, match="branch 1 gives 2 values"):

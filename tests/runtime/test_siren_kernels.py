@@ -178,6 +178,17 @@ def test_gradients_on_the_cpu(
 
 
 @native
+def test_a_part_without_pixels_is_zero_whatever_the_numbers_are() -> None:
+    numbers, places = drawn(2, 5, 2, 70)
+    numbers[0, 3] = np.nan
+    g = np.ones((2, 3, 70), np.float32)
+    found = gradient(2, 5, numbers.shape[1], 70, 4, "cpu")(numbers, places, g)
+    assert np.isnan(found[0, :2]).any(axis=1).all()
+    assert not found[:, 2:].any()
+    assert np.isfinite(found[1]).all()
+
+
+@native
 @pytest.mark.parametrize("width", [MAX_WIDTH + 1, 5])
 def test_the_gradient_of_the_operation_is_that_of_products_and_sines(width: int) -> None:
     numbers, places = drawn(2, width, 2, 1500)
