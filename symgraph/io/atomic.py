@@ -11,6 +11,7 @@ Process numbers could not tell that: they are reused, and mean nothing in anothe
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -36,9 +37,13 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     On any exception, Ctrl-C included, the temporary file is removed and `path` stays as it was.
 
     Raises:
-        OSError: the disk is full, the folder is missing or may not be written.
+        OSError: the disk is full, the folder is missing or may not be written, or `path` is a
+            device or a pipe, which a file must not replace.
     """
     target = Path(path)
+    # os.path and not Path: a name too long does not exist here, and is an error below
+    if os.path.exists(target) and not (os.path.isfile(target) or os.path.isdir(target)):
+        raise OSError(errno.EEXIST, "a device or a pipe is there, and no file", str(target))
     partial, descriptor = _create_partial(target)
     done = False
     try:

@@ -31,7 +31,7 @@ from symgraph.graph.draws import drawn
 from symgraph.graph.dtypes import DType, default_float, dtype_name, is_float, numpy_dtype
 from symgraph.graph.index import Compute, axes, load, m, position
 from symgraph.graph.leaves import Shared, as_value, shared
-from symgraph.graph.node import Value, make
+from symgraph.graph.node import Value, make, operand_lines
 from symgraph.graph.op import Array, Cotangent, Op, op
 from symgraph.graph.registry import F, Functions, function_of
 from symgraph.graph.samplers import bernoulli_body, normal_body, uniform_body, words_per_element
@@ -352,8 +352,9 @@ def uniform(
 ) -> Value:
     """Draw numbers evenly from [low, high): low + (high - low) * k / 2**24 (2**53 for float64).
 
-    `low` and `high` are numbers or values; rounding may give `high` itself. With `by_row`, row i
-    depends on `offset` + i of the stream. Raises `DTypeError` unless the dtype is a float.
+    `low` and `high` are numbers or values, broadcast to the shape; rounding may give `high` itself.
+    With `by_row`, row i depends on `offset` + i of the stream. Raises `DTypeError` unless the dtype
+    is a float.
 
     >>> uniform((2, 3), -1, 1).type.shape
     (2, 3)
@@ -362,7 +363,10 @@ def uniform(
     value = _stream(stream).draw(lambda node: RandomUniform(sizes, kind, node, bool(by_row)))
     if _plain(low, 0) and _plain(high, 1):
         return value
-    lower, upper = as_value(low, kind), as_value(high, kind)
+    lower, upper = (
+        parameter("uniform", "low", low, value),
+        parameter("uniform", "high", high, value),
+    )
     return value * (upper - lower) + lower
 
 
@@ -378,14 +382,12 @@ def normal(
 ) -> Value:
     """Draw normal numbers: mean + std * z, z within 6.4 (float32 and halves) or 8.3 (float64).
 
-    `mean` and `std` are numbers or values. With `by_row`, row i depends on `offset` + i of the
-    stream. Raises `DTypeError` unless the dtype is a float.
+    `mean` and `std` are numbers or values, broadcast to the shape. With `by_row`, row i depends on
+    `offset` + i of the stream. Raises `DTypeError` unless the dtype is a float.
     """
     kind, sizes = _float("normal", dtype), shape_argument("normal", shape)
     value = _stream(stream).draw(lambda node: RandomNormal(sizes, kind, node, bool(by_row)))
-    if not _plain(std, 1):
-        value = value * as_value(std, kind)
-    return value if _plain(mean, 0) else value + as_value(mean, kind)
+    return moved("normal", value, ("mean", mean), ("std", std))
 
 
 @function_of
@@ -406,6 +408,37 @@ def bernoulli(
         raise ArgumentError(f"bernoulli: p must be from 0 to 1, got {p}.", fix="p=0.5")
     sizes = shape_argument("bernoulli", shape)
     return _stream(stream).draw(lambda node: _coin(sizes, float(p), node, bool(by_row)))
+
+
+def parameter(name: str, what: str, given: Any, made: Value) -> Value:
+    """Give a parameter of a law for the numbers that were made.
+
+    One of another shape is refused: several of its elements would share a draw.
+    """
+    if isinstance(given, tuple):  # NumPy has the shape last: normal(0, 1, (3,))
+        raise ArgumentTypeError(
+            f"{name}: {what} must be a number or a value, got {given!r:.60}.",
+            fix=f"the shape comes first, {name}((2, 3), ...)",
+        )
+    value = as_value(given, made.dtype)
+    if not value.ndim:
+        return value
+    try:
+        return F.broadcast_to(value, made.shape)
+    except ShapeError:
+        raise ShapeError(
+            f"{name}: {what}, {value.type}, must fit the shape "
+            f"({', '.join(map(str, made.shape))}).",
+            details=operand_lines([value]),
+            fix=f"draw as many: {name}(({', '.join(map(str, value.shape))},), ...)",
+        ) from None
+
+
+def moved(name: str, value: Value, location: tuple[str, Any], scale: tuple[str, Any]) -> Value:
+    """Give location + scale * value; both come with what they are called."""
+    if not _plain(scale[1], 1):
+        value = value * parameter(name, *scale, value)
+    return value if _plain(location[1], 0) else value + parameter(name, *location, value)
 
 
 def _stream(chosen: Stream | None) -> Stream:

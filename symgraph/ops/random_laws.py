@@ -15,13 +15,12 @@ from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError
 from symgraph.graph.arguments import plain_int, shape_argument
 from symgraph.graph.dtypes import INTEGERS, default_float, dtype_name, is_float, numpy_dtype
 from symgraph.graph.laws import integer_body, law_body
-from symgraph.graph.leaves import as_value
 from symgraph.graph.node import Value, make
 from symgraph.graph.op import op
 from symgraph.graph.samplers import natural_log, normal_quantile, polynomial
 from symgraph.graph.samples import arg, bad, sample
 from symgraph.graph.scalar import compute_dtype
-from symgraph.ops.random import DUMMY, STATE, Random, Stream, default_stream
+from symgraph.ops.random import DUMMY, STATE, Random, Stream, default_stream, moved
 from symgraph.ops.special_tables import FAR
 
 LAWS = ("exponential", "gumbel", "laplace", "logistic", "cauchy")
@@ -165,11 +164,6 @@ def float_argument(name: str, dtype: Any) -> str:
     return found
 
 
-def plain(value: Any, number: float) -> bool:
-    """Whether an argument is a certain number."""
-    return isinstance(value, int | float) and value == number
-
-
 def drawn(stream: Stream | None, operation: Any) -> Value:
     """Make the next random value of a stream, or of the default one."""
     return (default_stream() if stream is None else stream).draw(operation)
@@ -181,10 +175,13 @@ def law(name: str, shape: Any, kind: str, dtype: Any, by_row: bool, stream: Stre
     return drawn(stream, lambda node: RandomLaw(sizes, found, node, bool(by_row), kind))
 
 
-def _moved(value: Value, location: Any, scale: Any) -> Value:
-    if not plain(scale, 1):
-        value = value * as_value(scale, value.dtype)
-    return value if plain(location, 0) else value + as_value(location, value.dtype)
+def _placed(
+    name: str, shape: Any, location: Any, scale: Any, dtype: Any, by_row: bool,
+    stream: Stream | None,
+) -> Value:  # fmt: skip
+    """Make location + scale * numbers of the law of that name."""
+    value = law(name, shape, name, dtype, by_row, stream)
+    return moved(name, value, ("location", location), ("scale", scale))
 
 
 def exponential(
@@ -199,8 +196,7 @@ def exponential(
     >>> exponential((2, 3)).type.shape
     (2, 3)
     """
-    value = law("exponential", shape, "exponential", dtype, by_row, stream)
-    return _moved(value, 0, scale)
+    return _placed("exponential", shape, 0, scale, dtype, by_row, stream)
 
 
 def gumbel(
@@ -208,7 +204,7 @@ def gumbel(
     stream: Stream | None = None,
 ) -> Value:  # fmt: skip
     """Draw location - scale * log(-log u), the Gumbel law; otherwise as `exponential`."""
-    return _moved(law("gumbel", shape, "gumbel", dtype, by_row, stream), location, scale)
+    return _placed("gumbel", shape, location, scale, dtype, by_row, stream)
 
 
 def laplace(
@@ -216,7 +212,7 @@ def laplace(
     stream: Stream | None = None,
 ) -> Value:  # fmt: skip
     """Draw numbers with density exp(-|x - location| / scale) / (2 scale); as `exponential`."""
-    return _moved(law("laplace", shape, "laplace", dtype, by_row, stream), location, scale)
+    return _placed("laplace", shape, location, scale, dtype, by_row, stream)
 
 
 def logistic(
@@ -224,7 +220,7 @@ def logistic(
     stream: Stream | None = None,
 ) -> Value:  # fmt: skip
     """Draw location + scale * log(u / (1 - u)), u even in (0, 1); otherwise as `exponential`."""
-    return _moved(law("logistic", shape, "logistic", dtype, by_row, stream), location, scale)
+    return _placed("logistic", shape, location, scale, dtype, by_row, stream)
 
 
 def cauchy(
@@ -232,7 +228,7 @@ def cauchy(
     stream: Stream | None = None,
 ) -> Value:  # fmt: skip
     """Draw location + scale * tan(pi (u - 1/2)), u even in (0, 1); otherwise as `exponential`."""
-    return _moved(law("cauchy", shape, "cauchy", dtype, by_row, stream), location, scale)
+    return _placed("cauchy", shape, location, scale, dtype, by_row, stream)
 
 
 def truncated_normal(
@@ -267,7 +263,7 @@ def truncated_normal(
     value = drawn(
         stream, lambda node: RandomTruncated(sizes, found, node, bool(by_row), first, last)
     )
-    return _moved(value, mean, std)
+    return moved(name, value, ("mean", mean), ("std", std))
 
 
 def integers(

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import symgraph as sg
 from symgraph.errors import ArgumentError, CheckpointError, CheckpointMissingError
 from symgraph.io import (
     atomic_file,
@@ -344,3 +345,16 @@ def test_of_many_differences_a_few_are_listed(saved: Path) -> None:
     missing = [line for line in caught.value.details if line.startswith("missing")]
     assert missing[0] == "missing : layer0 float32[0]"
     assert missing[5:] == ["missing : and 95 more"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names here")
+def test_a_device_or_a_pipe_stays_what_it_is(tmp_path: Path) -> None:
+    pipe = tmp_path / "net.safetensors"
+    os.mkfifo(pipe)
+    with pytest.raises(CheckpointError, match="a device or a pipe is there, and no file"):
+        save_checkpoint(pipe, SMALL, {})
+    function = sg.function([], sg.zeros((2,)))
+    with pytest.raises(CheckpointError, match="a device or a pipe is there, and no file"):
+        function.save(pipe)
+    assert pipe.is_fifo()
+    assert os.listdir(tmp_path) == [pipe.name]

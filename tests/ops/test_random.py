@@ -10,7 +10,14 @@ import scipy.stats
 
 import symgraph as sg
 from symgraph.config import config
-from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError, GradError, ShapeError
+from symgraph.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    DTypeError,
+    GradError,
+    GuardError,
+    ShapeError,
+)
 from symgraph.graph.index import Compute, axes, evaluate, m
 from symgraph.graph.interpret import interpret
 from symgraph.graph.leaves import tensor
@@ -461,3 +468,26 @@ def test_scalars_of_random_bodies_check_their_types() -> None:
         m.philox(word, word)
     pattern = m.bitcast(const(-2.0, "float32"), "uint32")
     assert int(evaluate(Compute((), pattern), [], {})[0]) == 0xC0000000
+
+
+# -- parameters ------------------------------------------------------------------------------------
+
+
+def test_a_shape_in_numpys_place_is_refused() -> None:
+    for draw in (sg.random.normal, sg.random.uniform, sg.random.laplace, sg.random.gumbel):
+        with pytest.raises(ArgumentTypeError, match=r"the shape comes first, \w+\(\(2, 3\)"):
+            draw(0, 1, (3,))  # in NumPy's order: it would be no number at all
+
+
+def test_a_parameter_has_an_element_for_each_number_at_most() -> None:
+    means = np.arange(6, dtype=np.float32).reshape(2, 3)
+    for shape in ((), (3,), (2, 1), (4, 3)):
+        with pytest.raises(ShapeError, match=r"mean, float32\[2, 3\], must fit the shape"):
+            sg.random.normal(shape, means)  # several elements would share a draw
+    found = sg.random.normal((500, 2, 3), means, 0.01).eval()
+    np.testing.assert_allclose(found.mean(axis=0), means, atol=0.01)
+    b = sg.tensor("b", (sg.dim("B"),))
+    f = sg.function([b], sg.random.uniform((3,), b, b + 1), backend="reference")
+    assert (np.floor(f([5.0, 6.0, 7.0])) == [5, 6, 7]).all()
+    with pytest.raises(GuardError, match="B"):
+        f([5.0, 6.0])
