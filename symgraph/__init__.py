@@ -61,13 +61,24 @@ _LATE_FROM_DEBUG = (
     "to_sympy",
 )  # fmt: skip
 
+# what has another form here than in NumPy, JAX and Theano
+_ELSEWHERE = {
+    "value_and_grad": "sg.function([x], [loss, sg.grad(loss, x)]) computes both in one pass",
+    "fori_loop": "sg.scan(f, outputs_info=x, n_steps=n), whose last row is the result",
+    "hstack": "sg.concat([x, y], axis=1)", "vstack": "sg.concat([x, y], axis=0)",
+    "bincount": "sg.one_hot(x, n).sum(axis=0)", "Print": "sg.tap(x, print)",
+    "clone": "sg.function(..., givens={old: new}) replaces values",
+}  # fmt: skip
+
 
 def __getattr__(name: str) -> Any:
     if name in _LATE:
         return importlib.import_module(f"symgraph.{name}")
     if name in _LATE_FROM_DEBUG:
         return getattr(debug, name)
-    if name in dsl.NUMPY_NAMES:
+    if name in _ELSEWHERE:
+        fix = _ELSEWHERE[name]
+    elif name in dsl.NUMPY_NAMES:
         fix = f"NumPy's `{name}` is `{dsl.NUMPY_NAMES[name]}`, as in the array API"
     else:
         close = difflib.get_close_matches(name, __dir__(), 1)

@@ -385,6 +385,7 @@ def test_bodies(make_it: Callable[..., Any], error: type[SymgraphError], text: s
     [
         ("concatenate", "NumPy's `concatenate` is `concat`, as in the array API"),
         ("grads", "is `grad` meant?"),
+        ("fori_loop", "sg.scan"),
         ("zzzzzz", r"see dir\(symgraph\)"),
     ],
 )
@@ -392,6 +393,11 @@ def test_an_unknown_member_tells_what_may_be_meant(name: str, fix: str) -> None:
     with pytest.raises(UnknownNameError, match=f"no member `{name}`.\n  fix: {fix}"):
         getattr(sg, name)
     assert not hasattr(sg, name)
+
+
+def test_a_value_as_a_size_tells_how_to_make_one_of_it() -> None:
+    with pytest.raises(ArgumentTypeError, match=r"a size, got the value[\s\S]*sg\.as_size"):
+        sg.vector("x").reshape(sg.iscalar("n"), -1)
 
 
 def test_names_of_numpy_lead_to_functions_that_exist() -> None:

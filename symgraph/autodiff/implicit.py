@@ -10,8 +10,11 @@ steps: that is for well-conditioned J.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy as np
 
 from symgraph.autodiff.call import operands_of, with_operands
 from symgraph.autodiff.custom import CustomVjp
@@ -19,7 +22,7 @@ from symgraph.autodiff.forward import jvp
 from symgraph.autodiff.reverse import check_float
 from symgraph.autodiff.template import filled
 from symgraph.dims import Size, equal
-from symgraph.errors import ArgumentError, ArgumentTypeError, ShapeError
+from symgraph.errors import ArgumentError, ArgumentTypeError, GradError, ShapeError
 from symgraph.graph.arguments import plain_int
 from symgraph.graph.body import Body, closed, like
 from symgraph.graph.dtypes import is_float
@@ -50,8 +53,9 @@ def root(
 ) -> Value:
     """Find x with f(x, *args) = 0, starting from x0, and differentiate it by the arguments.
 
-    Newton's method, until no element of f is above `tolerance` (1e-10 in float64, 1e-5 in float32);
-    or `solver(g, x0)` gives x, where g(x) is f(x, *args). Gradients, of any order, are those of the
+    Newton's method, until no element of f is above `tolerance` (1e-10 in float64, 1e-5 in float32),
+    or for `max_steps`, after which x is what it is; where f is NaN so is x. Or `solver(g, x0)`
+    gives x, where g(x) is f(x, *args). Gradients, of any order, are those of the
     exact solution, by the implicit function theorem; values that f reads from outside have them
     too, x0 has none. Where the derivative of f by x is singular, both are NaN or infinite. Raises
     `ShapeError` unless f gives a value of the type of x0.
@@ -65,7 +69,7 @@ def root(
     """
     most = _steps("root", max_steps)
     start, body, operands = _traced("root", f, x0, args, lambda found, x: found)
-    limit = TOLERANCE[start.dtype] if tolerance is None else float(tolerance)
+    limit = _tolerance("root", tolerance, start)
 
     def solve(x: Value, *given: Value) -> Value:
         def residual(x: Value) -> Value:
@@ -91,10 +95,10 @@ def minimize(
     """Find x where the scalar f(x, *args) is least, starting from x0; differentiable as `root` is.
 
     Gradient descent, until no element of the gradient is above `tolerance` (1e-10 in float64, 1e-5
-    in float32). In the first step no element moves further than `rate`, later ones fit the
-    curvature last seen (Barzilai and Borwein, 1988); or `solver(g, x0)` gives x, where g(x) is
-    f(x, *args). Along directions in which f is flat the derivative is 0. Raises `GradError` unless
-    f gives a scalar.
+    in float32), or for `max_steps`. In the first step no element moves further than `rate`, later
+    ones fit the curvature last seen (Barzilai and Borwein, 1988); or `solver(g, x0)` gives x, where
+    g(x) is f(x, *args). Along directions in which f is flat the derivative is 0. Raises `GradError`
+    unless f gives a scalar.
 
     >>> import symgraph as sg
     >>> a = sg.tensor("a", (2,), "float64")
@@ -104,7 +108,8 @@ def minimize(
     """
     most = _steps("minimize", max_steps)
     start, body, operands = _traced("minimize", f, x0, args, F.grad)
-    limit = TOLERANCE[start.dtype] if tolerance is None else float(tolerance)
+    limit = _tolerance("minimize", tolerance, start)
+    _not_negative("minimize", "rate", rate)
 
     def solve(x: Value, *given: Value) -> Value:
         if solver is not None:
@@ -127,6 +132,12 @@ def _traced(
         raise ArgumentTypeError(f"{name}: takes a function, got {type(f).__name__}.")
     start = as_value(x0)
     check_float(name, start)
+    if not is_float(start.dtype):
+        raise GradError(
+            f"{name}: unknowns are real, `{start.label}` is {start.type}.",
+            details=operand_lines([start]),
+            fix="take real and imaginary parts as unknowns of their own",
+        )
     given = operands_of(args)
     x, *own = (like(value.tensor, value.label) for value in (start, *given))
     found = equation(f(x, *with_operands(tuple(args), own)), x)
@@ -166,6 +177,18 @@ def _steps(name: str, value: Any) -> int:
     if number < 1:
         raise ArgumentError(f"{name}: max_steps must be >= 1, got {number}.", fix="max_steps=50")
     return number
+
+
+def _not_negative(name: str, what: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise ArgumentTypeError(f"{name}: {what} must be a number, got {type(value).__name__}.")
+    if not 0 <= value < math.inf:
+        raise ArgumentError(f"{name}: {what} must be >= 0 and finite, got {value}.")
+    return float(value)
+
+
+def _tolerance(name: str, given: float | None, x: Value) -> float:
+    return TOLERANCE[x.dtype] if given is None else _not_negative(name, "tolerance", given)
 
 
 # -- the implicit function theorem -----------------------------------------------------------------
@@ -290,6 +313,11 @@ def _largest(x: Value) -> Value:
     return F.max(flat)
 
 
+def _unsolved(x: Value, limit: float) -> Value:
+    """Tell whether to begin: from what is no number too, so that it is passed on."""
+    return F.logical_not(F.less_equal(x, limit))
+
+
 def _newton(residual: Callable[[Value], Value], x: Value, limit: float, most: int) -> Value:
     def step(x: Value, now: Value) -> tuple[Value, Sequence[Value]]:
         def pushed(v: Value) -> Value:
@@ -306,7 +334,7 @@ def _newton(residual: Callable[[Value], Value], x: Value, limit: float, most: in
         return F.greater(_largest(after), limit), [new, after]
 
     first = residual(x)
-    found, _ = _until([x, first], step, most, F.greater(_largest(first), limit))
+    found, _ = _until([x, first], step, most, _unsolved(_largest(first), limit))
     return found
 
 
@@ -327,7 +355,7 @@ def _descent(
     first = slope(x)
     size = _largest(first)
     length = rate / F.maximum(size, 1.0)
-    return _until([x, first, length], step, most, F.greater(size, limit))[0]
+    return _until([x, first, length], step, most, _unsolved(size, limit))[0]
 
 
 def _is_small(x: Value) -> bool:

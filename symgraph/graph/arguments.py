@@ -71,6 +71,11 @@ def plain_int(name: str, what: str, value: Any) -> int:
 
 def plain_size(name: str, what: str, value: Any) -> Size:
     """Give an int or a symbolic size, of either sign, or raise `ArgumentTypeError`."""
+    if hasattr(value, "tensor"):  # a value of the graph
+        raise ArgumentTypeError(
+            f"{name}: {what} must be an int or a size, got the value {value!s:.60}.",
+            fix="sg.as_size(n) makes a size of an integer value; sg.jit(static=...) keeps numbers",
+        )
     return value if isinstance(value, Dim) else plain_int(name, what, value)
 
 

@@ -197,6 +197,35 @@ def test_a_minimum_that_is_flat_in_some_directions_has_the_shortest_derivative()
     np.testing.assert_allclose(slope, np.linalg.pinv(rows), rtol=1e-7, atol=1e-10)
 
 
+def test_what_is_no_number_is_no_solution() -> None:
+    """A start where f is NaN is not near enough to a root: it was given back as one."""
+    a = sg.tensor("a", (), "float64")
+    roots = [
+        sg.root(lambda x, a: sg.log(x) - a, sg.constant(-1.0, "float64"), a),
+        sg.minimize(lambda x, a: sg.sqrt(x) * a, sg.constant(-1.0, "float64"), a),
+        sg.root(lambda x, a: x - a, sg.constant(2.0, "float64"), a),
+    ]
+    found = sg.function([a], roots)(2.0)
+    assert np.isnan(found[0])
+    assert np.isnan(found[1])
+    assert found[2] == 2
+
+
+def test_settings_of_a_search_are_numbers() -> None:
+    one = sg.constant(1.0, "float64")
+    for kind, options, text in (
+        (sg.root, {"tolerance": float("nan")}, "tolerance must be >= 0 and finite, got nan"),
+        (sg.root, {"tolerance": -1}, "tolerance must be >= 0 and finite, got -1"),
+        (sg.minimize, {"rate": np.inf}, "rate must be >= 0 and finite, got inf"),
+    ):
+        with pytest.raises(ArgumentError, match=text):
+            kind(lambda x: x * x, one, **options)
+    with pytest.raises(ArgumentTypeError, match="minimize: rate must be a number, got str"):
+        sg.minimize(lambda x: x * x, one, rate="fast")
+    with pytest.raises(GradError, match=r"root: unknowns are real, .* is complex128"):
+        sg.root(lambda x: x * x + 1, np.complex128(1j))
+
+
 def test_wrong_equations_say_what_must_hold() -> None:
     x = sg.tensor("x", (3,), "float64")
     with pytest.raises(ShapeError, match=r"root: .* type of x0, float64\[3\]; it gives float64"):
