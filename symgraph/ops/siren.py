@@ -123,6 +123,10 @@ class Siren(Op):
             error=ArgumentError, match="omega must be a finite number, got nan",
         ),
         bad(
+            lambda n, x: F.siren(n, x, 1, 3, 1e39), arg((2, 21)), arg((2, 5)),
+            error=ArgumentError, match="omega must be a finite number, got 1e[+]39",
+        ),
+        bad(
             lambda n, x: F.siren(n, x, 1.5, 3), arg((2, 21)), arg((2, 5)), error=ArgumentTypeError,
             match="layers must be an int, got float",
         ),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
+
+import numpy as np
 
 from symgraph.dims import Size, equal, require_equal
 from symgraph.errors import ArgumentError, DTypeError, ShapeError
@@ -14,6 +15,7 @@ from symgraph.graph.registry import Functions
 from symgraph.graph.types import TensorType
 
 COLOURS = 3
+LARGEST_OMEGA = 1e30
 MAX_WIDTH = 64  # of the kernels: what fits into registers and the first cache
 
 Parts = list[tuple[Any, Any]]
@@ -36,8 +38,14 @@ def checked_sizes(name: str, layers: Any, width: Any, omega: Any) -> tuple[int, 
     )
     if layers < 1 or width < 1:
         raise ArgumentError(f"{name}: layers and width must be at least 1, got {layers}, {width}.")
-    if not (isinstance(omega, int | float) and math.isfinite(omega)):
-        raise ArgumentError(f"{name}: omega must be a finite number, got {omega!r:.40}.")
+    number = isinstance(omega, int | float | np.floating | np.integer) and not isinstance(
+        omega, bool
+    )
+    if not number or not abs(omega) <= LARGEST_OMEGA:
+        raise ArgumentError(
+            f"{name}: omega must be a finite number, got {omega!r:.40}.",
+            fix=f"at most {LARGEST_OMEGA:g}: products with it are numbers of the network's dtype",
+        )
     return layers, width, float(omega)
 
 

@@ -177,6 +177,12 @@ def test_gradients_on_the_cpu(
     assert f(numbers[:0], places, g[:0]).shape == (0, parts, numbers.shape[1])
 
 
+def test_a_frequency_may_be_a_number_of_numpy() -> None:
+    numbers, places = drawn(1, 3, 2, 20)
+    found = sg.F.siren(sg.constant(numbers), sg.constant(places), 1, 3, np.float32(30))
+    assert found is sg.F.siren(sg.constant(numbers), sg.constant(places), 1, 3, 30)
+
+
 @native
 def test_a_part_without_pixels_is_zero_whatever_the_numbers_are() -> None:
     numbers, places = drawn(2, 5, 2, 70)
