@@ -235,9 +235,10 @@ def _check_tensor(name: object, array: object) -> None:
         raise ArgumentTypeError(f"save_checkpoint: the name of a tensor is a string, not {name!r}.")
     if wrong := _wrong_name(name):
         raise ArgumentError(f"save_checkpoint: {name!r} cannot name a tensor: {wrong}.")
-    if not isinstance(array, np.ndarray | np.generic):
+    if not isinstance(array, np.ndarray | np.generic) or isinstance(array, np.ma.MaskedArray):
         raise ArgumentTypeError(
-            f"save_checkpoint: tensor {name!r} must be a NumPy array, not {type(array).__name__}."
+            f"save_checkpoint: tensor {name!r} must be a NumPy array, not {type(array).__name__}.",
+            fix="np.asarray makes one of a list; of a masked array .data and .mask are two",
         )
     if array.dtype.name not in _CODES and array.dtype.name != _PAIRS:
         raise DTypeError(

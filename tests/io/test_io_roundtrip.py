@@ -261,6 +261,7 @@ REFUSED_TENSORS: dict[str, tuple[Any, Any, type[Exception], str]] = {
     "parent": ("a/../../b", np.zeros(1), ArgumentError, "a path that leaves its folder"),
     "absolute": ("/etc/passwd", np.zeros(1), ArgumentError, "a path that leaves its folder"),
     "list": ("w", [1.0], ArgumentTypeError, "tensor 'w' must be a NumPy array, not list"),
+    "masked": ("w", np.ma.masked_equal([1.0, 2.0], 2.0), ArgumentTypeError, "not MaskedArray"),
     "object": ("w", np.array([None]), DTypeError, "'w' has dtype object, which .* cannot hold"),
     "text": ("w", np.array(["a"]), DTypeError, "'w' has dtype <U1"),
     "wide": ("w", np.zeros(1, np.clongdouble), DTypeError, "'w' has dtype complex256"),
