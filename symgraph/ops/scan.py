@@ -249,7 +249,7 @@ class _Trace:
             if isinstance(part, until):
                 stop = F.cast(as_value(part.condition), "bool")
             elif isinstance(part, Mapping):
-                updates.update(part)
+                updates.update(self._checked(part))
             elif isinstance(part, list | tuple) and len(parts) <= 3:
                 outputs += [as_value(one) for one in part]
             elif part is not None:
@@ -270,6 +270,16 @@ class _Trace:
                 fix="one entry for each output, None where it is not fed back",
             )
         return outputs, updates, stop
+
+    def _checked(self, updates: Mapping[Any, Any]) -> Updates:
+        for target in updates:
+            if not isinstance(target, Shared):
+                raise ArgumentTypeError(
+                    f"{self.name}: fn gives a dictionary with the key {target!r:.40}, which is no "
+                    "shared variable.",
+                    fix="a dictionary holds updates; outputs are a value, a tuple or a list",
+                )
+        return {target: as_value(new, target.dtype) for target, new in updates.items()}
 
     def _fit(self) -> None:
         """Give recurrent outputs the types of their initial values."""

@@ -10,7 +10,14 @@ import pytest
 
 import symgraph as sg
 from symgraph.backends.cpu.compiler import unavailable
-from symgraph.errors import ArgumentError, DTypeError, GradError, GuardError, ShapeError
+from symgraph.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    DTypeError,
+    GradError,
+    GuardError,
+    ShapeError,
+)
 
 RNG = np.random.default_rng(7)
 
@@ -448,6 +455,8 @@ def test_what_does_not_belong_together() -> None:
         sg.scan(lambda a, b: a + b, {"input": x, "taps": [-2, 0]}, n_steps=3)
     with pytest.raises(ArgumentError, match="n_steps must be >= 0, got -1"):
         sg.scan(lambda s: s, None, [np.zeros(3)], n_steps=-1)
+    with pytest.raises(ArgumentTypeError, match="the key 'a', which is no shared variable"):
+        sg.scan(lambda a: {"a": a}, x)
     with pytest.raises(ArgumentError, match="`tap` is not known"):
         sg.scan(lambda a: a, {"input": x, "tap": [0]})
     with pytest.raises(ArgumentError, match="branch 1 gives 2 values"):
