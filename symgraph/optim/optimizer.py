@@ -6,7 +6,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -196,12 +196,22 @@ class Optimizer(ABC):
         return result
 
 
-def _at_least(name: str, option: str, value: float, least: float) -> None:
+def _at_least(name: str, option: str, value: Any, least: float) -> None:
+    if not hasattr(value, "__float__") or isinstance(value, Value):
+        raise ArgumentTypeError(
+            f"{name}: {option} must be a number, got {type(value).__name__}.",
+            fix="a rate that changes is optimizer.lr, a shared variable: optimizer.lr.value = 0.01",
+        )
     if not value >= least:
         raise ArgumentError(f"{name}: {option} must be >= {least}, got {value}.")
 
 
-def _grouped(name: str, parameters: Iterable[Shared | Group]) -> list[Group]:
+def _grouped(name: str, parameters: Any) -> list[Group]:
+    if isinstance(parameters, Value) or not isinstance(parameters, Iterable):
+        raise ArgumentTypeError(
+            f"{name}: takes a list of shared variables, got {type(parameters).__name__}.",
+            fix="give net.parameters(), or [w] for one",
+        )
     given = list(parameters)
     plain = [one for one in given if not isinstance(one, Group)]
     groups = [one for one in given if isinstance(one, Group)]

@@ -157,6 +157,12 @@ def test_errors() -> None:
     ):
         with pytest.raises(ArgumentError, match=f"SGD: {text}"):
             SGD([a], **{"lr": 0.1, **wrong})
+    for what in (a, sg.nn.Dense(2, 3)):
+        with pytest.raises(ArgumentTypeError, match=r"SGD: takes a list of shared variables, got"):
+            SGD(what, 0.1)  # type: ignore[arg-type]
+    for rate in (a, "fast"):
+        with pytest.raises(ArgumentTypeError, match="SGD: lr must be a number, got"):
+            SGD([a], rate)  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="SGD: `a` is listed twice"):
         SGD([a, Group([b, a])], 0.1)
     with pytest.raises(ArgumentError, match="SGD: decay of a group must be >= 0, got -1"):
