@@ -70,10 +70,10 @@ def node_flops(node: Value) -> Size:
 @cached
 def op_flops(op: Op, *types: TensorType) -> Size:
     """Give the FLOPs of an operation on operands of these types."""
-    if type(op).expand is Op.expand:
-        return op.flops(node_flops, *types)
     # what is built here is nobody's line, and its guards belong to the node
     with config(origins=False), collect_guards():
+        if type(op).expand is Op.expand:
+            return op.flops(node_flops, *types)
         operands = [tensor(None, type.shape, type.dtype) for type in types]
         found = op.expand(F, *operands)
     if isinstance(found, Compute):

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+import symgraph as sg
+from symgraph.backends.cpu.compiler import unavailable
 from symgraph.dims import dim, dims
 from symgraph.errors import DTypeError, GuardError, ShapeError
 from symgraph.graph.interpret import interpret
@@ -40,6 +42,29 @@ def test_unknown_sizes_meet_in_a_guard() -> None:
     guard.check({K: 5, L: 5})
     with pytest.raises(GuardError, match=r"last dim of .* must equal first dim"):
         guard.check({K: 5, L: 4})
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [
+        "reference",
+        pytest.param(
+            "cpu", marks=pytest.mark.skipif(bool(unavailable()), reason=unavailable() or "there is")
+        ),
+    ],
+)
+def test_systems_whose_sizes_nobody_knows(backend: str) -> None:
+    """Their matrices are square or not when there are numbers: a plan has to bear that."""
+    a, b = sg.matrix("a", "float64"), sg.vector("b", "float64")
+    x = sg.linalg.solve(a, b)
+    f = sg.function([a, b], [x, sg.grad(x.sum(), b), sg.linalg.solve(a, a)], backend=backend)
+    matrix, right = np.array([[2.0, 1.0], [0.0, 4.0]]), np.array([4.0, 8.0])
+    found, slope, whole = f(matrix, right)
+    np.testing.assert_allclose(found, [1.0, 2.0])
+    np.testing.assert_allclose(slope, np.linalg.inv(matrix).T @ np.ones(2))
+    np.testing.assert_allclose(whole, np.eye(2), atol=1e-15)
+    with pytest.raises(GuardError, match="must have square matrices"):
+        f(matrix[:1], right[:1])
 
 
 def test_tensordot_guards_every_axis_and_not_only_the_product() -> None:
