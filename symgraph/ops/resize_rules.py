@@ -59,6 +59,11 @@ def _corners_weight(m: Any, p: Number, q: Number, size: Number, out: Number) -> 
     return steps - m.abs(p * (size - 1) - steps * q), steps
 
 
+def _ceil(number: Size, divisor: Size) -> Size:
+    """Give their quotient, rounded up. What is no window has a size of 0, and is never computed."""
+    return ceil_div(number, maximum(divisor, 1))
+
+
 def _area(p: Number, size: Number, out: Number) -> tuple[Number, Number]:
     """Give where the window of p starts and ends: from floor(p size / out) to below its ceiling."""
     return p * size // out, ((p + 1) * size + (out - 1)) // out
@@ -75,7 +80,7 @@ RULES: dict[str, Rule] = {
         lambda m, p, size, out: p * size // out,
         lambda size, out: 1,
         lambda m, q, size, out: (q * out + (size - 1)) // size,
-        lambda size, out: ceil_div(out, size),
+        lambda size, out: _ceil(out, size),
         _nearest_weight,
     ),
     # y[p] = x[floor((p + 1/2) size / out)]
@@ -83,7 +88,7 @@ RULES: dict[str, Rule] = {
         lambda m, p, size, out: (2 * p + 1) * size // (2 * out),
         lambda size, out: 1,
         lambda m, q, size, out: (2 * q * out + (size - 1)) // (2 * size),
-        lambda size, out: ceil_div(out, size) + 1,
+        lambda size, out: _ceil(out, size) + 1,
         _exact_weight,
     ),
     # between the two middles next to (p + 1/2) size / out - 1/2
@@ -91,7 +96,7 @@ RULES: dict[str, Rule] = {
         lambda m, p, size, out: _half(m, p, size, out) // (2 * out),
         lambda size, out: 2,
         lambda m, q, size, out: m.max((2 * out * q - out - size) // (2 * size) + 1, 0),
-        lambda size, out: ceil_div(2 * out, size) + 1,
+        lambda size, out: _ceil(2 * out, size) + 1,
         _linear_weight,
     ),
     # between the two places next to p (size - 1) / (out - 1): the ends stay the ends
@@ -107,9 +112,9 @@ RULES: dict[str, Rule] = {
     # the average from floor(p size / out) to ceil((p + 1) size / out)
     "area": Rule(
         lambda m, p, size, out: p * size // out,
-        lambda size, out: ceil_div(size, out) + 1,
+        lambda size, out: _ceil(size, out) + 1,
         lambda m, q, size, out: q * out // size,
-        lambda size, out: ceil_div(out, size) + 1,
+        lambda size, out: _ceil(out, size) + 1,
         _area_weight,
     ),
 }  # fmt: skip

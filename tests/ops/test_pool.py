@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
+import symgraph as sg
+from symgraph.backends.cpu.compiler import unavailable
 from symgraph.dims import dims
 from symgraph.errors import ArgumentError, ArgumentTypeError, GuardError
 from symgraph.graph.interpret import interpret
@@ -184,3 +186,29 @@ def test_the_index_is_small() -> None:
 def test_errors_of_arguments(call: Any, error: type[Exception], match: str) -> None:
     with pytest.raises(error, match=f"pool2d: .*{match}"):
         call(tensor("x", (1, 1, 4, 4)))
+
+
+# -- sizes that nobody knows -----------------------------------------------------------------------
+
+
+@pytest.mark.skipif(bool(unavailable()), reason=unavailable() or "there is a compiler")
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: F.adaptive_max_pool2d(x, (3, 2)),
+        lambda x: F.interpolate(x, size=(9, 3), mode="nearest"),
+    ],
+    ids=["adaptive", "resized"],
+)
+def test_windows_over_sizes_that_nobody_knows(call: Any, rng: np.random.Generator) -> None:
+    """Without a name they are >= 0, and how many windows see a place is not divided by 0."""
+    x = sg.tensor4("x")
+    y = call(x)
+    outputs = [y, sg.grad((y * y).sum(), x)]
+    feed = rng.normal(size=(2, 3, 7, 5)).astype(np.float32)
+    f = sg.function([x], outputs, backend="cpu")
+    wanted = sg.function([x], outputs, backend="reference")(feed)
+    for found, expected in zip(f(feed), wanted, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    with pytest.raises(GuardError, match="must not be empty"):
+        f(feed[:, :, :0])
