@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 import networkx as nx
@@ -27,7 +28,7 @@ from symgraph.lower.memory import Interval
 from symgraph.lower.nest import Buffer, Nest, verify
 from symgraph.lower.order import in_order
 from symgraph.lower.program import LibraryCall, Operand, Program, build, nbytes, number
-from symgraph.lower.reach import NOWHERE, Reach
+from symgraph.lower.reach import NOWHERE, Reach, all_of
 from symgraph.lower.schedule import Schedule, choose, work
 from symgraph.lower.split import CPU, Grain
 from symgraph.lower.widen import widen
@@ -87,7 +88,7 @@ class KernelStep:
     """One call of a kernel: the buffers and sizes that it is given, and how much it does."""
 
     name: str
-    kernel: int  # in Plan.texts
+    kernel: int  # in Plan.kernels
     buffers: tuple[Buffer, ...]
     sizes: tuple[Size, ...]
     tasks: Size
@@ -118,6 +119,8 @@ class CheckStep:
     condition: Buffer
     name: str = "check"
     writes: frozenset[Buffer] = frozenset()
+    sizes: tuple[Size, ...] = ()
+    tasks: Size = 1
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:
@@ -125,7 +128,36 @@ class CheckStep:
         return (self.condition,)
 
 
-Step = KernelStep | CallStep | CheckStep
+@dataclass(frozen=True, eq=False)
+class BundleStep:
+    """Kernels and checks of which none waits for another, as one call of a kernel."""
+
+    kernel: int  # in Plan.kernels
+    parts: tuple[KernelStep | CheckStep, ...]
+    name: str = "bundle"
+
+    @cached_property
+    def buffers(self) -> tuple[Buffer, ...]:
+        """The buffers that are read and written."""
+        return tuple(dict.fromkeys(one for part in self.parts for one in part.buffers))
+
+    @cached_property
+    def writes(self) -> frozenset[Buffer]:
+        """The buffers that are written."""
+        return frozenset().union(*(part.writes for part in self.parts))
+
+    @cached_property
+    def reach(self) -> Reach:
+        """What must fit in 32 bits for its indices to have no more."""
+        return all_of(part.reach for part in self.parts if isinstance(part, KernelStep))
+
+
+Step = KernelStep | CallStep | CheckStep | BundleStep
+
+
+def parts(step: Step) -> tuple[Step, ...]:
+    """Give what runs side by side in a step: itself, if it is no bundle."""
+    return step.parts if isinstance(step, BundleStep) else (step,)
 
 
 @dataclass(eq=False)
@@ -139,6 +171,7 @@ class Plan:
     in_place: dict[Shared, Buffer] = field(default_factory=dict)  # updates that need no copy
     fixed: set[Buffer] = field(default_factory=set)  # the same in every call, see `_fixed`
     streamed: set[Buffer] = field(default_factory=set)  # must begin with a line of the cache
+    latched: bool = False  # whether checks are waited for by kernels, not by the host
 
     def temporaries(self) -> list[Buffer]:
         """Give the buffers that live in the arena, in the order of their first use."""

@@ -19,8 +19,8 @@ from symgraph.dims import Dim
 from symgraph.errors import BackendError
 from symgraph.graph.graph import Graph
 from symgraph.lower.cuda.module import OPTIONS, numbered
-from symgraph.lower.cuda.target import device_target
-from symgraph.lower.plan import Plan, make_plan
+from symgraph.lower.cuda.target import device_target, make_device_plan
+from symgraph.lower.plan import Plan
 
 NAME = "libnvrtc.so.*"
 
@@ -71,7 +71,8 @@ def planned(graph: Graph, env: Mapping[Dim, int], narrow: bool = False) -> Plan:
         dict.fromkeys(CONVOLUTIONS, Convolutions(nowhere))
         | dict.fromkeys(PRODUCTS, Products(nowhere))
     )
-    return make_plan(graph, env, device_target(env, libraries.takes, libraries.reads), narrow)
+    target = device_target(env, libraries.takes, libraries.reads)
+    return make_device_plan(graph, env, target, narrow)
 
 
 def source_of(plan: Plan, wide: bool = False) -> str:
