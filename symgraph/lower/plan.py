@@ -17,6 +17,7 @@ from symgraph.graph.graph import Graph
 from symgraph.graph.leaves import Shared
 from symgraph.graph.node import Value
 from symgraph.graph.scalar import Scalar
+from symgraph.lower.absorb import absorb
 from symgraph.lower.approximations.power import power
 from symgraph.lower.approximations.table import body
 from symgraph.lower.flatten import flatten
@@ -71,7 +72,8 @@ class Target:
     `chosen` tells which operations a library computes, `reads` which views of operands it can read
     where they lie; `grain` says how reductions are cut, `choice` chooses the schedule of a nest and
     `printer` gives its text. With `copies`, inputs of convolutions are brought into the library's
-    layout; with `rows`, kernels keep rows of what windows read.
+    layout; with `rows`, kernels keep rows of what windows read; with `fast`, products take
+    activations along, though libraries may do otherwise with NaN.
     """
 
     chosen: Callable[[Value], bool] = lambda value: False
@@ -81,6 +83,7 @@ class Target:
     choice: Choice = choose
     copies: bool = False
     rows: bool = False
+    fast: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,6 +214,8 @@ def make_plan(
     `staying` are the same in every call, as those of a loop's body that are no rows or states.
     """
     graph = widen(graph, target.chosen)
+    if target.fast:
+        graph = absorb(graph, target.chosen)
     program = build(graph, target.chosen, finite)
     choose_layouts(program, nominal, copy_given(program) if target.copies else ())
     look_through_views(program, target.reads)

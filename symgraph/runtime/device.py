@@ -8,6 +8,7 @@ from typing import Any
 
 from symgraph.backends.cuda.device import Device
 from symgraph.backends.cuda.exchange import DeviceArray
+from symgraph.config import config
 from symgraph.dims import Dim
 from symgraph.errors import DeviceError
 from symgraph.graph.body import Body, nested
@@ -45,6 +46,7 @@ class DeviceExecutor:
     ) -> None:
         self.graph, self.device, self.precision, self.guard = graph, device, precision, guard
         self.stay = outputs_on == "device"
+        self.fast = config.rewrites == "fast"  # when it is made, as for all that is rewritten
         self.plan: Plan | None = None
         self.mark: Mark | None = None  # that they leave, at all sizes
         self.broken = ""  # why no further call can be right
@@ -56,7 +58,7 @@ class DeviceExecutor:
         """Make the plan, at nominal sizes, unless that was done."""
         if self.plan is None:
             libraries = self.device.libraries
-            target = device_target(env, libraries.takes, libraries.reads)
+            target = device_target(env, libraries.takes, libraries.reads, fast=self.fast)
             narrow, finite = self.precision == "bf16", bool(self.guard)
             plan = make_device_plan(self.graph, env, target, narrow, finite)
             waiting = [plan]

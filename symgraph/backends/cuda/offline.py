@@ -64,14 +64,14 @@ def install() -> str:
     return f"pip install {wheels(driver_version()).nvrtc}"
 
 
-def planned(graph: Graph, env: Mapping[Dim, int], narrow: bool = False) -> Plan:
+def planned(graph: Graph, env: Mapping[Dim, int], narrow: bool = False, fast: bool = False) -> Plan:
     """Plan a graph as a device with cuDNN and cuBLASLt does; sizes only matter for speed."""
     nowhere: Any = None  # what a library takes and reads does not depend on a device
     libraries = Libraries(
         dict.fromkeys(CONVOLUTIONS, Convolutions(nowhere))
         | dict.fromkeys(PRODUCTS, Products(nowhere))
     )
-    target = device_target(env, libraries.takes, libraries.reads)
+    target = device_target(env, libraries.takes, libraries.reads, fast=fast)
     return make_device_plan(graph, env, target, narrow)
 
 

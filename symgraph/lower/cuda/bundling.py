@@ -1,8 +1,9 @@
 """Which small kernels of a plan run as one launch: a launch costs more than they do.
 
 A kernel waits until the last moment, or the first good one, for others that are independent of it:
-nothing between the two places may need what it writes, or write over what it reads. Whether that is
-legal and whether it pays are two questions. A waiting kernel keeps its operands in memory, so that
+nothing between the two places may need what it writes, or write over what it reads. What is alone
+then may still run earlier, beside others. Whether that is legal and whether it pays are two
+questions. A waiting kernel keeps its operands in memory, one that is early its results, so that
 what is live may only grow by little.
 """
 
@@ -149,7 +150,7 @@ class _Bundler:
         self.plan, self.waits, self.late = plan, waits, late
         self.slot = list(range(len(plan.steps)))  # where each step runs
         self.light = [pays(plan, step, nominal) for step in plan.steps]
-        self.words = [_words(plan, step) for step in plan.steps]  # of all that run in a slot
+        self.words = [_words(plan, one) for one in plan.steps]  # of all that run in each slot
         self.parts: dict[int, list[int]] = {}
         # slots that may take more, in order, by the threads of a block
         self.open: dict[int, list[int]] = {}
@@ -162,24 +163,55 @@ class _Bundler:
             if slot is not None:
                 self.memory.delay(place, slot)
                 self.slot[place] = slot
-                self.words[slot] += self.words[place]
+                self.words[slot] += _words(self.plan, step)
             elif self.light[place]:
                 insort(self.open.setdefault(block_of(self.plan, step), []), place)
             self.parts.setdefault(self.slot[place], []).append(place)
+        for slot in sorted(self.parts):
+            self.advance(slot)
         return [sorted(self.parts[slot]) for slot in sorted(self.parts)]
 
     def wanted(self, place: int) -> int | None:
         """Give the slot for which a step waits, None if it stays where it is."""
         end = min((self.slot[one] for one in self.waits.successors(place)), default=math.inf)
-        own = self.open.get(block_of(self.plan, self.plan.steps[place]), [])
-        slots = own[bisect_right(own, place) : bisect_right(own, end - 1)]
+        slots = self.between(place, place, end)
         for slot in (slots[::-1] if self.late else slots)[:MOST_ASKED]:
-            full = len(self.parts[slot]) >= MOST_PARTS
-            if full or self.words[slot] + self.words[place] > MOST_WORDS:
-                continue
-            if self.memory.allows(place, slot):
+            if self.takes(slot, place) and self.memory.allows(place, slot):
                 return slot
         return None
+
+    def advance(self, slot: int) -> None:
+        """Let all that runs in a slot run earlier, where there are others for each; or nothing."""
+        moves: dict[int, list[int]] = {}
+        for place in self.parts[slot]:
+            if not self.light[place]:
+                return
+            begin = max((self.slot[one] for one in self.waits.predecessors(place)), default=-1)
+            for other in self.between(place, begin, slot)[: -MOST_ASKED - 1 : -1]:
+                new = [*moves.get(other, ()), place]
+                if self.takes(other, *new) and self.memory.allows_early(new, other, slot):
+                    moves[other] = new
+                    break
+            else:
+                return
+        for other, places in moves.items():
+            self.memory.hasten(places, other, slot)
+            self.parts[other] += places
+            self.words[other] += sum(_words(self.plan, self.plan.steps[one]) for one in places)
+            for place in places:
+                self.slot[place] = other
+        del self.parts[slot]
+        self.open[block_of(self.plan, self.plan.steps[slot])].remove(slot)
+
+    def between(self, place: int, begin: int, end: float) -> list[int]:
+        """Give the slots after one and before another that have blocks like those of a step."""
+        own = self.open.get(block_of(self.plan, self.plan.steps[place]), [])
+        return own[bisect_right(own, begin) : bisect_right(own, end - 1)]
+
+    def takes(self, slot: int, *places: int) -> bool:
+        """Tell whether a slot has room for more."""
+        words = self.words[slot] + sum(_words(self.plan, self.plan.steps[one]) for one in places)
+        return len(self.parts[slot]) + len(places) <= MOST_PARTS and words <= MOST_WORDS
 
 
 def _words(plan: Plan, step: Step) -> int:
@@ -220,6 +252,18 @@ class _Live:
             self.last[one] = slot
         for one in self.steps[place].writes & self.size.keys():
             self.live[place:slot] -= self.size[one]
+
+    def _early(self, places: Sequence[int]) -> int:
+        made = [one for place in places for one in self.steps[place].writes & self.size.keys()]
+        return sum(self.size[one] for one in made)
+
+    def allows_early(self, places: Sequence[int], slot: int, late: int) -> bool:
+        """Tell whether there is room for what steps have made until it is wanted."""
+        return int(self.live[slot:late].max()) + self._early(places) <= self.limit
+
+    def hasten(self, places: Sequence[int], slot: int, late: int) -> None:
+        """Let steps run earlier: results are there earlier."""
+        self.live[slot:late] += self._early(places)
 
 
 # -- the plan --------------------------------------------------------------------------------------

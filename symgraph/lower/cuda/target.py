@@ -22,16 +22,18 @@ def device_target(
     takes: Callable[[Value], bool] = Target.chosen,
     reads: Callable[[Value, Operand], bool] = Target.reads,
     rows: bool = False,
+    fast: bool = False,
 ) -> Target:
     """Give the target of a device whose libraries take and read this; kernels fit some sizes.
 
-    With `rows` threads keep rows of what windows read, where no library computes the windows.
+    With `rows` threads keep rows of what windows read, where no library computes the windows. With
+    `fast` libraries compute activations, though they may do otherwise with NaN.
     """
 
     def printed(nest: Nest, schedule: Schedule, name: str) -> Kernel:
         return print_kernel(nest, schedule, name, nominal)
 
-    return Target(takes, reads, printed, GRAIN, choose, copies=True, rows=rows)
+    return Target(takes, reads, printed, GRAIN, choose, True, rows, fast)
 
 
 def make_device_plan(
