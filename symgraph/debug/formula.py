@@ -40,6 +40,7 @@ _LEVELS: dict[str, tuple[int, ...]] = {
     "where": (TIGHT, RELATION, RELATION, RELATION),
     "matmul": (PRODUCT, PRODUCT, PRODUCT),
     "matmul_bias": (SUM, PRODUCT, PRODUCT, SUM),
+    "matmul_bias_relu": (ATOM, PRODUCT, PRODUCT, SUM),
     "conv": (PRODUCT, TIGHT, TIGHT),
     "conv_bias": (SUM, TIGHT, TIGHT, SUM),
     "cross_entropy": (SUM, RELATION, RELATION),
@@ -53,6 +54,7 @@ _LEVELS: dict[str, tuple[int, ...]] = {
 _TEMPLATES = {
     "matmul": r"{0} \, {1}",
     "matmul_bias": r"{0} \, {1} + {2}",
+    "matmul_bias_relu": r"\operatorname{{relu}} \left( {0} \, {1} + {2} \right)",
     "conv": r"{1} \ast {0}",
     "conv_bias": r"{1} \ast {0} + {2}",
     "cross_entropy": r"-\ln \operatorname{{softmax}}\left({0}\right)_{{{1}}}",

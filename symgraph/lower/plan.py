@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 import networkx as nx
@@ -16,6 +17,7 @@ from symgraph.graph.graph import Graph
 from symgraph.graph.leaves import Shared
 from symgraph.graph.node import Value
 from symgraph.graph.scalar import Scalar
+from symgraph.lower.absorb import absorb
 from symgraph.lower.approximations.power import power
 from symgraph.lower.approximations.table import body
 from symgraph.lower.flatten import flatten
@@ -27,7 +29,7 @@ from symgraph.lower.memory import Interval
 from symgraph.lower.nest import Buffer, Nest, verify
 from symgraph.lower.order import in_order
 from symgraph.lower.program import LibraryCall, Operand, Program, build, nbytes, number
-from symgraph.lower.reach import NOWHERE, Reach
+from symgraph.lower.reach import NOWHERE, Reach, all_of
 from symgraph.lower.schedule import Schedule, choose, work
 from symgraph.lower.split import CPU, Grain
 from symgraph.lower.widen import widen
@@ -70,7 +72,8 @@ class Target:
     `chosen` tells which operations a library computes, `reads` which views of operands it can read
     where they lie; `grain` says how reductions are cut, `choice` chooses the schedule of a nest and
     `printer` gives its text. With `copies`, inputs of convolutions are brought into the library's
-    layout; with `rows`, kernels keep rows of what windows read.
+    layout; with `rows`, kernels keep rows of what windows read; with `fast`, products take
+    activations along, though libraries may do otherwise with NaN.
     """
 
     chosen: Callable[[Value], bool] = lambda value: False
@@ -80,6 +83,7 @@ class Target:
     choice: Choice = choose
     copies: bool = False
     rows: bool = False
+    fast: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +91,7 @@ class KernelStep:
     """One call of a kernel: the buffers and sizes that it is given, and how much it does."""
 
     name: str
-    kernel: int  # in Plan.texts
+    kernel: int  # in Plan.kernels
     buffers: tuple[Buffer, ...]
     sizes: tuple[Size, ...]
     tasks: Size
@@ -118,6 +122,8 @@ class CheckStep:
     condition: Buffer
     name: str = "check"
     writes: frozenset[Buffer] = frozenset()
+    sizes: tuple[Size, ...] = ()
+    tasks: Size = 1
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:
@@ -125,7 +131,36 @@ class CheckStep:
         return (self.condition,)
 
 
-Step = KernelStep | CallStep | CheckStep
+@dataclass(frozen=True, eq=False)
+class BundleStep:
+    """Kernels and checks of which none waits for another, as one call of a kernel."""
+
+    kernel: int  # in Plan.kernels
+    parts: tuple[KernelStep | CheckStep, ...]
+    name: str = "bundle"
+
+    @cached_property
+    def buffers(self) -> tuple[Buffer, ...]:
+        """The buffers that are read and written."""
+        return tuple(dict.fromkeys(one for part in self.parts for one in part.buffers))
+
+    @cached_property
+    def writes(self) -> frozenset[Buffer]:
+        """The buffers that are written."""
+        return frozenset().union(*(part.writes for part in self.parts))
+
+    @cached_property
+    def reach(self) -> Reach:
+        """What must fit in 32 bits for its indices to have no more."""
+        return all_of(part.reach for part in self.parts if isinstance(part, KernelStep))
+
+
+Step = KernelStep | CallStep | CheckStep | BundleStep
+
+
+def parts(step: Step) -> tuple[Step, ...]:
+    """Give what runs side by side in a step: itself, if it is no bundle."""
+    return step.parts if isinstance(step, BundleStep) else (step,)
 
 
 @dataclass(eq=False)
@@ -139,6 +174,7 @@ class Plan:
     in_place: dict[Shared, Buffer] = field(default_factory=dict)  # updates that need no copy
     fixed: set[Buffer] = field(default_factory=set)  # the same in every call, see `_fixed`
     streamed: set[Buffer] = field(default_factory=set)  # must begin with a line of the cache
+    latched: bool = False  # whether checks are waited for by kernels, not by the host
 
     def temporaries(self) -> list[Buffer]:
         """Give the buffers that live in the arena, in the order of their first use."""
@@ -178,6 +214,8 @@ def make_plan(
     `staying` are the same in every call, as those of a loop's body that are no rows or states.
     """
     graph = widen(graph, target.chosen)
+    if target.fast:
+        graph = absorb(graph, target.chosen)
     program = build(graph, target.chosen, finite)
     choose_layouts(program, nominal, copy_given(program) if target.copies else ())
     look_through_views(program, target.reads)

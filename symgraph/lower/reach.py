@@ -7,7 +7,7 @@ they keep their 64 bits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from symgraph.dims import Dim, Size, evaluate
@@ -128,6 +128,17 @@ class Reach:
 
 
 NOWHERE = Reach()  # what has no indices that could be narrow
+
+
+def all_of(reaches: Iterable[Reach]) -> Reach:
+    """Give what several kernels compute with as indices."""
+    found = NOWHERE
+    for one in reaches:
+        found = Reach(
+            found.scalars + one.scalars, found.offsets + one.offsets,
+            found.counts + one.counts, found.sizes + one.sizes,
+        )  # fmt: skip
+    return found
 
 
 def _range(node: Scalar, known: Mapping[Scalar, Range], env: Env) -> Range:

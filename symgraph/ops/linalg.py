@@ -150,7 +150,7 @@ class MatmulBias(Matmul):
 
     takes_complex = False
 
-    samples = (
+    samples: ClassVar[tuple[Sample, ...]] = (
         sample(lambda x, y, b: make(MatmulBias(), x, y, b), arg(("B", 4)), arg((4, 3)), arg((3,))),
         sample(
             lambda x, y, b: make(MatmulBias(), x, y, b),
@@ -173,7 +173,7 @@ class MatmulBias(Matmul):
             sizes={"K": 0},
         ),
     )
-    bad = (
+    bad: ClassVar[tuple[Bad, ...]] = (
         bad(lambda x, y, b: make(MatmulBias(), x, y, b), arg((2, 3)), arg((3, 4)), arg((3,)),
             match="one number for each column .* 3 != 4"),
         bad(lambda x, y, b: make(MatmulBias(), x, y, b), arg((2, 3)), arg((3,)), arg((3,)),
@@ -203,6 +203,41 @@ class MatmulBias(Matmul):
         with collect_guards():
             out = axes(self.infer(x.tensor, y.tensor, b.tensor).shape)
         return Compute(out, m.cast(self.sum_at(out, x, y) + wide_load(2, b, out[-1]), x.dtype))
+
+
+@op
+class MatmulBiasRelu(MatmulBias):
+    """z[..., i, j] = relu(matmul(x, y)[..., i, j] + b[j]), rounded once.
+
+    Made where a library is asked for it, which may give 0 where this is NaN.
+    """
+
+    samples = (
+        sample(
+            lambda x, y, b: make(MatmulBiasRelu(), x, y, b), arg(("B", 4)), arg((4, 3)), arg((3,))
+        ),
+        sample(
+            lambda x, y, b: make(MatmulBiasRelu(), x, y, b),
+            arg(("B", 33), "bfloat16"),
+            arg((33, 3), "bfloat16"),
+            arg((3,)),
+            label="bfloat16",
+        ),
+    )
+    bad = (
+        bad(lambda x, y, b: make(MatmulBiasRelu(), x, y, b), arg((2, 3)), arg((3, 4)), arg((3,)),
+            match="one number for each column .* 3 != 4"),
+    )  # fmt: skip
+
+    def ref(self, xp: ModuleType, *arrays: Array) -> Array:
+        return xp.asarray(xp.maximum(super().ref(xp, *arrays), arrays[0].dtype.type(0)))
+
+    def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
+        return super().vjp(F, F.where(y > 0, g, F.zeros_like(g)), y, *xs)
+
+    def expand(self, F: Functions, *xs: Value) -> Compute:
+        found = super().expand(F, *xs)
+        return Compute(found.axes, m.max(found.value, m.like(0, found.value)))
 
 
 def _stack(x: Value, batch: Sequence[Axis]) -> list[Any]:

@@ -250,8 +250,11 @@ def _dear(value: Value) -> bool:
 
 
 DEAR = frozenset(
-    {"matmul", "matmul_bias", "conv", "conv_bias", "conv_input", "conv_weight", "sort", "topk"}
-)
+    {
+        "matmul", "matmul_bias", "matmul_bias_relu", "conv", "conv_bias", "conv_input",
+        "conv_weight", "sort", "topk",
+    }
+)  # fmt: skip
 
 
 def _bytes(type: TensorType) -> int:

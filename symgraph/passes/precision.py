@@ -76,12 +76,8 @@ class _Rounding:
         if not _is_product(product) or product.op.name not in WITH_BIAS:
             return False
         axis, _ = WITH_BIAS[product.op.name]
-        shape = [1] * (product.ndim - bias.ndim) + list(bias.shape)
-        own = shape.pop(axis) if len(shape) == product.ndim else None
-        if own is None or not same_size(own, product.shape[axis]):
-            return False
         alone = self.graph.out_degree(product.node) == 1 and product not in self.roots
-        return alone and all(same_size(size, 1) for size in shape)
+        return alone and is_bias(bias, product, axis)
 
     def _with_bias(self, node: Value, product: Value, bias: Value) -> Value:
         """Give a product that adds its bias before it is rounded."""
@@ -110,6 +106,15 @@ class _Rounding:
         add_origins(wide, like.origins)
         self.low[wide] = value
         return wide
+
+
+def is_bias(value: Value, product: Value, axis: int) -> bool:
+    """Tell whether a value has one number for each place along an axis of a product."""
+    shape = [1] * (product.ndim - value.ndim) + list(value.shape)
+    own = shape.pop(axis) if len(shape) == product.ndim else None
+    if own is None or not same_size(own, product.shape[axis]):
+        return False
+    return all(same_size(size, 1) for size in shape)
 
 
 def _is_product(node: Value) -> bool:

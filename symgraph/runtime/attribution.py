@@ -21,7 +21,7 @@ from symgraph.graph.onhost import on_host
 from symgraph.graph.registry import F
 from symgraph.graph.types import TensorType
 from symgraph.lower.nest import Buffer
-from symgraph.lower.plan import CallStep, CheckStep, KernelStep, Plan, Step
+from symgraph.lower.plan import BundleStep, CallStep, CheckStep, KernelStep, Plan, Step, parts
 from symgraph.lower.program import nbytes, number
 
 
@@ -33,6 +33,8 @@ class Attribution:
 
     def values(self, step: Step) -> list[Value]:
         """Give the values that a step computes; none for parts of a reduction."""
+        if isinstance(step, BundleStep):
+            return list(dict.fromkeys(value for one in step.parts for value in self.values(one)))
         buffers = [step.condition] if isinstance(step, CheckStep) else step.buffers
         written = [one for one in buffers if one in step.writes or isinstance(step, CheckStep)]
         return list(dict.fromkeys(v for v in map(self._value, written) if v is not None))
@@ -47,6 +49,8 @@ class Attribution:
 
     def operations(self, step: Step) -> list[str]:
         """Name the operations of the graph that a step computes, operands first, each once."""
+        if isinstance(step, BundleStep):
+            return list(dict.fromkeys(name for one in step.parts for name in self.operations(one)))
         done = [step.call.value] if isinstance(step, CallStep) else self._between(step)
         if isinstance(step, KernelStep) and not self._library.isdisjoint(done):
             done = self.values(step)
@@ -54,6 +58,8 @@ class Attribution:
 
     def flops(self, step: Step, env: Mapping[Dim, int]) -> int:
         """Count the FLOPs of a step as `sg.cost` does: everything between its buffers, once."""
+        if isinstance(step, BundleStep):
+            return sum(self.flops(one, env) for one in step.parts)
         if isinstance(step, CheckStep):
             return 0
         done = [step.call.value] if isinstance(step, CallStep) else self._between(step)
@@ -66,6 +72,8 @@ class Attribution:
 
         Of a large table that is read at a few places only so much counts as there are reads.
         """
+        if isinstance(step, BundleStep):
+            return sum(self.nbytes(one, env) for one in step.parts)
         most = 0 if isinstance(step, CallStep | CheckStep) else number(step.work, env)
         found = 0
         for one in dict.fromkeys(step.buffers):
@@ -74,6 +82,11 @@ class Attribution:
                 size = min(size, most * 8)
             found += size
         return found
+
+    @cached_property
+    def _steps(self) -> list[Step]:
+        """Give the steps that are no bundles, and the parts of those that are."""
+        return [one for step in self.plan.steps for one in parts(step)]
 
     # -- inside ------------------------------------------------------------------------------------
 
@@ -100,14 +113,14 @@ class Attribution:
     @cached_property
     def _library(self) -> set[Value]:
         """Give what libraries compute."""
-        return {step.call.value for step in self.plan.steps if isinstance(step, CallStep)}
+        return {step.call.value for step in self._steps if isinstance(step, CallStep)}
 
     @cached_property
     def _joins(self) -> dict[Step, tuple[Step, ...]]:
         """Give, for steps that make parts or join them, those that belong together, in order."""
-        made = {one: step for step in self.plan.steps for one in step.writes if one in self._parts}
+        made = {one: step for step in self._steps for one in step.writes if one in self._parts}
         found: dict[Step, tuple[Step, ...]] = {}
-        for step in self.plan.steps:
+        for step in self._steps:
             own = dict.fromkeys(made[one] for one in step.buffers if one in made)
             if own and step not in own:
                 found |= dict.fromkeys((*own, step), (*own, step))
@@ -119,7 +132,7 @@ class Attribution:
         found: dict[Buffer, Value] = {}
         program = self.plan.program
         origin, given = program.origin, set(program.inputs.values())
-        for step in self.plan.steps:
+        for step in self._steps:
             if isinstance(step, CallStep):
                 continue
             made = next(

@@ -8,35 +8,14 @@ from __future__ import annotations
 
 import weakref
 from contextlib import suppress
-from dataclasses import replace
 
 import numpy as np
 
 from symgraph.backends.cuda.device import Device
 from symgraph.cost.table import made_at
 from symgraph.errors import InputError
-from symgraph.lower.plan import CheckStep, KernelStep, Plan
+from symgraph.lower.plan import CheckStep, Plan, parts
 from symgraph.runtime.attribution import Attribution
-
-
-def latched(plan: Plan) -> bool:
-    """Have what writes over variables look at the mark; False where that is not done.
-
-    Copies, of which some updates consist, cannot look. What has no updates is waited for.
-    """
-    program, updates = plan.program, plan.program.updates
-    checked = program.checks or program.risky
-    if not checked or not updates or any(s not in plan.in_place for s in updates):
-        return False
-    targets = frozenset(plan.in_place.values())
-    holding: dict[int, int] = {}
-    for place, step in enumerate(plan.steps):
-        if isinstance(step, KernelStep) and not targets.isdisjoint(step.writes):
-            if step.kernel not in holding:
-                holding[step.kernel] = len(plan.kernels)
-                plan.kernels.append(plan.kernels[step.kernel].holding())
-            plan.steps[place] = replace(step, kernel=holding[step.kernel])
-    return True
 
 
 class Mark:
@@ -112,7 +91,8 @@ class Mark:
         risky = frozenset(plan.program.risky)
         checks = [
             step
-            for step in plan.steps
+            for whole in plan.steps
+            for step in parts(whole)
             if isinstance(step, CheckStep) or not risky.isdisjoint(step.writes)
         ]
         values = dict.fromkeys(value for step in checks for value in known.owners(step))

@@ -8,6 +8,7 @@ from typing import Any
 
 from symgraph.backends.cuda.device import Device
 from symgraph.backends.cuda.exchange import DeviceArray
+from symgraph.config import config
 from symgraph.dims import Dim
 from symgraph.errors import DeviceError
 from symgraph.graph.body import Body, nested
@@ -16,9 +17,9 @@ from symgraph.graph.graph import Graph
 from symgraph.graph.node import Value
 from symgraph.graph.op import Array
 from symgraph.interrupts import held_interrupt
-from symgraph.lower.cuda.target import device_target
-from symgraph.lower.plan import CallStep, Plan, make_plan
-from symgraph.runtime.checks import Mark, latched
+from symgraph.lower.cuda.target import device_target, make_device_plan
+from symgraph.lower.plan import CallStep, Plan
+from symgraph.runtime.checks import Mark
 from symgraph.runtime.device_plan import DevicePlan
 from symgraph.runtime.device_steps import Setting
 from symgraph.runtime.explain import explained
@@ -45,8 +46,8 @@ class DeviceExecutor:
     ) -> None:
         self.graph, self.device, self.precision, self.guard = graph, device, precision, guard
         self.stay = outputs_on == "device"
+        self.fast = config.rewrites == "fast"  # when it is made, as for all that is rewritten
         self.plan: Plan | None = None
-        self.latched = False  # whether checks are waited for on the device alone
         self.mark: Mark | None = None  # that they leave, at all sizes
         self.broken = ""  # why no further call can be right
         self._inside: dict[Body, Plan] = {}  # of graphs inside operations
@@ -57,17 +58,16 @@ class DeviceExecutor:
         """Make the plan, at nominal sizes, unless that was done."""
         if self.plan is None:
             libraries = self.device.libraries
-            target = device_target(env, libraries.takes, libraries.reads)
+            target = device_target(env, libraries.takes, libraries.reads, fast=self.fast)
             narrow, finite = self.precision == "bf16", bool(self.guard)
-            plan = make_plan(self.graph, env, target, narrow, finite)
+            plan = make_device_plan(self.graph, env, target, narrow, finite)
             waiting = [plan]
             while waiting:
                 for body in _bodies(waiting.pop()):
                     if body not in self._inside:
                         graph = Graph(body.inputs, body.outputs)
-                        self._inside[body] = make_plan(graph, env, target, narrow)
+                        self._inside[body] = make_device_plan(graph, env, target, narrow)
                         waiting.append(self._inside[body])
-            self.latched = not finite and latched(plan)
             self.plan = plan
         return self.plan
 
@@ -84,7 +84,7 @@ class DeviceExecutor:
             plan, tf32 = self.compile(env), self.precision == "tf32"
             if self._functions is None:
                 self._functions = Functions([plan, *self._inside.values()], self.device)
-            if self.latched and self.mark is None:
+            if plan.latched and self.mark is None:
                 self.mark = Mark(self.device, plan, self)
             functions = self._functions.at(env)
             setting = Setting(self.device, env, tf32, self._inside, functions)

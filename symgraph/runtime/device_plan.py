@@ -26,7 +26,7 @@ from symgraph.cost.limit import memory_limit, too_large
 from symgraph.graph.dtypes import itemsize, numpy_dtype
 from symgraph.graph.leaves import Storage
 from symgraph.lower.nest import Buffer
-from symgraph.lower.plan import CheckStep, Plan, Step
+from symgraph.lower.plan import CheckStep, Plan, Step, parts
 from symgraph.lower.program import nbytes, number
 from symgraph.runtime.checks import Mark
 from symgraph.runtime.device_inner import inner_steps
@@ -262,8 +262,9 @@ class DevicePlan(Steps):
 
     def _refused(self, place: int, step: Step, places: Mapping[Buffer, int]) -> bool:
         """Look whether a step that has run was a check that failed, or had one inside."""
-        if isinstance(step, CheckStep):
-            return not self._holds(step, places)
+        checks = [one for one in parts(step) if isinstance(one, CheckStep)]
+        if checks:
+            return not all(self._holds(one, places) for one in checks)
         return place in self.inner and self.inner[place].risky and self._has_failed()
 
     def _filled(

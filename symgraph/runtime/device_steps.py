@@ -20,7 +20,7 @@ from symgraph.errors import BackendError, MemoryLimitError
 from symgraph.graph.body import Body
 from symgraph.lower.memory import Interval, MemoryPlan, plan_memory
 from symgraph.lower.nest import Buffer
-from symgraph.lower.plan import CallStep, CheckStep, KernelStep, Plan
+from symgraph.lower.plan import BundleStep, CallStep, CheckStep, KernelStep, Plan, parts
 from symgraph.lower.program import nbytes, number
 from symgraph.runtime.tuning import choose_fastest, most_workspace, recalled
 
@@ -209,7 +209,7 @@ class Steps:
         """Queue a step."""
         step = self.plan.steps[place]
         self.writing = self.writing or not self._targets.isdisjoint(step.writes)
-        if isinstance(step, KernelStep):
+        if isinstance(step, KernelStep | BundleStep):
             self._launch(step, self.functions[place], places)
         elif isinstance(step, CheckStep):
             if self.failed:  # or whoever runs the steps looks at the condition
@@ -228,14 +228,21 @@ class Steps:
         addresses = [places[one.buffer] + start(one, self.env) for one in step.call.sources]
         return [*addresses, *(places[one] for one in step.call.writes)]
 
-    def _launch(self, step: KernelStep, function: Any, places: Mapping[Buffer, int]) -> None:
-        tasks = number(step.tasks, self.env)
-        if tasks:
-            kernel = self.plan.kernels[step.kernel]
-            words = [places[one] for one in step.buffers]
-            words += [number(size, self.env) for size in step.sizes]
-            blocks = kernel.blocks(tasks, self.device.most_blocks)
-            words.append(tasks)
-            if kernel.held and self.failed:
-                words.append(self.failed)
-            self.device.launch(function, blocks, kernel.threads, words)
+    def _launch(
+        self, step: KernelStep | BundleStep, function: Any, places: Mapping[Buffer, int]
+    ) -> None:
+        """Start a kernel, or several as one, each of which is told how many blocks it has."""
+        kernel = self.plan.kernels[step.kernel]
+        words, total = [], 0
+        for own, part in zip(kernel.parts, parts(step), strict=True):
+            assert isinstance(part, KernelStep | CheckStep)  # nothing else is in a bundle
+            tasks = number(part.tasks, self.env)
+            blocks = own.blocks(tasks, self.device.most_blocks) if tasks else 0
+            words += [places[one] for one in part.buffers]
+            words += [number(size, self.env) for size in part.sizes]
+            words += [tasks, blocks] if isinstance(step, BundleStep) else [tasks]
+            total += blocks
+        if kernel.held and self.failed:
+            words.append(self.failed)
+        if total:
+            self.device.launch(function, total, kernel.threads, words)

@@ -13,7 +13,7 @@ from typing import Any
 from symgraph.backends.cuda.device import Device
 from symgraph.dims import Dim
 from symgraph.lower.cuda.module import Width, numbered
-from symgraph.lower.plan import CheckStep, KernelStep, Plan
+from symgraph.lower.plan import BundleStep, CheckStep, KernelStep, Plan
 
 
 class Functions:
@@ -56,7 +56,7 @@ class Functions:
         return any(isinstance(step, CheckStep) for plan in self._plans for step in plan.steps)
 
     def _width(self, plan: Plan, step: Any, env: Mapping[Dim, int]) -> Width | None:
-        if not isinstance(step, KernelStep):
+        if not isinstance(step, KernelStep | BundleStep):
             return None
         kernel = self._numbers[plan][step.kernel]
         stride = self._kernels[kernel].stride(self._device.most_blocks)

@@ -35,7 +35,7 @@ from symgraph.lower.llvm.module import module
 from symgraph.lower.memory import Interval, plan_memory
 from symgraph.lower.nest import Buffer
 from symgraph.lower.plan import KERNEL as NAME
-from symgraph.lower.plan import CallStep, KernelStep, Plan, Target, make_plan
+from symgraph.lower.plan import CallStep, CheckStep, KernelStep, Plan, Target, make_plan
 from symgraph.lower.program import nbytes, number, operand
 from symgraph.runtime import inner
 from symgraph.runtime.arena import HUGE, Arena, aligned, room, trim, unfilled
@@ -217,7 +217,7 @@ class BoundPlan:
                 records.append([KERNEL, address, start, tasks, max(threads, 1), fixed])
             elif isinstance(step, CallStep):
                 self._bind_call(place, step, calls[step], records)
-            else:
+            elif isinstance(step, CheckStep):
                 self.pointed.setdefault(step.condition, []).append(len(records))
                 records.append([CHECK, 0, 0, 0, 0, 0])
         self.copies: list[tuple[Shared, Buffer]] = []

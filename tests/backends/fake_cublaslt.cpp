@@ -84,8 +84,8 @@ int check(const Description* what, const Layout* a, const Layout* b, const Layou
     if (what->compute == 70 ? !twice : what->compute == 77 ? d->type != 0 : what->compute != 68 || twice)
         return UNSUPPORTED;
     int epilogue = what->get<int>(7, 1);
-    if (epilogue != 1 && epilogue != 4) return UNSUPPORTED;
-    if (epilogue == 4 && (what->get<int>(26, -1) != d->type || !what->get<void*>(8, nullptr)))
+    if (epilogue != 1 && epilogue != 4 && epilogue != 6) return UNSUPPORTED;
+    if (epilogue != 1 && (what->get<int>(26, -1) != d->type || !what->get<void*>(8, nullptr)))
         return UNSUPPORTED;
     return 0;
 }
@@ -115,6 +115,7 @@ static_assert(CUBLAS_OP_N == 0 && CUBLAS_OP_T == 1 && CUBLASLT_EPILOGUE_DEFAULT 
 static_assert(CUBLASLT_MATMUL_DESC_TRANSA == 3 && CUBLASLT_MATMUL_DESC_TRANSB == 4);
 static_assert(CUBLASLT_MATMUL_DESC_EPILOGUE == 7 && CUBLASLT_MATMUL_DESC_BIAS_POINTER == 8);
 static_assert(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE == 26 && CUBLASLT_EPILOGUE_BIAS == 4);
+static_assert(CUBLASLT_EPILOGUE_RELU_BIAS == 6);
 static_assert(CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT == 5);
 static_assert(CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET == 6);
 static_assert(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES == 1);
@@ -194,7 +195,8 @@ int cublasLtMatmul(
     if (factor != 1 || rest != 0) return INVALID;
     memset(workspace, 0xAB, size);
     bool turn_a = description->get<int>(3, 0), turn_b = description->get<int>(4, 0);
-    auto* bias = description->get<int>(7, 1) == 4 ? (const char*)description->get<void*>(8, nullptr) : nullptr;
+    int epilogue = description->get<int>(7, 1);
+    auto* bias = epilogue == 1 ? nullptr : (const char*)description->get<void*>(8, nullptr);
     uint64_t inner = turn_a ? A->rows : A->columns;
     size_t bytes = size_of(D->type);
     for (int64_t k = 0; k < D->get<int32_t>(5, 1); k++) {
@@ -209,6 +211,7 @@ int cublasLtMatmul(
                     sum += read(turn_a ? at(a, A, n, i) : at(a, A, i, n), A->type) *
                            read(turn_b ? at(b, B, j, n) : at(b, B, n, j), B->type);
                 if (bias) sum += read(bias + i * bytes, D->type);
+                if (epilogue == 6 && !(sum > 0)) sum = 0;  // of NaN, too, as users say it does
                 write(at(d, D, i, j), D->type, sum);
             }
     }

@@ -82,6 +82,7 @@ class HostDevice:
     def __init__(self, folder: Path, name: str) -> None:
         self.folder, self.name = folder, name
         self.uploads = self.downloads = self.launches = self.modules = 0
+        self.seed = 0  # of the order of blocks and threads
         self.last = 1 << 30  # the launch after which the device is lost
         self.libraries = Libraries({})
         self.lock = threading.RLock()
@@ -132,8 +133,8 @@ class HostDevice:
             arguments = ", ".join(f"({type})words[{k}]" for k, type in enumerate(types))
             barriers = "true" if MEETS.search(found[2]) else "false"
             launchers.append(
-                f'extern "C" void run_{name}(long long* words, unsigned blocks, unsigned threads)\n'
-                f"{{\n  shim::launch(blocks, threads, {barriers}, 0, [&] {{\n"
+                f'extern "C" void run_{name}(long long* words, unsigned blocks, unsigned threads,\n'
+                f"    unsigned seed) {{\n  shim::launch(blocks, threads, {barriers}, seed, [&] {{\n"
                 f"    {name}({arguments});\n  }});\n}}"
             )
         library = compiled(source, launchers, self.folder)
@@ -147,7 +148,7 @@ class HostDevice:
         self.order.append(("launch", 0))
         if self.launches > self.last:
             raise OSError("the device is lost")
-        function((ctypes.c_longlong * len(words))(*words), blocks, threads)
+        function((ctypes.c_longlong * len(words))(*words), blocks, threads, self.seed)
 
     def call(self, routine: Routine, addresses: Sequence[int], workspace: int) -> None:
         if self.recorded is not None:

@@ -50,14 +50,15 @@ def described(array: Any) -> Array:
 
 
 def multiplied(
-    products: Products, *operands: Any, out: Any = None, tf32: bool = False, alignment: int = 0
-) -> Any:
+    products: Products, *operands: Any, out: Any = None, tf32: bool = False, alignment: int = 0,
+    relu: str = "",
+) -> Any:  # fmt: skip
     """Run a product, in memory of its own for the result."""
     x, y, *bias = operands
     if out is None:
         shape = np.matmul(np.zeros(x.shape, np.int8), np.zeros(y.shape, np.int8)).shape
         out = np.full(shape, 7, x.dtype)
-    op = sg.graph.registry.OPS["matmul_bias" if bias else "matmul"]()
+    op = sg.graph.registry.OPS[f"matmul_bias{relu}" if bias else "matmul"]()
     routine = products.prepare(
         op, tuple(map(described, operands)), described(out), alignment or x.itemsize, tf32
     )
@@ -112,10 +113,23 @@ def test_a_bias_is_added_to_every_row(products: Products, dtype: str) -> None:
     )
 
 
-def test_no_bias_along_rows(products: Products) -> None:
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
+def test_a_relu_comes_after_the_bias(products: Products, dtype: str) -> None:
+    x, y, b = (random(*s, dtype=dtype) for s in ((6, 3, 5), (5, 4), (4,)))
+    exact = x.astype(float) @ y.astype(float) + b.astype(float)
+    assert (exact < 0).any()
+    for tf32 in {False, dtype == "float32"}:
+        found = multiplied(products, x, y, b, relu="_relu", tf32=tf32).astype(float)
+        limit = 1e-2 if dtype.endswith("16") else 1e-5
+        np.testing.assert_allclose(found, np.maximum(exact, 0), rtol=limit, atol=limit)
+        assert ((found == 0) == (exact <= 0)).all()
+
+
+@pytest.mark.parametrize("relu", ["", "_relu"])
+def test_no_bias_along_rows(products: Products, relu: str) -> None:
     out = turned(np.zeros((3, 4), np.float32))
-    with pytest.raises(BackendError, match="no bias along the rows"):
-        multiplied(products, random(3, 5), random(5, 4), random(4), out=out)
+    with pytest.raises(BackendError, match=f"^matmul_bias{relu}: cuBLASLt adds no bias along"):
+        multiplied(products, random(3, 5), random(5, 4), random(4), out=out, relu=relu)
 
 
 @pytest.mark.parametrize(

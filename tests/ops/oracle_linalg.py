@@ -24,6 +24,7 @@ def matmul(op: Any, x: Array, y: Array) -> Array:
 ORACLES: dict[str, Callable[..., Any]] = {
     "matmul": matmul,
     "matmul_bias": lambda op, x, y, b: matmul(op, x, y) + b,
+    "matmul_bias_relu": lambda op, x, y, b: np.maximum(matmul(op, x, y) + b, 0),
     "matrix_transpose": lambda x: np.swapaxes(x, -1, -2),
     "tensordot:two": lambda x, y: np.einsum("bij,ijk->bk", x, y),
     "tensordot:one": lambda x, y: np.einsum("ik,kjl->ijl", x, y),

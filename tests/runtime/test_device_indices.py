@@ -11,6 +11,7 @@ import pytest
 
 import symgraph as sg
 from symgraph.lower import reach
+from symgraph.lower.cuda import target
 from tests.backends.host_device import HostDevice
 from tests.lower.cuda_host import COMPILER
 
@@ -66,8 +67,13 @@ def test_what_no_size_asks_for_is_not_compiled(host: HostDevice, asked: list[lis
     assert any(name.endswith("_wide") for name in wide)
 
 
-def test_each_kernel_has_its_own_width(host: HostDevice, asked: list[list[str]]) -> None:
-    """One text for two sizes: of one it is narrow, of the other wide."""
+@pytest.mark.parametrize("together", [False, True])
+def test_each_kernel_has_its_own_width(
+    host: HostDevice, asked: list[list[str]], together: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One text for two sizes: of one it is narrow, of the other wide; in one launch both are."""
+    if not together:
+        monkeypatch.setattr(target, "bundle", lambda plan, nominal: None)
     n, k = sg.dim("indices_n"), sg.dim("indices_k")
     x, y = sg.tensor("x", (n,)), sg.tensor("y", (k,))
     f = sg.function([x, y], [sg.exp(x), sg.exp(y)], backend="cuda")
@@ -75,7 +81,7 @@ def test_each_kernel_has_its_own_width(host: HostDevice, asked: list[list[str]])
     for given in (arrays, arrays[::-1]):
         for found, one in zip(f(*given), given):
             np.testing.assert_allclose(found, np.exp(one), rtol=1e-6)
-    assert asked == [["kernel0", "kernel0_wide", "latch"]]
+    assert asked == [[*([] if together else ["kernel0"]), "kernel0_wide", "latch"]]
 
 
 def test_the_border_is_exact(host: HostDevice, asked: list[list[str]]) -> None:
@@ -109,7 +115,7 @@ def test_steps_that_write_variables_have_both(host: HostDevice, asked: list[list
                  rng.integers(0, 5, rows).astype(np.int32))  # fmt: skip
         results.append(w.value)
         if backend == "cuda":
-            assert step._executor.latched
+            assert step._executor.plan.latched
             step(np.ones((2500, 5), np.float32), np.full(2500, 5, np.int32))
             with pytest.raises(sg.errors.SymgraphError, match="a step before this one"):
                 step(np.ones((10, 5), np.float32), np.zeros(10, np.int32))

@@ -9,6 +9,7 @@ import pytest
 
 import symgraph as sg
 from symgraph.errors import ArgumentTypeError, BackendError
+from symgraph.lower.plan import CallStep
 from tests.backends.host_device import HostDevice
 from tests.backends.host_libraries import HostLibrary, libraries
 from tests.lower.cuda_host import COMPILER
@@ -90,6 +91,30 @@ def test_precisions_reach_the_library(host: HostDevice, library: HostLibrary) ->
     assert {one.dtype for _, arrays, *_ in library.asked for one in arrays[:2]} == {"bfloat16"}
     with pytest.raises(ArgumentTypeError, match="tf32 is one of NVIDIA GPUs"):
         training("reference", precision="tf32")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_library_computes_a_relu_for_who_allows_it(
+    host: HostDevice, library: HostLibrary, precision: str
+) -> None:
+    """It may lose NaN, which only rewrites that are "fast" may."""
+    training("cuda", precision=precision)[0](*batch_of(2))
+    assert "matmul_bias_relu" not in {name for name, *_ in library.asked}
+    library.asked.clear()
+    with sg.config(rewrites="fast"):
+        there, own = training("cuda", precision=precision)
+    here, wanted = training("reference", precision=precision)
+    rtol, atol = (1e-5, 1e-6) if precision == "fp32" else (2e-2, 2e-4)
+    for count in (4, 3):
+        arrays = batch_of(count)
+        np.testing.assert_allclose(there(*arrays), here(*arrays), rtol=1e-3)
+    for one, other in zip(own.parameters(), wanted.parameters()):
+        np.testing.assert_allclose(one.value, other.value, rtol=rtol, atol=atol)
+    asked = [name for name, *_ in library.asked]
+    assert asked.count("matmul_bias_relu") == 2, "the hidden layer's, at two sizes"
+    (value,) = [one.call.value for one in there._executor.plan.steps
+                if isinstance(one, CallStep) and one.name == "matmul_bias_relu"]  # fmt: skip
+    assert value.dtype == ("float32" if precision == "fp32" else "bfloat16")
 
 
 def test_an_empty_batch_asks_nobody(host: HostDevice, library: HostLibrary) -> None:

@@ -22,7 +22,7 @@ from symgraph.graph.rawkernel import has_kernel
 from symgraph.lower.program import LibraryCall, Operand, number, operand
 
 CONVOLUTIONS = ("conv", "conv_input", "conv_weight")
-PRODUCTS = ("matmul", "matmul_bias")
+PRODUCTS = ("matmul", "matmul_bias", "matmul_bias_relu")
 LANGUAGE = "cuda"  # of kernels by hand
 ALIGNED = 256  # bytes of which addresses are multiples: cuBLASLt refuses other places to work in
 

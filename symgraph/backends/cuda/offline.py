@@ -19,8 +19,8 @@ from symgraph.dims import Dim
 from symgraph.errors import BackendError
 from symgraph.graph.graph import Graph
 from symgraph.lower.cuda.module import OPTIONS, numbered
-from symgraph.lower.cuda.target import device_target
-from symgraph.lower.plan import Plan, make_plan
+from symgraph.lower.cuda.target import device_target, make_device_plan
+from symgraph.lower.plan import Plan
 
 NAME = "libnvrtc.so.*"
 
@@ -64,14 +64,15 @@ def install() -> str:
     return f"pip install {wheels(driver_version()).nvrtc}"
 
 
-def planned(graph: Graph, env: Mapping[Dim, int], narrow: bool = False) -> Plan:
+def planned(graph: Graph, env: Mapping[Dim, int], narrow: bool = False, fast: bool = False) -> Plan:
     """Plan a graph as a device with cuDNN and cuBLASLt does; sizes only matter for speed."""
     nowhere: Any = None  # what a library takes and reads does not depend on a device
     libraries = Libraries(
         dict.fromkeys(CONVOLUTIONS, Convolutions(nowhere))
         | dict.fromkeys(PRODUCTS, Products(nowhere))
     )
-    return make_plan(graph, env, device_target(env, libraries.takes, libraries.reads), narrow)
+    target = device_target(env, libraries.takes, libraries.reads, fast=fast)
+    return make_device_plan(graph, env, target, narrow)
 
 
 def source_of(plan: Plan, wide: bool = False) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from symgraph.graph.dtypes import is_float
 from symgraph.graph.scalar import Scalar, operands_of
@@ -16,6 +17,26 @@ from symgraph.lower.nest import Nest
 WARP, MOST_THREADS = 32, 256
 
 
+@dataclass(frozen=True)
+class Room:
+    """An array of a kernel: its block's, or of each thread, which begins as `aligned` asks."""
+
+    kind: str
+    name: str
+    count: int
+    common: bool = True
+    aligned: str = ""
+
+    @property
+    def plain(self) -> str:
+        """The array as it stands in a structure."""
+        return f"{self.aligned}{self.kind} {self.name}[{self.count}];"
+
+    def __str__(self) -> str:
+        where = "__shared__ " if self.common else ""
+        return f"{self.aligned}{where}{self.kind} {self.name}[{self.count}];"
+
+
 class Joining(Values):
     """Prints how values are taken into accumulators, and how threads join theirs.
 
@@ -25,7 +46,7 @@ class Joining(Values):
     def __init__(self, nest: Nest) -> None:
         super().__init__(nest)
         self.accumulators: dict[Scalar, list[Reg]] = {}
-        self.shared: list[str] = []
+        self.shared: list[Room] = []
         self.rooms: dict[tuple[int, str], str] = {}
         self.threads = MOST_THREADS
         self.lanes = 0  # positions along the vector axis at once, where there are rows
@@ -41,7 +62,7 @@ class Joining(Values):
             if key not in self.rooms:
                 self.rooms[key] = self.fresh("room")
                 kind = REGISTER[part.dtype]
-                self.shared.append(f"__shared__ {kind} {self.rooms[key]}[{self.threads}];")
+                self.shared.append(Room(kind, self.rooms[key], self.threads))
             found.append(self.rooms[key])
             self.line(f"{guard}{found[-1]}[{place}] = {part};")
         self.line("__syncthreads();")

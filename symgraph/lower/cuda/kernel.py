@@ -14,13 +14,14 @@ for each channel), a position has several threads, rows, which share its loops.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from symgraph.dims import Dim, Size, ceil_div, divides
 from symgraph.graph.index import Axis
 from symgraph.graph.scalar import Scalar, scalar_order
-from symgraph.lower.cuda.joining import MOST_THREADS, WARP, Joining
+from symgraph.lower.cuda.joining import MOST_THREADS, WARP, Joining, Room
 from symgraph.lower.cuda.schedule import SHARED, WIDE, is_whole
 from symgraph.lower.cuda.types import INDEX, MEMORY, REGISTER, WIDTHS, Reg, literal
 from symgraph.lower.cuda.values import Frame, in_memory
@@ -56,10 +57,14 @@ class Kernel:
     """A printed kernel: its text, what its arguments are, and how it is launched.
 
     `threads` is the size of a block. With `alone` each thread takes tasks of its own, else a block.
+    `arguments`, `shared` and `body` are the parts of the text; `again` prints for other `threads`.
     """
 
     name: str
     text: str
+    arguments: tuple[str, ...]  # each with its type
+    shared: tuple[Room, ...]
+    body: tuple[str, ...]
     buffers: tuple[Buffer, ...]
     sizes: tuple[Size, ...]
     tasks: Size
@@ -67,6 +72,8 @@ class Kernel:
     alone: bool
     reach: Reach
     held: bool = False  # whether it is told, after its tasks, where a check leaves its mark
+    marks: bool = False  # whether it leaves that mark
+    again: Callable[[int], Kernel] | None = field(default=None, compare=False, repr=False)
 
     def holding(self) -> Kernel:
         """Give the kernel that does nothing once a check has failed."""
@@ -74,10 +81,14 @@ class Kernel:
         marked = "long long tasks, const unsigned char* failed) {\n  if (*failed) return;"
         return replace(self, text=self.text.replace(head, marked, 1), held=True)
 
+    @property
+    def parts(self) -> tuple[Kernel, ...]:
+        """What runs side by side in a launch of it: itself."""
+        return (self,)
+
     def source(self, name: str, wide: bool) -> str:
         """Give the text under a name, with indices of 64 bits if they must be so wide, or of 32."""
-        text = self.text.replace(f" {self.name}(", f" {name}(", 1)
-        return re.sub(r"\bIndex\b", WIDTHS[wide], text)
+        return named(self, name, wide)
 
     def blocks(self, tasks: int, most: int) -> int:
         """Give the number of blocks for so many tasks."""
@@ -89,16 +100,37 @@ class Kernel:
         return max(most * (self.threads if self.alone else 1), WIDE * self.threads)
 
 
-def print_kernel(nest: Nest, schedule: Schedule, name: str, nominal: Mapping[Dim, int]) -> Kernel:
-    """Print a flattened nest."""
-    return _Printer(nest, schedule, name, nominal).kernel()
+class Printed(Protocol):
+    """A text that has a name."""
+
+    @property
+    def name(self) -> str:
+        """The name."""
+
+    @property
+    def text(self) -> str:
+        """The text."""
+
+
+def named(kernel: Printed, name: str, wide: bool) -> str:
+    """Give the text of a kernel under another name, with indices of 64 bits or of 32."""
+    text = kernel.text.replace(f" {kernel.name}(", f" {name}(", 1)
+    return re.sub(r"\bIndex\b", WIDTHS[wide], text)
+
+
+def print_kernel(
+    nest: Nest, schedule: Schedule, name: str, nominal: Mapping[Dim, int], threads: int = 0
+) -> Kernel:
+    """Print a flattened nest; a row that blocks walk has so many threads, if they are said."""
+    return _Printer(nest, schedule, name, nominal, threads).kernel()
 
 
 class _Printer(Joining):
     def __init__(
-        self, nest: Nest, schedule: Schedule, name: str, nominal: Mapping[Dim, int]
+        self, nest: Nest, schedule: Schedule, name: str, nominal: Mapping[Dim, int], wanted: int
     ) -> None:
         super().__init__(nest)
+        self.wanted = wanted  # threads; 0: as many as its rows ask for
         self.schedule, self.name, self.nominal = schedule, name, nominal
         self.kept: dict[Staged, str] = {}
         self.rows: dict[object, str] = {}
@@ -117,6 +149,7 @@ class _Printer(Joining):
             self.threads = MOST_THREADS if self.lanes or widest < LONG else 2 * MOST_THREADS
             while not self.lanes and self.threads > WARP and self.threads // 2 >= widest:
                 self.threads //= 2
+            self.threads = self.wanted or self.threads
         if self.schedule.tasks:
             self.statements(body, Frame())
         else:  # one block has everything to do
@@ -128,16 +161,19 @@ class _Printer(Joining):
             for one, name in self.names.items()
         ]
         arguments += [f"long long given_{name}" for name in self.sizes.values()]
+        arguments.append("long long tasks")
+        sizes = [f"  const Index {name} = (Index)given_{name};" for name in self.sizes.values()]
         head = f'extern "C" __global__ void __launch_bounds__({self.threads}) {self.name}('
         lines = [
-            f"{head}", f"    {', '.join([*arguments, 'long long tasks'])}) {{",
-            *(f"  {line}" for line in self.shared),
-            *(f"  const Index {name} = (Index)given_{name};" for name in self.sizes.values()),
-            *self.lines, "}",
+            f"{head}", f"    {', '.join(arguments)}) {{", *(f"  {line}" for line in self.shared),
+            *sizes, *self.lines, "}",
         ]  # fmt: skip
+        nest, schedule, nominal = self.nest, self.schedule, self.nominal
         return Kernel(
-            self.name, "\n".join(lines) + "\n", self.buffers, tuple(self.sizes),
-            self.schedule.task_count(), self.threads, self.alone, self._reach(),
+            self.name, "\n".join(lines) + "\n", tuple(arguments), tuple(self.shared),
+            (*sizes, *self.lines), self.buffers, tuple(self.sizes), schedule.task_count(),
+            self.threads, self.alone, self._reach(),
+            again=lambda threads: print_kernel(nest, schedule, self.name, nominal, threads),
         )  # fmt: skip
 
     def _reach(self) -> Reach:
@@ -194,7 +230,8 @@ class _Printer(Joining):
         key = row_key(row)
         if key not in self.rows:
             self.rows[key] = name = self.fresh("row")
-            self.shared.append(f"{REGISTER[row.dtype]} {name}[{row.attr.axes[0].extent}];")
+            count = number(row.attr.axes[0].extent, {})
+            self.shared.append(Room(REGISTER[row.dtype], name, count, common=False))
         return self.rows[key]
 
     def _room(self, staged: Staged, frame: Frame) -> str:
@@ -204,10 +241,9 @@ class _Printer(Joining):
             own = self.alone or frame.vector not in (None, staged.over, staged.along)
             self.common = self.common or not own
             kind = REGISTER[staged.made.dtype]
-            place = "" if own else f"alignas({WIDE} * sizeof({kind})) __shared__ "
-            extent = staged.over.extent  # arrays of nothing are not C
-            room = max(extent, 1) if isinstance(extent, int) else extent
-            self.shared.append(f"{place}{kind} {name}[{room}];")
+            aligned = "" if own else f"alignas({WIDE} * sizeof({kind})) "
+            count = max(number(staged.over.extent, {}), 1)  # arrays of nothing are not C
+            self.shared.append(Room(kind, name, count, not own, aligned))
         return self.kept[staged]
 
     def tasks(self, tasks: Tasks, frame: Frame) -> None:

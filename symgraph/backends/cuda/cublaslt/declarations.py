@@ -63,7 +63,7 @@ PLAIN, TURNED = 0, 1
 # cublasLtMatmulDescAttributes_t
 TURN_A, TURN_B, EPILOGUE, BIAS, BIAS_TYPE = 3, 4, 7, 8, 26
 # cublasLtEpilogue_t
-WITH_BIAS = 4
+WITH_BIAS, WITH_BIAS_AND_RELU = 4, 6
 # cublasLtMatrixLayoutAttribute_t
 COUNT, STEP = 5, 6
 # cublasLtMatmulPreferenceAttributes_t

@@ -24,6 +24,7 @@ from symgraph.lower.program import Operand
 WORKSPACE = 32 << 20  # bytes at most; NVIDIA recommends as much for compute capability 9
 MOST_ALGORITHMS = 6  # that are measured
 NAME = "cublasLt matmul"
+EPILOGUES = {"matmul_bias": api.WITH_BIAS, "matmul_bias_relu": api.WITH_BIAS_AND_RELU}
 SMALLEST = 16  # rows, columns and terms of a product that is worth a call, where they are known
 
 
@@ -60,7 +61,7 @@ class Products:
 
     def prepare(self, op: Op, arrays: Arrays, result: Array, alignment: int, tf32: bool) -> Product:
         """Plan a product. Raises `BackendError` where an operand cannot be read."""
-        return Product(self.library, arrays, result, alignment, tf32)
+        return Product(self.library, op.name, arrays, result, alignment, tf32)
 
 
 def _is_one(size: Any) -> bool:
@@ -71,15 +72,16 @@ class Product:
     """One product, or a batch of them; batches that have no one step are several calls."""
 
     def __init__(
-        self, library: CublasLt, arrays: Arrays, result: Array, alignment: int, tf32: bool
-    ) -> None:
+        self, library: CublasLt, name: str, arrays: Arrays, result: Array, alignment: int,
+        tf32: bool,
+    ) -> None:  # fmt: skip
         self.library = library
         x, y, out = (Matrices(one, result.dims[:-2]) for one in (*arrays[:2], result))
         fold(x, y, out)
         turned, line_out = out.lies("the result")
         bias = arrays[2] if len(arrays) > 2 else None
         if turned and bias is not None:
-            raise BackendError("matmul_bias: cuBLASLt adds no bias along the rows of a result.")
+            raise BackendError(f"{name}: cuBLASLt adds no bias along the rows of a result.")
         first, second = (x, y) if turned else (y, x)
         self._swapped = not turned
         sides = [(one, *one.lies("a factor")) for one in (first, second)]
@@ -101,7 +103,7 @@ class Product:
             self._describe(attribute, ctypes.c_int(api.PLAIN if plain else api.TURNED))
         self._bias = bias is not None
         if bias is not None:
-            self._describe(api.EPILOGUE, ctypes.c_int(api.WITH_BIAS))
+            self._describe(api.EPILOGUE, ctypes.c_int(EPILOGUES[name]))
             self._describe(api.BIAS, ctypes.c_void_p(alignment))  # some address, to plan with
             self._describe(api.BIAS_TYPE, ctypes.c_int(api.TYPES[bias.dtype]))
         self._layouts = [
@@ -109,7 +111,6 @@ class Product:
             for (one, columns, line), step in zip((*sides, (out, turned, line_out)), steps)
         ]
         inside = (start * self._size for starts in self._outer for start in starts)
-        name = "matmul" if bias is None else "matmul_bias"
         begins = math.gcd(alignment, *inside)
         self.key = f"{name} of {arrays} as {result}, {compute}, at multiples of {begins}"
         self._found = self._algorithms(begins)
