@@ -166,7 +166,7 @@ def test_no_steps(backend: str) -> None:
 @pytest.mark.parametrize("backwards", [False, True])
 def test_more_steps_than_rows_are_no_rows_of_others(backend: str, backwards: bool) -> None:
     """Where neither size is known, a call finds it: compiled loops would read what lies behind."""
-    x, n, z = sg.vector("x"), sg.iscalar("n"), sg.tensor("z", (sg.dim("Z"),))
+    x, n, z = sg.vector("x"), sg.iscalar("n"), sg.tensor("z", (sg.dim("scan_rows"),))
     for steps, inputs, count, few, many in (
         (3, [x], 3, [[1.0, 2.0, 4.0]], [[1.0, 2.0]]),
         (n, [x, n], 2, [[1.0, 2.0, 4.0], 2], [[1.0, 2.0, 4.0], 4]),

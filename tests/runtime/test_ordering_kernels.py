@@ -67,7 +67,7 @@ def ways(f: Any, *arrays: Any) -> set[str]:
 
 @pytest.mark.parametrize("dtype", mostly_full(NUMBERS, "bfloat16"))
 def test_every_dtype(dtype: str, there: Any, rng: np.random.Generator) -> None:
-    x = sg.tensor("x", (sg.dim("n", min=0),), dtype)
+    x = sg.tensor("x", (sg.dim("rows_or_none", min=0),), dtype)
     f = compiled([x], [sg.argsort(x), sg.argsort(x, descending=True), sg.sort(x)])
     for size in (0, 1, 17, 33, 1025):
         array = draw(rng, dtype, size)
@@ -93,13 +93,13 @@ def test_rows_along_any_axis(axis: int, there: Any, rng: np.random.Generator) ->
 @pytest.mark.full
 @pytest.mark.parametrize("size", [2048, 100_000])
 def test_long_rows(size: int, there: Any, rng: np.random.Generator) -> None:
-    x = sg.tensor("x", (sg.dim("n"),), "int32")
+    x = sg.tensor("x", (sg.dim("ordering_n"),), "int32")
     array = rng.integers(0, size // 4, size).astype(np.int32)
     np.testing.assert_array_equal(compiled([x], sg.argsort(x))(array), positions(array))
 
 
 def test_what_rests_on_sorting(there: Any, rng: np.random.Generator) -> None:
-    x = sg.tensor("x", (sg.dim("n"),))
+    x = sg.tensor("x", (sg.dim("ordering_n"),))
     array = rng.integers(-50, 50, 300).astype(np.float32)
     best, where = sg.F.topk(x, 5)
     gradient = sg.grad((sg.sort(x) * sg.arange(x.shape[0])).sum(), x)
@@ -141,7 +141,7 @@ def test_bits_are_those_of_one_update_after_the_other(
     case: str, there: Any, rng: np.random.Generator
 ) -> None:
     dtype, mode = case.split()
-    k, p = sg.dim("k", min=0), sg.dim("p")
+    k, p = sg.dim("places_or_none", min=0), sg.dim("p")
     x, u, i = sg.tensor("x", (3, p, 4), dtype), sg.tensor("u", (3, k, 4), dtype), index("i", k)
     f = compiled([x, i, u], sg.scatter(x, i, u, axis=1, mode=mode))
     kind = numpy_dtype(dtype)
@@ -176,7 +176,7 @@ def sums(updates: Array, places: Array, count: int) -> Array:
 
 @pytest.mark.parametrize("count", [1025, pytest.param(100_000, marks=pytest.mark.full)])
 def test_many_updates_of_a_place_are_cut(count: int, there: Any, rng: np.random.Generator) -> None:
-    k = sg.dim("k")
+    k = sg.dim("ordering_k")
     u, i = sg.tensor("u", (k, 2)), index("i", k, dtype="int64")
     f = compiled([u, i], sg.segment_sum(u, i, 40))
     updates = rng.standard_normal((count, 2)).astype(np.float32)
@@ -192,7 +192,7 @@ def test_many_updates_of_a_place_are_cut(count: int, there: Any, rng: np.random.
 
 
 def test_each_lane_has_places_of_its_own(there: Any, rng: np.random.Generator) -> None:
-    k = sg.dim("k")
+    k = sg.dim("ordering_k")
     u, i = sg.tensor("u", (2, k, 2)), index("i", 2, k, 2, dtype="int32")
     f = compiled([u, i], sg.F.scatter_add_along_axis(u, i, 50, axis=1))
     for count in (40, 1100):
@@ -206,7 +206,7 @@ def test_each_lane_has_places_of_its_own(there: Any, rng: np.random.Generator) -
 
 def test_gradients_of_selections(there: Any, rng: np.random.Generator) -> None:
     table = sg.tensor("table", (50, 6))  # more rows, and places, than are worth looking at
-    i, j = index("i", 8, sg.dim("k")), index("j", sg.dim("k"), dtype="uint8")
+    i, j = index("i", 8, sg.dim("ordering_k")), index("j", sg.dim("ordering_k"), dtype="uint8")
     loss = (sg.F.embedding(i, table) ** 2).sum() + (table[i[0], j]).sum()
     f = compiled([table, i, j], sg.grad(loss, table))
     numbers = rng.integers(-8, 8, (50, 6)).astype(np.float32)
@@ -238,7 +238,7 @@ def test_sizes_beyond_32_bits(
     """What is then computed in 64 bits, at sizes that can be run."""
     for module in (sorting_kernels, scatter_kernels):
         monkeypatch.setattr(module, "NARROW", 0)
-    x, i = sg.tensor("x", (sg.dim("n"),), "uint16"), index("i", sg.dim("n"))
+    x, i = sg.tensor("x", (sg.dim("ordering_n"),), "uint16"), index("i", sg.dim("ordering_n"))
     f = compiled([x, i], [sg.argsort(x), sg.scatter(x, i, x, mode="add")])
     array, places = draw(rng, "uint16", 1500), rng.integers(0, 1500, 1500).astype(np.int16)
     order, found = f(array, places)
