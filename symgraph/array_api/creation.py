@@ -20,7 +20,7 @@ from symgraph.array_api.array import (
 from symgraph.array_api.kinds import is_scalar, meet
 from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError
 from symgraph.graph.arrays import as_array, is_array
-from symgraph.graph.dtypes import default_float, dtype_name, is_complex, is_float, numpy_dtype
+from symgraph.graph.dtypes import default_float, dtype_name, is_complex
 from symgraph.graph.interpret import interpret
 from symgraph.graph.leaves import constant
 from symgraph.graph.node import Value
@@ -34,9 +34,9 @@ def asarray(
     """Make an array of a number, nested lists, an array of any library, or a symbolic value.
 
     Numbers of others are always copied. A value of the graph is computed, and must not depend on
-    inputs. Floats beyond the range of their dtype are infinite, as everywhere in the standard.
-    Raises `ArgumentError` for `copy=False` where a copy is needed, `DTypeError` for what is no
-    number, and for whole numbers that do not fit into the dtype.
+    inputs. What is beyond the range of a float dtype is infinite, as with other libraries. Raises
+    `ArgumentError` for `copy=False` where a copy is needed, `DTypeError` for what is no number, and
+    for what does not fit into a whole dtype.
     """
     require_device("asarray", device)
     name = None if dtype is None else dtype_name(dtype)
@@ -51,27 +51,8 @@ def asarray(
     if isinstance(obj, Value):
         (numbers,) = interpret([obj], {})
         return of_numbers(np.array(numbers), name)
-    given = _without_arrays(obj)
-    try:
-        found = as_array("asarray: it", given, name)
-    except DTypeError:
-        found = _overflown(given, name or default_float())
-        if found is None:
-            raise
+    found = as_array("asarray: it", _without_arrays(obj), name, infinite=True)
     return of_numbers(np.array(found) if is_array(obj) else found)
-
-
-def _overflown(given: Any, dtype: str) -> Any:
-    """Give floats in a narrower dtype, infinite where they do not fit; None of anything else."""
-    numbers = np.asarray(given)
-    if numbers.dtype.kind != "f" or not is_float(dtype):
-        return None
-    if not is_array(given) and not any(
-        isinstance(one, float) for one in np.asarray(given, dtype=object).flat
-    ):  # NumPy makes floats of whole numbers that are too large
-        return None
-    with np.errstate(over="ignore"):
-        return numbers.astype(numpy_dtype(dtype))
 
 
 def _copies(why: str) -> ArgumentError:

@@ -29,10 +29,11 @@ Array = np.ndarray[Any, Any]
 _WEAK = (bool, int, float, complex, list, tuple, range)
 
 
-def as_array(subject: str, value: Any, dtype: Any = None) -> Array:
+def as_array(subject: str, value: Any, dtype: Any = None, *, infinite: bool = False) -> Array:
     """Make an array of the named dtype, or of the value's own; Python floats get the default one.
 
-    Raises `DTypeError` for what is no number, or does not fit into the dtype.
+    Raises `DTypeError` for what is no number, or does not fit into the dtype; with `infinite`,
+    numbers beyond a float dtype are infinite in it.
     """
     array = _read(subject, value)
     if dtype is not None and array.dtype.kind in "USMm":
@@ -46,7 +47,7 @@ def as_array(subject: str, value: Any, dtype: Any = None) -> Array:
         name = dtype_name(array.dtype)
         if weak and name in ("float64", "complex128"):
             name = default_float() if name == "float64" else complex_dtype(default_float())
-    return (_fitting if weak else _converted)(subject, array, name)
+    return (_fitting if weak else _converted)(subject, array, name, infinite)
 
 
 def lossless(subject: str, given: Any, dtype: DType) -> Array:
@@ -129,10 +130,10 @@ def _exact(given: Any, array: Array) -> Array:
     return numbers if all(type(number) is int for number in numbers.flat) else array
 
 
-def _fitting(subject: str, array: Array, dtype: DType) -> Array:
+def _fitting(subject: str, array: Array, dtype: DType, infinite: bool = False) -> Array:
     """Give Python numbers in a dtype: rounded to a float's precision, exactly for integers."""
     if dtype == "bool" or array.size == 0 or has_gradient(dtype):
-        return _converted(subject, array, dtype)
+        return _converted(subject, array, dtype, infinite)
     if array.dtype.kind == "c":
         raise _refused(subject, dtype, str(array.dtype))
     limits = np.iinfo(numpy_dtype(dtype))
@@ -144,7 +145,7 @@ def _fitting(subject: str, array: Array, dtype: DType) -> Array:
     return array.astype(numpy_dtype(dtype))
 
 
-def _converted(subject: str, array: Array, dtype: DType) -> Array:
+def _converted(subject: str, array: Array, dtype: DType, infinite: bool = False) -> Array:
     """Convert to a dtype that was named; only numbers beyond its range are refused."""
     target = numpy_dtype(dtype)
     if array.dtype.kind == "c" and not is_complex(dtype):
@@ -152,7 +153,7 @@ def _converted(subject: str, array: Array, dtype: DType) -> Array:
     if array.dtype == target:
         return array.astype(target, copy=False)  # the same numbers in native byte order
     try:
-        with np.errstate(over="raise", invalid="raise"):
+        with np.errstate(over="ignore" if infinite else "raise", invalid="raise"):
             wide = array.astype(np.float64) if array.dtype == object else array
             return wide.astype(target)
     except (FloatingPointError, OverflowError):

@@ -389,6 +389,8 @@ def test_floats_beyond_their_dtype_are_infinite() -> None:
     np.testing.assert_array_equal(np.asarray(narrow), [np.inf, 2])
     with pytest.raises(DTypeError, match="does not fit"):
         xp.asarray(300, dtype="uint8")
+    with pytest.raises(DTypeError, match="give lists of equal lengths"):
+        xp.asarray([[1.0], [2.0, 3.0]])
 
 
 def test_without_a_copy_it_is_the_same_array() -> None:
