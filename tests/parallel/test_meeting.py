@@ -8,7 +8,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,15 +20,6 @@ from tests.parallel.nodes import TOKEN, run_all
 
 HELLO = b"symgraph" + b"\1\0\0\0" + bytes(16)
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close by a reset
-
-
-@pytest.fixture
-def opened() -> Iterator[list[Any]]:
-    """Close what a test puts into it."""
-    found: list[Any] = []
-    yield found
-    for one in found:
-        one.close()
 
 
 @pytest.fixture

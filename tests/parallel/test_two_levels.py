@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -177,15 +177,6 @@ def test_a_step_of_two_nodes_is_the_step_of_one_worker_on_the_whole_batch() -> N
     for loss, found in together([[0, 1], [2, 3]], work):  # type: ignore[misc]
         assert loss == pytest.approx(right[0], rel=1e-5)
         np.testing.assert_allclose(found, right[1], rtol=1e-5)
-
-
-@pytest.fixture
-def opened() -> Iterator[list[Any]]:
-    """Close what a test puts into it."""
-    found: list[Any] = []
-    yield found
-    for one in found:
-        one.close()
 
 
 # -- failures --------------------------------------------------------------------------------------
