@@ -22,6 +22,7 @@ from symgraph.ops.siren_kernels import TILE, cuda, llvm
 from symgraph.ops.siren_parts import (
     COLOURS,
     MAX_WIDTH,
+    backwards,
     check_types,
     checked_sizes,
     matrices,
@@ -73,15 +74,8 @@ class Siren(Op):
 
         def of_places() -> Value:
             parts = matrices(self.layers, self.width, numbers, F.reshape)
-            values, back = values_of(F, parts, places, self.omega), g
-            for layer in range(self.layers, -1, -1):
-                weight, _ = parts[layer]
-                back = F.matmul(F.permute_dims(weight, (0, 2, 1)), back)
-                if layer:
-                    before, shift = parts[layer - 1]
-                    inside = F.matmul(before, values[layer - 1]) + shift
-                    back = back * (self.omega * F.cos(self.omega * inside))
-            return F.sum(back, axis=0)
+            values = values_of(F, parts, places, self.omega)
+            return F.sum(backwards(F, parts, values, g, self.omega)[0], axis=0)
 
         return of_numbers, of_places
 

@@ -23,6 +23,7 @@ from symgraph.ops.siren_gradient_kernels import LARGEST, TILE, llvm, memory
 from symgraph.ops.siren_parts import (
     COLOURS,
     MAX_WIDTH,
+    backwards,
     check_types,
     checked_sizes,
     matrices,
@@ -88,19 +89,14 @@ class SirenGradient(Op):
         axes = (*range(g.ndim - 2), g.ndim - 1, g.ndim - 2)
         between = (batch, self.parts) if self.parts > 1 else (batch,)
         found: list[Value] = []
-        for layer in range(self.layers, -1, -1):
-            weight, _ = weights[layer]
-            before = F.broadcast_to(values[layer], (*between, *values[layer].shape[-2:]))
+        layers = zip(weights, values, backwards(F, weights, values, g, self.omega)[1:])
+        for (weight, _), value, back in layers:
+            before = F.broadcast_to(value, (*between, *value.shape[-2:]))
             outputs, inputs = weight.shape[-2:]
-            found.append(F.reshape(F.sum(g, axis=-1), (batch, self.parts, outputs)))
-            product = F.matmul(g, F.permute_dims(before, axes))
+            product = F.matmul(back, F.permute_dims(before, axes))
             found.append(F.reshape(product, (batch, self.parts, outputs * inputs)))
-            if layer:
-                g = F.matmul(F.permute_dims(weight, axes), g)
-                inner, bias = weights[layer - 1]
-                inside = F.matmul(inner, values[layer - 1]) + bias
-                g = g * (self.omega * F.cos(self.omega * inside))
-        return F.concat(found[::-1], axis=2)
+            found.append(F.reshape(F.sum(back, axis=-1), (batch, self.parts, outputs)))
+        return F.concat(found, axis=2)
 
     def _cut(self, F: Functions, places: Value, g: Value) -> tuple[Value, Value]:
         """Give places (parts, 2, size) and gradients (B, parts, 3, size), zeros at the end."""

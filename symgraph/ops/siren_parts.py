@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,22 @@ def values_of(F: Functions, parts: Parts, places: Value, omega: float) -> list[V
         value = F.matmul(weight, values[-1]) + bias
         values.append(F.sin(omega * value) if layer < len(parts) else value)
     return values
+
+
+def backwards(
+    F: Functions, parts: Parts, values: Sequence[Value], g: Value, omega: float
+) -> list[Value]:
+    """Build the cotangents of the places, and of what each layer gives before its sine."""
+    axes = (*range(g.ndim - 2), g.ndim - 1, g.ndim - 2)
+    found = [g]
+    for layer in range(len(parts) - 1, -1, -1):
+        g = F.matmul(F.permute_dims(parts[layer][0], axes), g)
+        if layer:
+            weight, bias = parts[layer - 1]
+            inside = F.matmul(weight, values[layer - 1]) + bias
+            g = g * (omega * F.cos(omega * inside))
+        found.append(g)
+    return found[::-1]
 
 
 def slice_of(pixels: Size, parts: int, tile: int) -> Size:
