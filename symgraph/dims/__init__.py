@@ -19,6 +19,7 @@ from symgraph.dims.guards import (
     require_divides,
     require_equal,
     require_less_equal,
+    require_sizes,
 )
 from symgraph.dims.rules import broadcast_shapes, concat_sizes, reshape, split_sizes
 from symgraph.dims.slices import slice_length
@@ -60,6 +61,7 @@ __all__ = [
     "require_divides",
     "require_equal",
     "require_less_equal",
+    "require_sizes",
     "reshape",
     "same_padding",
     "slice_length",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -117,6 +117,12 @@ def require_equal(left: Size, right: Size, why: str) -> None:
 def require_less_equal(left: Size, right: Size, why: str) -> None:
     """`left <= right` must hold; else as `require_equal`."""
     _require("less_equal", left, right, why)
+
+
+def require_sizes(shape: Iterable[Size]) -> None:
+    """No size of a shape may be negative; else as `require_equal`."""
+    for size in shape:
+        _require("less_equal", 0, size, "sizes are not negative")
 
 
 def require_divides(divisor: Size, size: Size, why: str) -> None:

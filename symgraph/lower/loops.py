@@ -6,12 +6,12 @@ ready at the same place and run over the same axes share a loop.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 
 from symgraph.errors import LoweringError
 from symgraph.graph.index import Axis
-from symgraph.graph.scalar import RARE, Scalar, scalar_order
+from symgraph.graph.scalar import RARE, Scalar
 from symgraph.lower.nest import Nest, Store
 from symgraph.lower.schedule import Fold, Schedule
 from symgraph.lower.stage import Staged
@@ -92,6 +92,9 @@ class Tasks:
     body: tuple[Statement, ...]
 
 
+# What only its place in the loops knows, and never a function of scalars.
+PLACED = ("axis", "load", "operand", "philox", "reduce", "row", "size", "take")
+
 Statement = Let | Put | Accumulate | Keep | Fetch | KeepRow | FetchRow | For | Reduce | Tasks
 
 
@@ -103,7 +106,7 @@ def loops(nest: Nest, schedule: Schedule) -> tuple[Statement, ...]:
 class _Builder:
     def __init__(self, nest: Nest, schedule: Schedule) -> None:
         self.nest, self.schedule = nest, schedule
-        self.order = nest.order()
+        self.order = usual_order(nest.roots)
         self.free = nest.free()
         self.done: set[Scalar] = set()
         self.open: frozenset[Axis] = frozenset()
@@ -175,7 +178,7 @@ class _Builder:
             if row_key(row) not in self.rows or not self.free[made] - along <= self.open:
                 continue
             del self.rows[row_key(row)]
-            order = scalar_order([made])
+            order = usual_order([made])
             found.extend(self.ready(order))  # what is the same at all positions
             before, known = self.open, set(self.done)
             self.open |= along
@@ -211,7 +214,7 @@ class _Builder:
         """Open the axes of reductions from the outermost."""
         first, *rest = axes
         self.open |= {first}
-        inside = scalar_order([one for node in group for one in node.args])
+        inside = usual_order([one for node in group for one in node.args])
         body = [*self.filled(inside), *self.ready(inside)]
         if rest:
             body.append(self.folded(fold, rest, group))
@@ -232,26 +235,62 @@ def is_rare(node: Scalar) -> bool:
     return node.op == "select" and bool(node.attr == RARE)
 
 
+def rare_inputs(wanted: Scalar, known: Container[Scalar] = ()) -> list[Scalar]:
+    """List what a rarely wanted value is made of: what is known, and what only its place knows.
+
+    From these on it can be computed in a function of its own.
+    """
+    found: dict[Scalar, None] = {}
+    seen, stack = {wanted}, [wanted]
+    while stack:
+        node = stack.pop()
+        if node.op in PLACED or (node in known and node.op != "const"):
+            found[node] = None
+            continue
+        stack.extend(one for one in reversed(node.args) if one not in seen)
+        seen.update(node.args)
+    return list(found)
+
+
+def usual_order(roots: Iterable[Scalar]) -> list[Scalar]:
+    """List all nodes below the roots, arguments first, but of rare ones only their inputs."""
+
+    def needed(node: Scalar) -> Iterable[Scalar]:
+        if is_rare(node):
+            return node.args[0], node.args[2], *rare_inputs(node.args[1])
+        return node.args
+
+    return _ordered(roots, (), needed)
+
+
 def unprinted(wanted: Scalar, known: Container[Scalar]) -> list[Scalar]:
     """List what a value needs beyond what is known, arguments first; addresses are not values.
 
     What is rarely chosen is not listed either: it is printed where it is wanted.
     """
+
+    def needed(node: Scalar) -> Iterable[Scalar]:
+        if node.op == "load":
+            return node.args[-1:] if node.attr.guarded else ()
+        return (node.args[0], node.args[2]) if is_rare(node) else node.args
+
+    return _ordered([wanted], known, needed)
+
+
+def _ordered(
+    roots: Iterable[Scalar], known: Container[Scalar],
+    needed: Callable[[Scalar], Iterable[Scalar]],
+) -> list[Scalar]:  # fmt: skip
     order: list[Scalar] = []
     seen: set[Scalar] = set()
-    stack = [(wanted, False)]
-    while stack:
-        node, entered = stack.pop()
-        if entered:
-            order.append(node)
-        elif node not in seen and node not in known:
-            seen.add(node)
-            stack.append((node, True))
-            if node.op == "load":
-                needed = node.args[-1:] if node.attr.guarded else ()
-            elif is_rare(node):
-                needed = node.args[0], node.args[2]
-            else:
-                needed = node.args
-            stack.extend((argument, False) for argument in reversed(needed))
+    for root in roots:
+        stack = [(root, False)]
+        while stack:
+            node, entered = stack.pop()
+            if entered:
+                order.append(node)
+            elif node not in seen and node not in known:
+                seen.add(node)
+                stack.append((node, True))
+                stack.extend((one, False) for one in reversed(tuple(needed(node))))
     return order

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from symgraph.config import config
-from symgraph.dims import Size, product
+from symgraph.dims import Size, product, require_sizes
 from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError, PassError, ShapeError
 from symgraph.graph.arguments import plain_int, shape_argument
 from symgraph.graph.draws import drawn
@@ -59,6 +59,7 @@ class Random(Op):
             raise ShapeError(f"{{state}} must be uint64[3] (seed, step, offset), not {state}.")
         if self.by_row and not self.shape:
             raise ShapeError("by_row needs an axis of rows; the shape is ().")
+        require_sizes(self.shape)
         return TensorType(self.dtype, self.shape)
 
     def body(self, m: Any, *words: Any) -> Any:

@@ -12,6 +12,7 @@ from symgraph.dims import (
     equal,
     product,
     require_equal,
+    require_sizes,
 )
 from symgraph.dims import (
     reshape as reshaped,
@@ -48,7 +49,9 @@ class Reshape(Op):
 
     def infer(self, x: TensorType) -> Type:
         target = (-1 if d == self.open_axis else size for d, size in enumerate(self.shape))
-        return x.with_shape(reshaped(x.shape, tuple(target)))
+        shape = reshaped(x.shape, tuple(target))
+        require_sizes(shape)
+        return x.with_shape(shape)
 
     def ref(self, xp: ModuleType, *arrays: Array) -> Array:
         return arrays[0].reshape(self.shape)
@@ -195,6 +198,7 @@ class BroadcastTo(Op):
         for d, (size, target) in enumerate(zip(x.shape, self.shape[lead:])):
             if not _is_one(size):
                 require_equal(size, target, f"axis {d} of {{x}} must be 1 or the target's size")
+        require_sizes(self.shape)
         return x.with_shape(self.shape)
 
     def ref(self, xp: ModuleType, *arrays: Array) -> Array:

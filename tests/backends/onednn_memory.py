@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from symgraph.backends.cpu.onednn.descriptors import (
     row_major,
 )
 from symgraph.backends.cpu.onednn.library import UnimplementedError
+from symgraph.backends.cpu.onednn.primitives import reorder
 from symgraph.graph.dtypes import numpy_dtype
 
 ALIGNMENT = 64
@@ -87,17 +89,33 @@ def memory(size: int, fill: int = 0) -> np.ndarray:
     return raw[start : start + max(size, 1)]
 
 
+def elements(descriptor: Descriptor) -> int:
+    """Give the bytes of the elements and their padding, of plain layouts with the gaps."""
+    if not descriptor._key.blocks:
+        return descriptor.size
+    return math.prod(descriptor.padded_dims) * numpy_dtype(descriptor.dtype).itemsize
+
+
 def packed(array: Any, descriptor: Descriptor) -> np.ndarray:
-    """Write an array in the layout of a descriptor, with zeros in the padding."""
+    """Write an array in the layout of a descriptor, with zeros in the padding.
+
+    Where that holds more than the elements (sums of columns beside int8 weights, on processors
+    that multiply uint8 by int8 only) the library alone can write it.
+    """
     buffer = memory(descriptor.size)
+    if descriptor.size > elements(descriptor):
+        plain = Descriptor.dense(descriptor.dims, descriptor.dtype)
+        given = packed(array, plain)
+        bound(reorder(plain, descriptor), {"src": given, "dst": buffer})()
+        return buffer
     numbers = buffer[: descriptor.size].view(numpy_dtype(descriptor.dtype))
     numbers[offsets(descriptor._key)] = np.asarray(array).astype(numpy_dtype(descriptor.dtype))
     return buffer
 
 
 def unpacked(buffer: np.ndarray, descriptor: Descriptor) -> np.ndarray:
-    """Read an array; the padding must hold zeros."""
-    numbers = buffer[: descriptor.size].view(numpy_dtype(descriptor.dtype))
+    """Read an array; the padding must hold zeros. What else is held stands behind it."""
+    numbers = buffer[: elements(descriptor)].view(numpy_dtype(descriptor.dtype))
     places = offsets(descriptor._key)
     if descriptor._key.blocks:
         padding = np.ones(numbers.size, bool)

@@ -28,7 +28,7 @@ def turned(rows: int, columns: int) -> Array:
 def primitives(x: Array, y: Array, fixed: bool = False) -> list[str]:
     """Give what a product runs as."""
     found = prepare(Matmul(), (x, y), plain(x.dims[0], y.dims[1]), (False, fixed), 0)
-    if not any(LIBRARY in use.primitive.implementation for use in found.uses):
+    if not any(use.primitive.implementation.startswith(LIBRARY) for use in found.uses):
         pytest.skip("on this processor the library copies weights by itself")
     return [use.primitive.name for use in found.uses]
 

@@ -13,7 +13,8 @@ import symgraph as sg
 from symgraph.backends.cpu.compiler import unavailable
 from symgraph.graph.graph import Graph
 from symgraph.graph.node import Value
-from symgraph.lower.plan import Plan
+from symgraph.lower.llvm.module import module
+from symgraph.lower.plan import Plan, make_plan
 from tests.backends.test_native_execution import compiled
 from tests.lower.cuda_host import COMPILER, Host, planned, run
 
@@ -74,3 +75,18 @@ def test_each_is_a_branch() -> None:
     _, plan, _ = planned_for("both")
     text = "".join(kernel.text for kernel in plan.kernels)  # type: ignore[attr-defined]
     assert text.count("if (v") == 2
+
+
+def test_costly_sides_are_functions_of_which_a_module_has_one() -> None:
+    width = sg.dim("rare_width")
+    x = sg.tensor("x", (ROWS, width))
+    printed = []
+    for count in (1, 8):
+        total = sg.sin(x)
+        for scale in range(2, count + 1):
+            total = total + sg.sin(x * float(scale))
+        kernels = make_plan(Graph([x], [total]), {width: 33}).kernels
+        printed.append(module(kernels, [f"k{number}" for number in range(len(kernels))]))
+    first, many = printed
+    assert first.count("define internal") == many.count("define internal") == 1
+    assert many.count("call <8 x float> @rare_") == 8 * first.count("call <8 x float> @rare_")

@@ -147,3 +147,22 @@ def test_a_size_that_no_input_has() -> None:
     x: Value = sg.tensor("x", (B, 2))
     f = sg.function([x], sg.size_of(B))
     assert f.bind(B=3).inputs == 24
+
+
+@pytest.mark.parametrize("backend", ["reference", pytest.param("cpu", marks=needs_compiler)])
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda x, size: sg.zeros((size,)),
+        lambda x, size: sg.broadcast_to(x[:1], (2, size)),
+        lambda x, size: sg.reshape(x[:0], (0, size)),
+        lambda x, size: sg.random.normal((size,)),
+    ],
+    ids=["zeros", "broadcast_to", "reshape", "normal"],
+)
+def test_a_size_that_is_negative_is_named(made: Any, backend: str) -> None:
+    x = sg.tensor("x", (B,))
+    f = sg.function([x], made(x, B - 3), backend=backend)
+    assert f(np.ones(4, np.float32)).shape[-1] == 1
+    with pytest.raises(GuardError, match=r"sizes are not negative: needs 0 <= B - 3, but 0 > -1"):
+        f(np.ones(2, np.float32))

@@ -13,8 +13,9 @@ from symgraph.dims import Size, ceil_div
 from symgraph.errors import LoweringError
 from symgraph.graph.dtypes import is_float, itemsize
 from symgraph.graph.scalar import Scalar, operands_of
+from symgraph.lower.llvm.scalars import Frame
 from symgraph.lower.llvm.types import REGISTER, Reg, literal, suffix, wide
-from symgraph.lower.llvm.values import Frame, Values, iota
+from symgraph.lower.llvm.values import Values, iota
 from symgraph.lower.loops import (
     Accumulate,
     Fetch,
@@ -294,16 +295,9 @@ class _Printer(Values):
         """Combine the lanes of accumulators: a fixed tree of halves."""
         while parts[0].lanes > 1:
             half = parts[0].lanes // 2
-            low, high = ([self._half(part, number, half) for part in parts] for number in (0, 1))
+            low, high = ([self.w.lanes(part, at, half) for part in parts] for at in (0, half))
             parts = self.combined(node, low, high)
         return parts
-
-    def _half(self, part: Reg, number: int, lanes: int) -> Reg:
-        if lanes == 1:
-            return self.w.reg(f"extractelement {part}, i64 {number}", part.dtype, 1)
-        picks = ", ".join(f"i32 {number * lanes + i}" for i in range(lanes))
-        text = f"shufflevector {part}, {part.type} poison, <{lanes} x i32> <{picks}>"
-        return self.w.reg(text, part.dtype, lanes)
 
     def combined(self, node: Scalar, first: Sequence[Reg], second: Sequence[Reg]) -> list[Reg]:
         """Print how two partial results combine."""

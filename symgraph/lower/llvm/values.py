@@ -1,46 +1,24 @@
-"""Values of a kernel: the registers of scalars, loads, positions, offsets and sizes."""
+"""Values of a kernel: besides scalars the registers of loads, positions, offsets and sizes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from symgraph.dims import Dim, Size
-from symgraph.errors import LoweringError
 from symgraph.graph.index import Axis
 from symgraph.graph.scalar import Scalar
 from symgraph.lower.linear import Linear, linear
 from symgraph.lower.llvm.access import Access
-from symgraph.lower.llvm.operations import philox, write
+from symgraph.lower.llvm.scalars import Frame, Scalars
 from symgraph.lower.llvm.types import Reg, literal, wide
 from symgraph.lower.llvm.writer import Writer
-from symgraph.lower.loops import is_rare, unprinted
 from symgraph.lower.nest import Nest
 
 
-@dataclass
-class Frame:
-    """What is known at a place in the text: values, positions along axes, the open vector."""
-
-    values: dict[Scalar, Reg] = field(default_factory=dict)
-    parts: dict[Scalar, tuple[Reg, ...]] = field(default_factory=dict)
-    places: dict[Axis, str] = field(default_factory=dict)
-    vector: Axis | None = None
-    lanes: int = 1
-    mask: str | None = None
-
-    def inner(self) -> Frame:
-        """Give a copy for a nested block."""
-        return Frame(dict(self.values), dict(self.parts), dict(self.places), self.vector,
-                     self.lanes, self.mask)  # fmt: skip
-
-
-class Values:
-    """Prints what is asked for, where it is asked for, once a frame."""
+class Values(Scalars):
+    """Prints what is asked for in loops over memory."""
 
     def __init__(self, nest: Nest, name: str, masks: bool) -> None:
+        super().__init__(Writer(name, "ptr %arguments, i64 %low, i64 %high"))
         self.nest = nest
-        self.w = Writer(name, "ptr %arguments, i64 %low, i64 %high")
-        self.order = nest.order()
         self.free = nest.free()
         self.buffers = tuple(dict.fromkeys([*nest.reads(), *nest.writes()]))
         self.sizes: dict[Size, str] = {}
@@ -50,58 +28,15 @@ class Values:
 
     # -- values ------------------------------------------------------------------------------------
 
-    def value(self, wanted: Scalar, frame: Frame) -> Reg:
-        """Give the register of a value, printing what is not there yet."""
-        found = frame.values.get(wanted)
-        if found is not None:
-            return found
-        for node in unprinted(wanted, frame.values):
-            frame.values[node] = self.one(node, frame)
-        return frame.values[wanted]
-
     def one(self, node: Scalar, frame: Frame) -> Reg:
         """Print one scalar whose arguments are there."""
-        if node.op == "const":
-            return literal(node.attr, node.dtype)
         if node.op == "size":
             return Reg(self.size(node.attr), "int64")
         if node.op == "axis":
             return self.position(node.attr, frame)
         if node.op == "load":
             return self.load(node, frame)
-        if node.op == "take":
-            part: Reg = frame.parts[node.args[0]][node.attr]
-            return part
-        if node.op in ("reduce", "row", "operand"):
-            raise LoweringError(f"llvm: `{node.op}` is used before its loop in {self.nest.name}.")
-        if is_rare(node):
-            return self.rare(node, frame)
-        args = [frame.values[argument] for argument in node.args]
-        lanes = max((arg.lanes for arg in args), default=1)
-        args = [self.w.splat(arg, lanes) for arg in args]
-        if node.op == "philox":
-            frame.parts[node] = philox(self.w, args)
-            return frame.parts[node][0]
-        return write(self.w, node.op, args, node.dtype)
-
-    def rare(self, node: Scalar, frame: Frame) -> Reg:
-        """Print a choice with a branch around what no lane may want."""
-        w, (condition, first, second) = self.w, node.args
-        given, usual = frame.values[condition], frame.values[second]
-        lanes = max(given.lanes, usual.lanes)
-        given, usual = w.splat(given, lanes), w.splat(usual, lanes)
-        wanted, before, name = given.text, w.block, w.fresh("rare")
-        if lanes > 1:
-            wanted = w.call(f"llvm.vector.reduce.or.v{lanes}i1", "i1", str(given))
-        w.line(f"br i1 {wanted}, label %then_{name}, label %end_{name}, !prof !2")
-        w.label(f"then_{name}")
-        other = w.splat(self.value(first, frame.inner()), lanes)
-        chosen = w.new(f"select {given}, {other}, {usual}")
-        last = w.block
-        w.jump(f"end_{name}")
-        w.label(f"end_{name}")
-        text = f"phi {usual.type} [ {usual.text}, %{before} ], [ {chosen}, %{last} ]"
-        return w.reg(text, node.dtype, lanes)
+        return super().one(node, frame)
 
     def position(self, axis: Axis, frame: Frame) -> Reg:
         """Give the position along an axis: a vector of neighbours along the open vector axis."""

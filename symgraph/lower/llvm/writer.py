@@ -84,6 +84,23 @@ class Writer:
         text = f"shufflevector {wide(type, lanes)} {one}, {wide(type, lanes)} poison, {zero}"
         return self.reg(text, value.dtype, lanes)
 
+    def lanes(self, value: Reg, start: int, count: int) -> Reg:
+        """Give some neighbouring lanes of a value."""
+        if count == value.lanes:
+            return value
+        if count == 1:
+            return self.reg(f"extractelement {value}, i64 {start}", value.dtype, 1)
+        picks = ", ".join(f"i32 {start + i}" for i in range(count))
+        text = f"shufflevector {value}, {value.type} poison, <{count} x i32> <{picks}>"
+        return self.reg(text, value.dtype, count)
+
+    def joined(self, low: Reg, high: Reg) -> Reg:
+        """Give a value of the lanes of two, of equally many each."""
+        count = 2 * low.lanes
+        picks = ", ".join(f"i32 {i}" for i in range(count))
+        text = f"shufflevector {low}, {high}, <{count} x i32> <{picks}>"
+        return self.reg(text, low.dtype, count)
+
     # -- whole numbers of addresses ----------------------------------------------------------------
 
     def whole(self, operation: str, first: str, second: str) -> str:
@@ -133,8 +150,12 @@ class Writer:
 
     def text(self) -> str:
         """Give the function."""
-        body = "\n".join([*self.entry, *self.lines])
-        return f"define void @{self.name}({self.parameters}) #0 {{\nstart:\n{body}\n}}\n"
+        return f"define void @{self.name}({self.parameters}) #0 {self.body()}\n"
+
+    def body(self) -> str:
+        """Give what stands in the braces of the function, and them."""
+        lines = "\n".join([*self.entry, *self.lines])
+        return f"{{\nstart:\n{lines}\n}}"
 
 
 def _type_of(argument: str) -> str:
