@@ -2,6 +2,8 @@
 
 Each measurement is a process of its own. What libraries bring is there before it, as a small
 function of the same kind runs first; what making a network takes for a while does not count.
+Code of larger kernels, and what compiling them leaves behind, is 3 to 7 MB: cases are so large
+that a mistake of 2 % is more.
 """
 
 from __future__ import annotations
@@ -102,7 +104,7 @@ def measured(kind: str, count: int, precision: str = "fp32") -> dict[str, Any]:
     ("kind", "count", "precision", "most"),
     [
         pytest.param("train", 128, "fp32", "arena", id="training"),
-        pytest.param("train", 128, "bf16", "arena", id="training in bf16"),
+        pytest.param("train", 512, "bf16", "arena", id="training in bf16"),
         pytest.param("infer", 256, "fp32", "arena", id="inference"),
         pytest.param("elementwise", 1000, "fp32", "outputs", id="outputs"),
     ],
