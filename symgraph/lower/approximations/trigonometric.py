@@ -3,8 +3,9 @@
 x / (2 pi) modulo 1 is wanted. 1 / (2 pi) is cut into pieces, and of the product of x with each only
 the fraction is kept: whole turns do not matter, and fractions of floats are exact. Pieces whose
 product is a whole number for all arguments of a size are left out (Payne and Hanek, 1983), so the
-pieces are chosen by the size of the argument. Of a float32 that is not large the nearest quarter is
-taken off in float64, with pi/2 as two floats (Cody and Waite, 1980): that costs a quarter.
+pieces are chosen by the size of the argument. From arguments that are not large the nearest quarter
+is taken off, with pi/2 as a sum of floats (Cody and Waite, 1980): of two for a float32, in float64,
+and of four for a float64, of which the products with the first three are exact.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ TURN = int(
     16,
 )
 TWO_PI = (6.283185307179586, 2.4492935982947064e-16)
-USUAL = 2.0**28  # float32 arguments below are reduced by `_reduce_usual`
+USUAL = {"float32": 2.0**28, "float64": 2.0**20}  # arguments below have a shorter reduction
 
 # sin(r) = r + r**3 * polynomial(r*r) for |r| <= pi/4, errors 4.0e-9 and 4.4e-18
 SINE = {
@@ -76,6 +77,16 @@ def _double_pieces(start: int) -> tuple[float, ...]:
     return tuple(found)
 
 
+def _quarter_pieces() -> tuple[float, ...]:
+    """Give pi/2 as a sum of floats: three of 33 bits, which 20 more leave exact, and the rest."""
+    rest = Fraction(1 << DIGITS, 4 * TURN)
+    found: list[float] = []
+    for bits in (32, 65, 98):
+        found.append(float(Fraction(int(rest * 2**bits), 2**bits)))
+        rest -= Fraction(found[-1])
+    return (*found, float(rest))
+
+
 def _fraction(x: Scalar) -> Scalar:
     return x - m.rint(x)
 
@@ -101,8 +112,8 @@ def _reduce_single(x: Scalar) -> tuple[Scalar, Scalar]:
     return (rest + third + last) * TWO_PI[0], m.cast(bits, "uint32")
 
 
-def _reduce_usual(x: Scalar) -> tuple[Scalar, Scalar]:
-    """Give what `_reduce_single` gives, of |x| < USUAL.
+def _reduce_usual_single(x: Scalar) -> tuple[Scalar, Scalar]:
+    """Give what `_reduce_single` gives, of |x| < 2**28.
 
     No float32 is nearer than 2**-30 to a multiple of pi/2, and the angle is off by less than
     2**-53 of what is left after the first product, which is not above 2**-25 where that cancels.
@@ -154,6 +165,22 @@ def _reduce_double(x: Scalar) -> tuple[Scalar, Scalar, Scalar]:
     return angle, rest, m.cast(bits, "uint32")
 
 
+def _reduce_usual_double(x: Scalar) -> tuple[Scalar, Scalar, Scalar]:
+    """Give what `_reduce_double` gives, of |x| < 2**20.
+
+    There are less than 2**20 quarters. What the first piece leaves is exact, and so are the sums
+    with their errors, so that only the last piece's product is off, by less than 2**-131.
+    """
+    magic = m.like(1.5 * 2.0**52, x)
+    shifted = m.fma(x, m.like(4 / TWO_PI[0], x), magic)
+    quarters = shifted - magic
+    first, second, third, last = (m.like(-piece, x) for piece in _quarter_pieces())
+    high, low = two_sum(m.fma(quarters, first, x), quarters * second)
+    high, lower = two_sum(high, quarters * third)
+    high, low = fast_two_sum(high, m.fma(quarters, last, low + lower))
+    return high, low, m.cast(m.bitcast(shifted, "uint64"), "uint32")
+
+
 def _single(angle: Scalar, dtype: DType) -> tuple[Scalar, Scalar]:
     """Give sine and cosine of |angle| <= pi/4, right to 4e-9, rounded as the dtype is."""
     angle = m.cast(angle, dtype)
@@ -178,15 +205,20 @@ Finish = Callable[[Scalar, Scalar, Scalar], Scalar]
 
 def _from_parts(x: Scalar, dtype: DType, finish: Finish) -> Scalar:
     """Finish from sine and cosine of the angle, computed in a dtype, and the quarter."""
+    large = m.abs(x) >= USUAL[x.dtype]
     if x.dtype == "float64":
-        angle, rest, quarter = _reduce_double(x)
-        return finish(*_double(angle, rest), quarter)
 
-    def reduced(reduce: Callable[[Scalar], tuple[Scalar, Scalar]]) -> Scalar:
+        def double(reduce: Callable[[Scalar], tuple[Scalar, Scalar, Scalar]]) -> Scalar:
+            angle, rest, quarter = reduce(x)
+            return finish(*_double(angle, rest), quarter)
+
+        return m.rare(large, double(_reduce_double), double(_reduce_usual_double))
+
+    def single(reduce: Callable[[Scalar], tuple[Scalar, Scalar]]) -> Scalar:
         angle, quarter = reduce(x)
         return finish(*_single(angle, dtype), quarter)
 
-    return m.rare(m.abs(x) >= USUAL, reduced(_reduce_single), reduced(_reduce_usual))
+    return m.rare(large, single(_reduce_single), single(_reduce_usual_single))
 
 
 def _signed(value: Scalar, bit: Scalar) -> Scalar:
