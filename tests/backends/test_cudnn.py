@@ -146,6 +146,22 @@ def test_groups_one_by_one_are_another_way() -> None:
         assert made.implementation == apart[0]
 
 
+def test_what_was_chosen_is_taken_without_building_others() -> None:
+    image, filters, out = (64, 256, 14, 14), (256, 256, 3, 3), (64, 256, 14, 14)
+    y, w, x = (Array(d, "bfloat16", last(*d)) for d in (out, filters, image))
+    more = {"sizes": (14, 14), "padding": ((1, 1), (1, 1))}
+    made = planned("conv_input", y, w, result=x, **more)
+    *_, wanted = made.alternatives()
+    assert wanted != made.implementation
+    again = planned("conv_input", y, w, result=x, **more)
+    first = again.implementation
+    assert again.choose(wanted)
+    assert again.implementation == wanted
+    graph = again._graph(0)
+    built = {graph.plan_name(plan) for plan, good in graph._known.items() if good}
+    assert built == {first.removeprefix("cuDNN "), wanted.removeprefix("cuDNN ")}
+
+
 def test_an_address_that_cudnn_cannot_take() -> None:
     dims, kernel, out = (4, 16, 9, 9), (32, 16, 3, 3), (4, 32, 7, 7)
     x, w = Array(dims, "bfloat16", last(*dims)), Array(kernel, "bfloat16", plain(*kernel))

@@ -10,6 +10,7 @@ are the fastest engines. A convolution along one axis is one along two, the firs
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from symgraph.backends.arrays import Array, Arrays
@@ -101,22 +102,31 @@ class Convolution:
         return [self._named(*way) for way in self._ways()]
 
     def choose(self, name: str) -> bool:
-        """Take one of them from now on; False if there is none of that name."""
-        for way in self._ways():
-            if self._named(*way) == name:
-                self._way = way
-                return True
+        """Take one of them from now on; False if there is none of that name.
+
+        No other is built: engines that cuDNN compiles while it runs take most of a second each.
+        """
+        for number, graph in self._had():
+            for plan in range(graph.count):
+                if self._named(number, plan) == name and graph.builds(plan):
+                    self._way = number, plan
+                    return True
         return False
 
     def _ways(self) -> Iterator[tuple[int, int]]:
-        yield from ((0, plan) for plan in self._graph(0).built(MOST_PLANS))
+        for number, graph in self._had():
+            yield from ((number, plan) for plan in graph.built(MOST_PLANS))
+
+    def _had(self) -> Iterator[tuple[int, Planned]]:
+        """Give the graphs that cuDNN has engines for: of the whole, and of one group."""
+        yield 0, self._graph(0)
         if len(self._pieces) > 1:
             try:
-                plans = self._graph(1).built(MOST_PLANS)
+                one = self._graph(1)
             except BackendError:  # a group alone is nothing that cuDNN has
                 del self._pieces[1:]
                 return
-            yield from ((1, plan) for plan in plans)
+            yield 1, one
 
     def run(self, addresses: Sequence[int], workspace: int) -> None:
         """Queue it for operands and the result."""
@@ -200,19 +210,22 @@ class Planned:
 
     def built(self, most: int) -> list[int]:
         """Give the first plans that can be had, as many as that at most."""
-        found: list[int] = []
-        for index in range(self._graph.get_execution_plan_count()):
-            if len(found) == most:
-                break
-            if index not in self._known:
-                try:
-                    self._graph.build_plan_at_index(index)
-                    self._known[index] = True
-                except self._cudnn.cudnnGraphNotSupportedError as problem:
-                    self._known[index], self._last = False, problem  # or not for these layouts
-            if self._known[index]:
-                found.append(index)
-        return found
+        return list(islice(filter(self.builds, range(self.count)), most))
+
+    @property
+    def count(self) -> int:
+        """How many plans cuDNN thinks of."""
+        return int(self._graph.get_execution_plan_count())
+
+    def builds(self, plan: int) -> bool:
+        """Build a plan, if that can be done."""
+        if plan not in self._known:
+            try:
+                self._graph.build_plan_at_index(plan)
+                self._known[plan] = True
+            except self._cudnn.cudnnGraphNotSupportedError as problem:
+                self._known[plan], self._last = False, problem  # or not for these layouts
+        return self._known[plan]
 
     def plan_name(self, plan: int) -> str:
         """Give cuDNN's name of a plan: the engine, and how it is set."""
