@@ -401,10 +401,22 @@ def _flat(outputs: Outputs) -> tuple[Any, list[Value]]:
     if outputs is None:
         return None, []
     if isinstance(outputs, Mapping):
-        return dict.fromkeys(outputs), [as_value(value) for value in outputs.values()]
+        return dict.fromkeys(outputs), [_output(value) for value in outputs.values()]
     if isinstance(outputs, Sequence) and not isinstance(outputs, str):
-        return [None] * len(outputs), [as_value(value) for value in outputs]
+        return [None] * len(outputs), [_output(value) for value in outputs]
     return "one", [as_value(outputs)]
+
+
+def _output(value: Any) -> Value:
+    inside: Iterable[Any] = value.values() if isinstance(value, Mapping) else ()
+    if isinstance(value, list | tuple):
+        inside = value
+    if any(isinstance(one, Value) for one in inside):
+        raise ArgumentTypeError(
+            f"function: an output must be one value, got a {type(value).__name__} of values.",
+            fix="list them all in one sequence or mapping; sg.jit takes nested ones",
+        )
+    return as_value(value)
 
 
 def _packed(structure: Any, arrays: list[Array]) -> Any:

@@ -1,12 +1,15 @@
 """`function`: arguments, ownership, atomic updates, guards, givens, eval."""
 
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
 import symgraph as sg
 from symgraph.errors import (
+    ArgumentTypeError,
     DTypeError,
     GraphError,
     GuardError,
@@ -277,3 +280,14 @@ def test_calls_from_many_threads_are_counted_once_each() -> None:
         thread.join()
     assert n.value == 200
     assert isinstance(n, Shared)
+
+
+@pytest.mark.parametrize(
+    "outputs", [lambda x: [(x, x)], lambda x: {"a": [x]}, lambda x: ({"b": x},)]
+)
+def test_outputs_in_outputs_are_refused(outputs: Callable[[sg.Value], Any]) -> None:
+    x = sg.tensor("x", (3,))
+    with pytest.raises(ArgumentTypeError, match="an output must be one value, got a"):
+        sg.function([x], outputs(x))
+    (found,) = sg.function([x], [[1, 2]])(np.ones(3, np.float32))  # numbers are a value
+    assert found.tolist() == [1, 2]

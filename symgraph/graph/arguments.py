@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Sequence
+from numbers import Real
 from typing import Any
 
 from symgraph.dims import Dim, Size
@@ -67,6 +68,31 @@ def plain_int(name: str, what: str, value: Any) -> int:
         raise ArgumentTypeError(
             f"{name}: {what} must be an int, got {value!s:.60}.", fix="give a plain number"
         ) from problem
+
+
+def counts(name: str, **given: Any) -> tuple[int, ...]:
+    """Give ints of which each must be >= 1, or raise `ArgumentTypeError` or `ArgumentError`.
+
+    >>> counts("Dense", inputs=3, outputs=2)
+    (3, 2)
+    """
+    found = tuple(plain_int(name, what, value) for what, value in given.items())
+    for what, number in zip(given, found):
+        if number < 1:
+            raise ArgumentError(f"{name}: {what} must be >= 1, got {number}.")
+    return found
+
+
+def share(name: str, what: str, value: Any) -> float:
+    """Give a share of what is there, from 0 up to 1, as a float, or raise as `counts`."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise ArgumentTypeError(
+            f"{name}: {what} must be a number, got {type(value).__name__} {value!s:.60}."
+        )
+    number = float(value)
+    if not 0 <= number < 1:
+        raise ArgumentError(f"{name}: {what} must be in [0, 1), got {value}.")
+    return number
 
 
 def plain_size(name: str, what: str, value: Any) -> Size:

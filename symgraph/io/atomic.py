@@ -40,7 +40,8 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         OSError: the disk is full, the folder is missing or may not be written, or `path` is a
             device or a pipe, which a file must not replace.
     """
-    target = Path(path)
+    # what a link points to is written, as by `open`; the link stays
+    target = Path(os.path.realpath(path) if os.path.islink(path) else path)
     # os.path and not Path: a name too long does not exist here, and is an error below
     if os.path.exists(target) and not (os.path.isfile(target) or os.path.isdir(target)):
         raise OSError(errno.EEXIST, "a device or a pipe is there, and no file", str(target))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from symgraph.errors import ArgumentError, ArgumentTypeError
+from symgraph.errors import ArgumentTypeError
+from symgraph.graph.arguments import counts, share
 from symgraph.graph.node import Value
 from symgraph.graph.registry import F
 from symgraph.nn import init
@@ -38,9 +39,7 @@ class Dropout(Module):
     """
 
     def __init__(self, rate: float = 0.5, *, inverted: bool = True) -> None:
-        if not 0 <= rate < 1:
-            raise ArgumentError(f"Dropout: rate must be in [0, 1), got {rate}.")
-        self.rate, self.inverted = rate, inverted
+        self.rate, self.inverted = share("Dropout", "rate", rate), inverted
 
     def forward(self, x: Any, *, train: bool = False, rows: int = 0) -> Value:
         """Any shape -> the same shape; `rows` is the axis that counts the rows of the batch.
@@ -57,8 +56,7 @@ class PReLU(Module):
     """x where it is positive, slope * x elsewhere, with trained slopes: one, or one a channel."""
 
     def __init__(self, channels: int = 1, *, slope: float = 0.25) -> None:
-        if channels < 1:
-            raise ArgumentError(f"PReLU: channels must be >= 1, got {channels}.")
+        (channels,) = counts("PReLU", channels=channels)
         self.slope = self.parameter("slope", (channels,), init.constant(slope))
 
     def forward(self, x: Any, *, train: bool = False) -> Value:

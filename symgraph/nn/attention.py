@@ -6,6 +6,7 @@ from typing import Any
 
 from symgraph.dims import dim
 from symgraph.errors import ArgumentError
+from symgraph.graph.arguments import counts
 from symgraph.graph.leaves import as_value
 from symgraph.graph.node import Value
 from symgraph.graph.registry import F
@@ -31,7 +32,8 @@ class MultiHeadAttention(Module):
     def __init__(
         self, features: int, heads: int, *, dropout: float = 0.0, bias: bool = True
     ) -> None:
-        if heads < 1 or features < 1 or features % heads:
+        features, heads = counts("MultiHeadAttention", features=features, heads=heads)
+        if features % heads:
             raise ArgumentError(
                 f"MultiHeadAttention: heads must divide features: {features} features, "
                 f"{heads} heads.",

@@ -6,7 +6,7 @@ from typing import Any
 
 from symgraph.dims import dim
 from symgraph.errors import ArgumentError
-from symgraph.graph.arguments import plain_int
+from symgraph.graph.arguments import counts
 from symgraph.graph.node import Value
 from symgraph.graph.registry import F
 from symgraph.graph.sliding import pads_argument, steps_argument
@@ -34,16 +34,15 @@ class Conv2d(Module):
         weight: init.Initialiser | None = None,
         bias: init.Initialiser | None = init.ZEROS,
     ) -> None:
-        if groups < 1 or inputs % groups or outputs % groups:
+        inputs, outputs, groups = counts("Conv2d", inputs=inputs, outputs=outputs, groups=groups)
+        if inputs % groups or outputs % groups:
             raise ArgumentError(
                 f"Conv2d: groups must divide both channel counts: "
                 f"inputs={inputs}, outputs={outputs}, groups={groups}."
             )
-        window = (kernel, kernel) if isinstance(kernel, int) else tuple(kernel)
-        if len(window) != 2 or min(window) < 1:
-            raise ArgumentError(
-                f"Conv2d: the kernel must be a size >= 1 or two of them, got {kernel}."
-            )
+        window = steps_argument("Conv2d", "kernel", kernel, 2)
+        for what, given in (("stride", stride), ("dilation", dilation)):
+            steps_argument("Conv2d", what, given, 2)
         self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
         shape = (outputs, inputs // groups, *window)
         self.weight = self.parameter("weight", shape, weight or init.he())
@@ -103,11 +102,7 @@ class FlattenedConv(Module):
         inner_bias: init.Initialiser | None = init.ZEROS,
     ) -> None:
         name = "FlattenedConv"
-        count = plain_int(name, "stages", stages)
-        if count < 1:
-            raise ArgumentError(
-                f"{name}: stages must be >= 1, got {count}.", fix="stages=2, as published"
-            )
+        (count,) = counts(name, stages=stages)
         self.kernel = steps_argument(name, "kernel", kernel, 2)
         self.stride = steps_argument(name, "stride", stride, 2)
         self.dilation = steps_argument(name, "dilation", dilation, 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from symgraph.dims import dim
-from symgraph.errors import ArgumentError
+from symgraph.graph.arguments import counts
 from symgraph.graph.node import Value
 from symgraph.graph.registry import F
 from symgraph.graph.types import Shape
@@ -24,8 +24,7 @@ class Dense(Module):
         weight: init.Initialiser | None = None,
         bias: init.Initialiser | None = init.ZEROS,
     ) -> None:
-        if inputs < 1 or outputs < 1:
-            raise ArgumentError(f"Dense: sizes must be >= 1, got {inputs} and {outputs}.")
+        inputs, outputs = counts("Dense", inputs=inputs, outputs=outputs)
         self.weight = self.parameter("weight", (inputs, outputs), weight or init.glorot())
         self.bias = None if bias is None else self.parameter("bias", (outputs,), bias)
 

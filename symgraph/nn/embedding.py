@@ -6,6 +6,7 @@ from typing import Any
 
 from symgraph.dims import dim
 from symgraph.errors import ArgumentError
+from symgraph.graph.arguments import counts, plain_int
 from symgraph.graph.leaves import tensor
 from symgraph.graph.node import Value
 from symgraph.graph.registry import F
@@ -29,9 +30,8 @@ class Embedding(Module):
         padding: int | None = None,
         weight: init.Initialiser | None = None,
     ) -> None:
-        if count < 1 or features < 1:
-            raise ArgumentError(f"Embedding: sizes must be >= 1, got {count} and {features}.")
-        if padding is not None and not 0 <= padding < count:
+        count, features = counts("Embedding", count=count, features=features)
+        if padding is not None and not 0 <= plain_int("Embedding", "padding", padding) < count:
             raise ArgumentError(
                 f"Embedding: padding must be a row of the table, 0 to {count - 1}, got {padding}."
             )

@@ -6,6 +6,7 @@ from typing import Any
 
 from symgraph.dims import dim
 from symgraph.errors import ArgumentError
+from symgraph.graph.arguments import counts
 from symgraph.graph.node import Value
 from symgraph.graph.registry import F
 from symgraph.graph.types import Shape
@@ -39,6 +40,7 @@ class BatchNorm(Module):
     """
 
     def __init__(self, channels: int, *, momentum: float = 0.1, epsilon: float = 1e-5) -> None:
+        (channels,) = counts("BatchNorm", channels=channels)
         if not 0 < momentum <= 1:
             raise ArgumentError(f"BatchNorm: momentum must be in (0, 1], got {momentum}.")
         self.momentum, self.epsilon = momentum, epsilon
@@ -75,7 +77,7 @@ class LayerNorm(Module):
     """y = scale (x - mean) / sqrt(var + epsilon) + shift over the last axis."""
 
     def __init__(self, features: int, *, epsilon: float = 1e-5) -> None:
-        self.epsilon = epsilon
+        (features,), self.epsilon = counts("LayerNorm", features=features), epsilon
         self.scale = self.parameter("scale", (features,), init.constant(1.0))
         self.shift = self.parameter("shift", (features,), init.constant(0.0))
 
@@ -92,7 +94,7 @@ class RMSNorm(Module):
     """y = scale x / sqrt(mean(x^2) + epsilon) over the last axis."""
 
     def __init__(self, features: int, *, epsilon: float = 1e-6) -> None:
-        self.epsilon = epsilon
+        (features,), self.epsilon = counts("RMSNorm", features=features), epsilon
         self.scale = self.parameter("scale", (features,), init.constant(1.0))
 
     def input_shape(self) -> Shape:
@@ -108,7 +110,8 @@ class GroupNorm(Module):
     """y = scale (x - mean) / sqrt(var + epsilon) + shift over groups of channels (axis 1)."""
 
     def __init__(self, groups: int, channels: int, *, epsilon: float = 1e-5) -> None:
-        if groups < 1 or channels % groups:
+        groups, channels = counts("GroupNorm", groups=groups, channels=channels)
+        if channels % groups:
             raise ArgumentError(
                 f"GroupNorm: groups must divide the channels, got {groups} and {channels}."
             )

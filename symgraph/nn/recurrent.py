@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from symgraph.dims import dim, equal
 from symgraph.errors import ArgumentError, ShapeError
+from symgraph.graph.arguments import counts
 from symgraph.graph.leaves import as_value, tensor
 from symgraph.graph.node import Value, operand_lines
 from symgraph.graph.registry import F
@@ -119,11 +120,8 @@ class Recurrent(Module):
         bidirectional: bool = False,
         bias: bool = True,
     ) -> None:
-        if min(inputs, hidden, layers) < 1:
-            raise ArgumentError(
-                f"{type(self).__name__}: sizes must be >= 1, "
-                f"got inputs={inputs}, hidden={hidden}, layers={layers}."
-            )
+        name = type(self).__name__
+        inputs, hidden, layers = counts(name, inputs=inputs, hidden=hidden, layers=layers)
         self.inputs, self.hidden, self.directions = inputs, hidden, 2 if bidirectional else 1
         self.dropout = Dropout(dropout)
         wide = [inputs, *(hidden * self.directions for _ in range(layers - 1))]

@@ -358,3 +358,16 @@ def test_a_device_or_a_pipe_stays_what_it_is(tmp_path: Path) -> None:
         function.save(pipe)
     assert pipe.is_fifo()
     assert os.listdir(tmp_path) == [pipe.name]
+
+
+def test_a_link_stays_and_its_file_is_written(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    link, target = tmp_path / "link", tmp_path / "far" / "file"
+    link.symlink_to(Path("far") / "file")
+    for content in (b"new", b"newer"):
+        with atomic_file(link) as file:
+            file.write(content)
+        assert link.is_symlink()
+        assert target.read_bytes() == content
+        assert not target.is_symlink()
+    assert hidden(tmp_path / "far") == []

@@ -118,9 +118,9 @@ def test_gradients_reach_every_parameter(rng: np.random.Generator) -> None:
     ("make", "text"),
     [
         (lambda: MultiHeadAttention(8, 3), "heads must divide features: 8 features, 3 heads"),
-        (lambda: MultiHeadAttention(8, 0), "heads must divide features"),
+        (lambda: MultiHeadAttention(8, 0), "heads must be >= 1, got 0"),
         (lambda: MultiHeadAttention(8, 2, dropout=1.0), r"rate must be in \[0, 1\)"),
-        (lambda: TransformerBlock(8, 2, 0), "Dense: sizes must be >= 1"),
+        (lambda: TransformerBlock(8, 2, 0), "Dense: outputs must be >= 1, got 0"),
     ],
 )
 def test_wrong_arguments(make: Any, text: str) -> None:

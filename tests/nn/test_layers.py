@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,13 @@ import pytest
 from scipy import signal, special
 
 import symgraph as sg
-from symgraph.errors import ArgumentError, ShapeError, SymgraphError, UnknownNameError
+from symgraph.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    ShapeError,
+    SymgraphError,
+    UnknownNameError,
+)
 from symgraph.nn import (
     Activation,
     AvgPool2d,
@@ -215,18 +222,38 @@ def test_cross_entropy_is_minus_the_log_of_the_softmax(rng: np.random.Generator)
 
 
 def test_errors() -> None:
-    with pytest.raises(ArgumentError, match=r"Dense: sizes must be >= 1, got 0 and 3"):
+    with pytest.raises(ArgumentError, match=r"Dense: inputs must be >= 1, got 0"):
         Dense(0, 3)
     with pytest.raises(ArgumentError, match=r"groups must divide both channel counts: inputs=4"):
         Conv2d(4, 6, 3, groups=4)
-    with pytest.raises(ArgumentError, match=r"groups must divide"):
+    with pytest.raises(ArgumentError, match=r"groups must be >= 1, got 0"):
         Conv2d(4, 6, 3, groups=0)
     with pytest.raises(UnknownNameError, match="no operation is called `rleu`") as caught:
         Activation("rleu")
     assert "relu" in caught.value.fix
     with pytest.raises(ShapeError, match=r"5 != 6"):
         Dense(6, 4)(sg.tensor("x", (B, 5)))
-    with pytest.raises(SymgraphError, match="Conv2d: the kernel must be"):
+    with pytest.raises(SymgraphError, match="Conv2d: kernel must be an int >= 1"):
         Conv2d(3, 4, 0)
-    with pytest.raises(SymgraphError, match="Conv2d: the kernel must be"):
+    with pytest.raises(SymgraphError, match="Conv2d: kernel must be an int >= 1"):
         Conv2d(3, 4, (3, 3, 3))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: Dense("a", 2), "Dense: inputs must be an int, got str a"),  # type: ignore[arg-type]
+        (lambda: Dense(2.5, 2), "Dense: inputs must be an int, got float"),  # type: ignore[arg-type]
+        (lambda: Conv2d(3, 2, "x"), "Conv2d: kernel must be an int"),  # type: ignore[arg-type]
+        (lambda: Conv2d(3, 2, 3, stride="a"), "Conv2d: stride must be"),  # type: ignore[arg-type]
+        (lambda: sg.nn.Embedding(4, "a"), "Embedding: features must be an int"),
+        (lambda: sg.nn.LSTM("a", 3), "LSTM: inputs must be an int"),
+        (lambda: sg.nn.LayerNorm("a"), "LayerNorm: features must be an int"),
+        (lambda: sg.nn.RMSNorm(True), "RMSNorm: features must be an int"),
+        (lambda: sg.nn.BatchNorm(None), "BatchNorm: channels must be an int"),
+        (lambda: sg.nn.Dropout("a"), "Dropout: rate must be a number, got str"),
+    ],
+)
+def test_a_size_of_another_type_is_named(make: Callable[[], Any], text: str) -> None:
+    with pytest.raises(ArgumentTypeError, match=text):
+        make()

@@ -80,7 +80,7 @@ def test_prelu_has_a_slope_for_each_channel() -> None:
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: Embedding(0, 3), "sizes must be >= 1"),
+        (lambda: Embedding(0, 3), "count must be >= 1"),
         (lambda: Embedding(4, 3, padding=4), "padding must be a row"),
         (lambda: GroupNorm(3, 4), "groups must divide"),
         (lambda: PReLU(0), "channels must be >= 1"),

@@ -168,8 +168,8 @@ def test_relu_instead_of_tanh(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize(
     ("make", "kind", "text"),
     [
-        (lambda: LSTM(0, 4), ArgumentError, "LSTM: sizes must be >= 1, got inputs=0, hidden=4"),
-        (lambda: GRU(3, 4, 0), ArgumentError, "GRU: sizes must be >= 1"),
+        (lambda: LSTM(0, 4), ArgumentError, "LSTM: inputs must be >= 1, got 0"),
+        (lambda: GRU(3, 4, 0), ArgumentError, "GRU: layers must be >= 1, got 0"),
         (lambda: LSTM(3, 4, dropout=1.0), ArgumentError, r"rate must be in \[0, 1\)"),
         (lambda: RNN(3, 4, activation="gelu"), ArgumentError, 'RNN: activation must be "tanh" or'),
         (lambda: LSTM(3, 4)(sg.matrix("x")), ShapeError, r"x must have the shape \(T, B, 3\)"),
@@ -182,7 +182,7 @@ def test_relu_instead_of_tanh(rng: np.random.Generator) -> None:
             lambda: GRU(3, 4)(sg.tensor("x", (5, 2, 3)), sg.tensor("h", (2, 2, 4))),
             ShapeError, r"a state must have the shape \(1, B, 4\)",
         ),
-        (lambda: Embedding(0, 4), ArgumentError, "Embedding: sizes must be >= 1, got 0 and 4"),
+        (lambda: Embedding(0, 4), ArgumentError, "Embedding: count must be >= 1, got 0"),
         (lambda: Embedding(3, 4)(sg.vector("x")), DTypeError, "integer"),
         (lambda: Embedding(3, 4)(sg.constant([3])), IndexRangeError, "3"),
     ],
