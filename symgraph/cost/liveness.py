@@ -2,7 +2,8 @@
 
 Inputs, shared variables and constants are there all the time. Any other value is there from its own
 step to the last step that needs it; outputs and new values of shared variables stay to the end. A
-view (`Op.view`) has no memory of its own: it keeps that of its first operand.
+view (`Op.view`) has no memory of its own: it keeps that of its first operand. An output that
+repeats elements is written out at the end.
 """
 
 from __future__ import annotations
@@ -111,6 +112,10 @@ class _Lives:
             self._visit(step, value)
         for root in graph.roots:
             self._need(len(graph.values), root)
+        self.born.append(len(self.kind))
+        repeated = [value for value in dict.fromkeys(graph.outputs) if _repeats(value)]
+        self.kind.extend(self._kind(value.tensor) for value in repeated)
+        self.last.extend([len(graph.values)] * len(repeated))
         return Liveness(tuple(kind.nbytes for kind in self.kinds), held, tuple(self._steps()))
 
     def _visit(self, step: int, value: Value) -> None:
@@ -148,11 +153,18 @@ class _Lives:
             if last < end:
                 dead.setdefault(last, []).append(self.kind[buffer])
         bounds = [*self.born, len(self.kind)]
-        for step in range(end):
+        for step in range(end + 1):
             born = tuple(self.kind[bounds[step] : bounds[step + 1]])
             gone = tuple(dead.get(step, ()))
             if born or gone:
                 yield born, gone
+
+
+def _repeats(value: Value) -> bool:
+    """Tell whether a value is a view of which several elements are one in memory."""
+    while value.op.view and value.op.name != "broadcast_to":
+        value = value.inputs[0]
+    return value.op.view
 
 
 def tensor_types(type: Type) -> tuple[TensorType, ...]:

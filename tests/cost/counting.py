@@ -153,14 +153,22 @@ class Run:
             operands = [[at() for at in self.seen[operand]] for operand in node.inputs]
             assert all(array is not None for each in operands for array in each)
             self._move(node, operands, result)
-        alive = (at() for at in self.owners.values())
-        arrays = sum(array.nbytes for array in alive if array is not None)
-        now = sum(self.held.values()) + arrays + sum(self.scalars.values())
-        self.peak = max(self.peak, now)
+        self.peak = max(self.peak, self._now())
         for operand in set(node.inputs):
             self.uses[operand] -= 1
             if not self.uses[operand]:
                 self.scalars.pop(operand, None)
+
+    def written_out(self, outputs: Sequence[Value], arrays: Sequence[Array]) -> None:
+        """Count arrays of their own for outputs that repeat elements: no caller gets a view."""
+        found = dict(zip(outputs, arrays))
+        written = sum(found[one].nbytes for one in found if _repeats(one))
+        self.peak = max(self.peak, self._now() + written)
+
+    def _now(self) -> int:
+        alive = (at() for at in self.owners.values())
+        arrays = sum(array.nbytes for array in alive if array is not None)
+        return sum(self.held.values()) + arrays + sum(self.scalars.values())
 
     def _move(self, node: Value, operands: list[list[Array]], result: Any) -> None:
         if operands and must_copy(node, operands[0], result):
@@ -181,6 +189,12 @@ class Run:
         key = id(copy)
         self.instead[key] = self.instead.get(id(original), original)
         weakref.finalize(copy, self.instead.pop, key)
+
+
+def _repeats(value: Value) -> bool:
+    while value.op.view and value.op.name != "broadcast_to":
+        value = value.inputs[0]
+    return value.op.view
 
 
 def _weak(array: Any) -> Any:

@@ -46,7 +46,8 @@ def assert_counts(graph: sg.Graph, feeds: dict[Value, Any], env: dict[Dim, int])
             assert flops[node] == (result.size if result.dtype.kind == "f" else 0), node
 
     with np.errstate(all="ignore"):
-        interpret(graph.roots, feeds, env, watch=watch, order=graph.values)
+        arrays = interpret(graph.roots, feeds, env, watch=watch, order=graph.values)
+    run.written_out(graph.outputs, arrays)
     numbers = found.evaluate({size: env[size] for size in found.sizes})
     assert (numbers.read, numbers.written) == (run.read, run.written)
     assert numbers.peak == run.peak

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import symgraph as sg
+from symgraph.backends.cpu.compiler import unavailable
 from symgraph.config import parse_bytes
 from symgraph.cost import limit
 from symgraph.cost.limit import machine_memory, memory_limit, peak_bytes, require_memory
 from symgraph.errors import DimError, MemoryLimitError
 
 B, C = sg.dims.dims("B C")
+
+needs_compiler = pytest.mark.skipif(bool(unavailable()), reason=unavailable() or "there is one")
 
 
 def graph() -> sg.Graph:
@@ -125,3 +129,18 @@ def test_the_control_group_is_read(
 
 def test_without_a_word_of_the_system_there_is_no_limit(tmp_path: Path) -> None:
     assert limit._group_limits(tmp_path) == []
+
+
+@pytest.mark.parametrize("backend", ["reference", pytest.param("cpu", marks=needs_compiler)])
+def test_an_output_that_repeats_elements_counts_whole(backend: str) -> None:
+    x = sg.tensor("x", (B,))
+    y = sg.broadcast_to(x, (1000, x.shape[0]))
+    assert sg.cost([y, y * 2]).evaluate(B=1000).peak >= 8_000_000
+    f = sg.function([x], y, backend=backend)
+    with (
+        sg.config(memory_limit="1 MB"),
+        pytest.raises(MemoryLimitError, match="the largest B that fits is 249"),
+    ):
+        f(np.ones(1000, np.float32))
+    assert f(np.ones(1000, np.float32)).nbytes == 4_000_000
+    assert sg.cost([y.sum()]).evaluate(B=1000).peak < 10_000  # nothing is written out
