@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
@@ -32,6 +32,7 @@ from symgraph.lower.program import LibraryCall, Operand, Program, build, nbytes,
 from symgraph.lower.reach import NOWHERE, Reach, all_of
 from symgraph.lower.schedule import Schedule, choose, work
 from symgraph.lower.split import CPU, Grain
+from symgraph.lower.turn import turned_apart
 from symgraph.lower.widen import widen
 
 KERNEL = "kernel"  # the name under which kernels are printed, so that equal ones are equal
@@ -73,7 +74,8 @@ class Target:
     where they lie; `grain` says how reductions are cut, `choice` chooses the schedule of a nest and
     `printer` gives its text. With `copies`, inputs of convolutions are brought into the library's
     layout; with `rows`, kernels keep rows of what windows read; with `fast`, products take
-    activations along, though libraries may do otherwise with NaN.
+    activations along, though libraries may do otherwise with NaN; with `turns`, what would be
+    stored across vectors is stored along them and copied.
     """
 
     chosen: Callable[[Value], bool] = lambda value: False
@@ -84,6 +86,7 @@ class Target:
     copies: bool = False
     rows: bool = False
     fast: bool = False
+    turns: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,7 +226,8 @@ def make_plan(
     plan = Plan(graph, program)
     _in_place(plan, order)
     items = in_order(order, program, nominal)
-    aligned = {one for item in items for one in item.writes} - set(plan.in_place.values())
+    kept = frozenset(plan.in_place.values())
+    aligned = {one for item in items for one in item.writes} - kept
     known: dict[str, int] = {}
     checks = set(program.checks)
     for item in items:
@@ -233,8 +237,7 @@ def make_plan(
             continue
         nest = approximated(item.nest())
         verify(nest)
-        for each in flatten(nest, nominal, target.grain)[0]:
-            schedule = target.choice(each, nominal, aligned)
+        for each, schedule in _scheduled(nest, nominal, target, aligned, kept):
             plan.streamed |= schedule.streamed
             kernel = target.printer(each, schedule, KERNEL)
             if kernel.text not in known:
@@ -249,6 +252,20 @@ def make_plan(
         plan.steps.extend(CheckStep(one) for one in item.writes if one in checks)
     plan.fixed = _fixed(plan, staying)
     return plan
+
+
+def _scheduled(
+    nest: Nest, nominal: Mapping[Dim, int], target: Target, aligned: Container[Buffer],
+    kept: Container[Buffer],
+) -> Iterator[tuple[Nest, Schedule]]:  # fmt: skip
+    """Give the kernels of a nest, in order, each with its schedule."""
+    for each in flatten(nest, nominal, target.grain)[0]:
+        schedule = target.choice(each, nominal, aligned)
+        parts = turned_apart(each, schedule, nominal, kept) if target.turns else None
+        if parts is None:
+            yield each, schedule
+        else:
+            yield from ((part, target.choice(part, nominal, aligned)) for part in parts)
 
 
 def approximated(nest: Nest) -> Nest:

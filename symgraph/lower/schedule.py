@@ -12,7 +12,8 @@ from symgraph.dims import Dim, Size, ceil_div, product
 from symgraph.graph.dtypes import itemsize
 from symgraph.graph.index import Axis
 from symgraph.graph.scalar import Scalar, scalar_order
-from symgraph.lower.linear import linear
+from symgraph.graph.types import same_size
+from symgraph.lower.linear import Linear, linear
 from symgraph.lower.memory import ALIGN
 from symgraph.lower.nest import Buffer, Nest, Store
 from symgraph.lower.program import nbytes, number
@@ -23,6 +24,8 @@ MOST_LANES = 4 * LANES
 BLOCK = 2048  # positions of the vector axis that a task takes where that axis is split
 ENOUGH = 64  # tasks: more than threads, so that none waits for the last
 GATHERED = 2  # vectors, from which on they are gathered for a row and not for each position
+TURNED = 8  # positions of the axis that a tile is read along
+WIDEST_TILE = 2 * LANES
 SMALL = 64  # times as many positions as elements that a load reads: they are in a cache
 STREAMED = 1 << 25  # bytes from which on what is written goes past the caches
 
@@ -42,7 +45,8 @@ class Schedule:
     `tasks` are the leading axes, walked by threads; where the vector axis is the last of them, a
     task takes `block` of its positions. `folds` says how each reduction runs, by its axes.
     `streamed` are the buffers, aligned to lines, that are written past the caches; `staged` is what
-    reductions keep for later loops.
+    reductions keep for later loops. The loads in `turned` are read along the last axis of `order`,
+    a tile at a time, and turned into vectors along the vector axis.
     """
 
     order: tuple[Axis, ...]
@@ -53,6 +57,7 @@ class Schedule:
     folds: Mapping[tuple[Axis, ...], Fold] = field(default_factory=dict)
     streamed: frozenset[Buffer] = frozenset()
     staged: tuple[Staged, ...] = ()
+    turned: tuple[Scalar, ...] = ()
 
     def task_count(self) -> Size:
         """Give the number of tasks."""
@@ -83,6 +88,7 @@ class Chooser:
         places = [n.args[1] for n in self.order if n.op == "row"]
         self.asked = frozenset[Axis]().union(*(self.free[at] for at in places))  # along rows
         self.row: Axis | None = None
+        self.turned: tuple[Scalar, ...] = ()
 
     def size(self, extent: Size) -> int:
         """Give a size at the nominal sizes."""
@@ -91,7 +97,8 @@ class Chooser:
     def schedule(self, aligned: Container[Buffer]) -> Schedule:
         """Choose the vector axis, the order, the tasks, and how reductions run."""
         vector = self._vector()
-        self.row = self._row(vector)
+        self.turned, along = self._turned(vector)
+        self.row = along if self.turned else self._row(vector)
         order = self._order(vector)
         lanes = self._lanes(self.order) if vector is not None else 1
         tasks, block = self._tasks(order, vector, lanes)
@@ -99,7 +106,8 @@ class Chooser:
         rest = [one for one in order if one not in tasks]
         walked = [vector, *rest] if block and vector is not None else rest
         kept = staged(self.nest, walked, vector=vector, lanes=lanes)
-        return Schedule(order, vector, lanes, tasks, block, self._folds(vector), streamed, kept)
+        folds = self._folds(vector)
+        return Schedule(order, vector, lanes, tasks, block, folds, streamed, kept, self.turned)
 
     # -- the vector axis ---------------------------------------------------------------------------
 
@@ -129,10 +137,49 @@ class Chooser:
                 read = self.size(product([each.extent for each in walked]))
                 asked = positions if walked & summed else every  # loaded before sums, for all
                 weight = 1.0 if read * SMALL >= asked else 0.25
-                total += weight * (2 if form.neighbours(one) else -4)
+                lies = form.neighbours(one)
+                total += weight * (2 if lies else -1 if self._tiles(node, form, one) else -4)
         if self.size(one.extent) < 4:
             total -= 3
         return total
+
+    # -- tiles -------------------------------------------------------------------------------------
+
+    def _turned(self, vector: Axis | None) -> tuple[tuple[Scalar, ...], Axis | None]:
+        """Choose loads that are turned, and the one axis that all of them are read along.
+
+        Gathered along the vector, lines of memory lie far apart, at powers of two often in the same
+        few places of the cache, and are gone before their neighbours are wanted.
+        """
+        if vector is None:
+            return (), None
+        found: dict[Axis, list[Scalar]] = {}
+        for node, form in self.loads:
+            for along in self._tiles(node, form, vector):
+                found.setdefault(along, []).append(node)
+        if not found:
+            return (), None
+        best = max(found, key=lambda one: len(found[one]))
+        return tuple(found[best]), best
+
+    def _tiles(self, node: Scalar, form: Linear, vector: Axis) -> list[Axis]:
+        """Give the axes along which tiles of a load can be read, to be turned along another."""
+        step = form.coefficient(vector)
+        if (
+            self.reduces or self.nest.limits or self.asked or node.attr.guarded
+            or node.dtype == "bool" or step is None or form.neighbours(vector)
+            or same_size(step, 0) or self.size(vector.extent) < TURNED
+            or any(atom.op != "axis" for atom in form.terms)
+        ):  # fmt: skip
+            return []
+        return [
+            one
+            for one in self.nest.axes
+            if one is not vector
+            and form.neighbours(one)
+            and self.size(one.extent) >= TURNED
+            and all(one in store.axes for store in self.nest.stores)
+        ]
 
     # -- stores past the caches --------------------------------------------------------------------
 
@@ -255,6 +302,9 @@ class Chooser:
         work = sum(n.op not in ("const", "axis", "size", "load") for n in nodes)
         if folding and work <= 6:
             return MOST_LANES
+        if self.turned:  # whole lines are written
+            least = min(itemsize(store.buffer.dtype) for store in self.nest.stores)
+            return min(max(LANES, ALIGN // least), WIDEST_TILE)
         if self.row is not None:  # positions are rows of memory apart: of each two lines at least
             return 2 * LANES
         return 2 * LANES if work <= 40 else LANES

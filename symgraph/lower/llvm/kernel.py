@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from symgraph.dims import Size, ceil_div
 from symgraph.errors import LoweringError
 from symgraph.graph.dtypes import is_float, itemsize
+from symgraph.graph.index import Axis
 from symgraph.graph.scalar import Scalar, operands_of
 from symgraph.lower.llvm.scalars import Frame
 from symgraph.lower.llvm.types import REGISTER, Reg, literal, suffix, wide
 from symgraph.lower.llvm.values import Values, iota
+from symgraph.lower.llvm.writer import Writer
 from symgraph.lower.loops import (
     Accumulate,
     Fetch,
@@ -34,7 +36,7 @@ from symgraph.lower.loops import (
 from symgraph.lower.monoids import combine, neutral
 from symgraph.lower.nest import Buffer, Nest
 from symgraph.lower.reach import NOWHERE, Reach
-from symgraph.lower.schedule import MOST_LANES, Schedule
+from symgraph.lower.schedule import MOST_LANES, TURNED, Schedule
 from symgraph.lower.stage import Staged
 
 LAZY = ("add", "sub", "neg", "mul", "axis", "const", "size")
@@ -149,6 +151,8 @@ class _Printer(Values):
     def walk(self, loop: For, frame: Frame, start: str, stop: str) -> None:
         """Print a loop; with lanes, whole vectors first and the rest under a mask."""
         lanes = _narrow(loop.lanes, loop.axis.extent)
+        if self.schedule.turned and loop.axis is self.schedule.order[-1]:
+            start = self.tiles(loop, frame, start, stop)
         if lanes == 1:
             with self.w.loop(start, stop) as place:
                 inner = frame.inner()
@@ -179,6 +183,62 @@ class _Printer(Values):
             rest()
         else:
             self.w.when(self.w.new(f"icmp sgt i64 {left}, 0"), rest)
+
+    def tiles(self, loop: For, frame: Frame, start: str, stop: str) -> str:
+        """Print the whole tiles of a walk inside a vector; gives where the rest of it starts."""
+        slots = {
+            node: self.w.allocate(f"[{TURNED} x {wide(REGISTER[node.dtype], frame.lanes)}]")
+            for node in self.schedule.turned
+        }
+        with self.w.loop(start, stop, TURNED) as place:
+            for node, slot in slots.items():
+                for step, one in enumerate(self.tile(node, frame, loop.axis, place)):
+                    self.w.line(f"store {one}, ptr {self._at(slot, one.type, str(step))}")
+            with self.w.loop("0", str(TURNED)) as number:
+                inner = frame.inner()
+                inner.places[loop.axis] = self.w.whole("add", place, number)
+                for node, slot in slots.items():
+                    type = wide(REGISTER[node.dtype], frame.lanes)
+                    text = f"load {type}, ptr {self._at(slot, type, number)}"
+                    inner.values[node] = self.w.reg(text, node.dtype, frame.lanes)
+                self.statements(loop.body, inner)
+        count = self.w.whole("sub", stop, start)
+        whole = (
+            str(int(count) // TURNED * TURNED)
+            if count.isdigit()
+            else self.w.new(f"and i64 {count}, {-TURNED}")
+        )
+        return self.w.whole("add", start, whole)
+
+    def tile(self, node: Scalar, frame: Frame, along: Axis, place: str) -> list[Reg]:
+        """Load neighbours along an axis for each lane, and turn them into vectors of lanes.
+
+        Lanes behind the end of the vector axis read what its last position does.
+        """
+        vector = frame.vector
+        assert vector is not None  # see `Chooser._turned`
+        form, inner = self.form(node.args[0]), frame.inner()
+        last = self.w.whole("sub", self.size(vector.extent), "1")
+        rows = []
+        for lane in range(frame.lanes):
+            at = self.w.whole("add", frame.places[vector], str(lane))
+            if frame.mask is not None:
+                at = self.w.call("llvm.smin.i64", "i64", f"i64 {at}", f"i64 {last}")
+            inner.places.update({vector: at, along: place})
+            offset = self.offset(form, inner)
+            fill = literal(node.attr.fill, node.dtype, TURNED)
+            rows.append(self.access.many(node.attr.buffer, offset, TURNED, None, fill))
+        squares = [rows[k : k + TURNED] for k in range(0, len(rows), TURNED)]
+        turned = [transposed(self.w, square) for square in squares]
+        return [self._side_by_side([square[k] for square in turned]) for k in range(TURNED)]
+
+    def _side_by_side(self, parts: list[Reg]) -> Reg:
+        while len(parts) > 1:
+            parts = [self.w.joined(*pair) for pair in zip(parts[::2], parts[1::2])]
+        return parts[0]
+
+    def _at(self, slot: str, type: str, number: str) -> str:
+        return self.w.new(f"getelementptr {type}, ptr {slot}, i64 {number}")
 
     def vector_body(
         self, loop: For, frame: Frame, place: str, lanes: int, mask: str | None
@@ -333,6 +393,16 @@ class _Printer(Values):
             return [Reg(made, first.dtype, lanes)]
         given = [self.w.splat(self.value(one, frame), lanes) for one in node.args]
         return self.combined(node, old, given)
+
+
+def transposed(w: Writer, rows: Sequence[Reg]) -> list[Reg]:
+    """Turn a square of eight registers, by what every processor does in one instruction each."""
+    pairs = ((0, 8, 1, 9, 4, 12, 5, 13), (2, 10, 3, 11, 6, 14, 7, 15))
+    fours = ((0, 1, 8, 9, 4, 5, 12, 13), (2, 3, 10, 11, 6, 7, 14, 15))
+    halves = ((0, 1, 2, 3, 8, 9, 10, 11), (4, 5, 6, 7, 12, 13, 14, 15))
+    a = [w.picked(rows[k], rows[k + 1], pick) for k in (0, 2, 4, 6) for pick in pairs]
+    b = [w.picked(a[k], a[k + 2], pick) for k in (0, 1, 4, 5) for pick in fours]
+    return [w.picked(b[k], b[k + 4], pick) for pick in halves for k in range(4)]
 
 
 def _innermost_lanes(loop: For) -> int:

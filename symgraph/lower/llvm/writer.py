@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from symgraph.graph.dtypes import DType
@@ -94,12 +94,15 @@ class Writer:
         text = f"shufflevector {value}, {value.type} poison, <{count} x i32> <{picks}>"
         return self.reg(text, value.dtype, count)
 
+    def picked(self, low: Reg, high: Reg, lanes: Sequence[int]) -> Reg:
+        """Give a value of lanes of two, which are counted through both."""
+        picks = ", ".join(f"i32 {lane}" for lane in lanes)
+        text = f"shufflevector {low}, {high}, <{len(lanes)} x i32> <{picks}>"
+        return self.reg(text, low.dtype, len(lanes))
+
     def joined(self, low: Reg, high: Reg) -> Reg:
         """Give a value of the lanes of two, of equally many each."""
-        count = 2 * low.lanes
-        picks = ", ".join(f"i32 {i}" for i in range(count))
-        text = f"shufflevector {low}, {high}, <{count} x i32> <{picks}>"
-        return self.reg(text, low.dtype, count)
+        return self.picked(low, high, range(2 * low.lanes))
 
     # -- whole numbers of addresses ----------------------------------------------------------------
 

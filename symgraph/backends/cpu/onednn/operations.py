@@ -48,7 +48,7 @@ def takes(value: Value, env: Mapping[Dim, int]) -> bool:
     What slides along one axis of each channel by itself is left to loops: they take in the bias,
     keep one such convolution in rows for the next, and add up all taps of a gradient at once.
     """
-    if value.op.name in ("conv", "conv_input", "conv_weight") and _is_line(value):
+    if value.op.name in ("conv", "conv_bias", "conv_input", "conv_weight") and _is_line(value):
         return False
     types = [one.tensor for one in (*value.inputs, value)]
     dims = _sizes(types, env)
