@@ -14,10 +14,10 @@ import numpy as np
 
 from symgraph.dims import Dim, Size, equal, less
 from symgraph.graph.dtypes import is_integer, itemsize, numpy_dtype
-from symgraph.graph.index import Axis, axis, position
+from symgraph.graph.index import Axis, Monoid, axis, m, position
 from symgraph.graph.scalar import Scalar, const, scalar, scalar_order
 from symgraph.lower.linear import ZERO, Linear, linear, replaced, substitute
-from symgraph.lower.monoids import combine
+from symgraph.lower.monoids import Parts, combine
 from symgraph.lower.nest import Buffer, Nest, Store, free_axes, offset, place
 from symgraph.lower.split import CPU, Grain, split
 
@@ -81,10 +81,18 @@ def unroll(nest: Nest) -> Nest:
             written.append(tuple(done[argument] for argument in args))
         total = written[0]
         for one in written[1:]:
-            total = combine(node.attr.monoid, total, one)
+            total = _added(node.attr.monoid, total, one)
         return total[0] if len(total) == 1 else scalar("parts", total, total[0].dtype)
 
     return nest.changed(substitute(nest.roots, change))
+
+
+def _added(monoid: Monoid, total: Parts, one: Parts) -> Parts:
+    """Combine a window's elements; a product is added with one rounding, as in a loop."""
+    product = one[0]
+    if monoid.name == "sum" and product.op == "mul" and product.dtype in ("float32", "float64"):
+        return (m.fma(*product.args, total[0]),)
+    return combine(monoid, total, one)
 
 
 def _is_window(node: Scalar, args: tuple[Scalar, ...], limits: Mapping[Axis, Scalar]) -> bool:

@@ -61,6 +61,9 @@ class Scalars:
             raise LoweringError(f"llvm: `{node.op}` is used before its loop in {self.w.name}.")
         args = [frame.values[argument] for argument in node.args]
         lanes = max((arg.lanes for arg in args), default=1)
+        if node.op == "select" and args[0].lanes == 1 < lanes:  # one branch for all lanes
+            first, second = (self.w.splat(arg, lanes) for arg in args[1:])
+            return self.w.reg(f"select {args[0]}, {first}, {second}", node.dtype, lanes)
         args = [self.w.splat(arg, lanes) for arg in args]
         if node.op == "philox":
             frame.parts[node] = philox(self.w, args)
