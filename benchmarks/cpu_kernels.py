@@ -1,12 +1,14 @@
 """Single operations on the CPU, against the best of PyTorch, JAX and PyTensor, and the memory.
 
-gelu(x w + b) + r with the exact gelu, softmax and layer norm of rows, and one update of 60 million
-parameters by SGD with momentum and decay. Each row against the peers is followed by one that holds
-the bytes that must be read and written in a second against what a copy in two threads reaches on
-huge pages. PyTorch runs eagerly, in place or into memory that is kept, and compiled; JAX jitted;
-PyTensor by Numba and by C. The reference is float64; of the update, the weights after one step.
+gelu(x w + b) + r with the exact gelu, softmax and layer norm of rows, a matrix turned and added to
+another, and one update of 60 million parameters by SGD with momentum and decay. Each row against
+the peers is followed by one that holds the bytes that must be read and written in a second against
+what a copy in two threads reaches on huge pages. PyTorch runs eagerly, in place or into memory that
+is kept, and compiled; JAX jitted; PyTensor by Numba and by C. The reference is float64; of the
+update, the weights after one step.
 
-    python benchmarks/cpu_kernels.py [--case gelu,softmax,layer_norm,sgd] [--peers ...] [--quick]
+    python benchmarks/cpu_kernels.py [--case gelu,softmax,layer_norm,turned,sgd]
+                                     [--peers torch,jax,pytensor] [--quick]
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ KERNELS = {
     "gelu":       (4.0, (8192, 2048)),
     "softmax":    (1.2, (16384, 1024)),
     "layer_norm": (1.2, (16384, 1024)),
+    "turned":     (1.0, (4096, 4096)),
 }  # fmt: skip
 PARAMETERS, SGD_TARGET = 60_000_000, 1.05
 OF_BANDWIDTH = 0.75
@@ -59,6 +62,7 @@ def arrays_of(case: str, shape: tuple[int, int]) -> list[Array]:
         "gelu": (shape, shape[1:], shape[1:], shape),
         "softmax": (shape,),
         "layer_norm": (shape, shape[1:], shape[1:]),
+        "turned": (shape, shape[::-1]),
     }
     return [rng.standard_normal(one, dtype=np.float32) for one in shapes[case]]
 
@@ -67,14 +71,15 @@ EXPRESSIONS: dict[str, Callable[..., sg.Value]] = {
     "gelu": lambda x, w, b, r: sg.gelu(x * w + b) + r,
     "softmax": lambda x: sg.softmax(x, axis=-1),
     "layer_norm": lambda x, scale, shift: sg.layer_norm(x, scale, shift, epsilon=1e-5),
+    "turned": lambda x, y: x.T + y,
 }
 
 
 def ours_of(case: str, arrays: Sequence[Array], backend: str | None) -> Contestant:
     """Make symgraph's contestant for an operation; rows are of any number."""
-    rows = sg.dim("N")
+    rows = {arrays[0].shape[0]: sg.dim("N")}
     symbols = [
-        sg.tensor(f"a{k}", (rows, array.shape[1]) if array.ndim == 2 else array.shape)
+        sg.tensor(f"a{k}", [rows.get(size, size) for size in array.shape])
         for k, array in enumerate(arrays)
     ]
     function = ours.compiled(symbols, EXPRESSIONS[case](*symbols), backend=backend, name=case)

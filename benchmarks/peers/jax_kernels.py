@@ -54,6 +54,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "gelu": gelu,
     "softmax": softmax,
     "layer_norm": layer_norm,
+    "turned": lambda x, y: x.T + y,
     "add": lambda x, y: x + y,
     "bias_relu": lambda x, b: jax.nn.relu(x + b),
     "row_sum": lambda x: x.sum(1),

@@ -41,6 +41,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "gelu": gelu,
     "softmax": softmax,
     "layer_norm": layer_norm,
+    "turned": lambda x, y: x.T + y,
 }
 
 

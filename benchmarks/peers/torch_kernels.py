@@ -40,6 +40,16 @@ def layer_norm(x: Any, scale: Any, shift: Any) -> Any:
     return F.layer_norm(x, x.shape[-1:], scale, shift, 1e-5)
 
 
+def turned(x: Any, y: Any) -> Any:
+    """The transpose of x, plus y."""
+    return x.T + y
+
+
+def turned_first(x: Any, y: Any) -> Any:
+    """The same, with the transpose copied before."""
+    return x.T.contiguous().add_(y)
+
+
 def add(x: Any, y: Any) -> Any:
     """x + y."""
     return x + y
@@ -94,6 +104,7 @@ EAGER: dict[str, tuple[Callable[..., Any], ...]] = {
     "gelu": (gelu, gelu_in_place),
     "softmax": (softmax,),
     "layer_norm": (layer_norm,),
+    "turned": (turned, turned_first),
     "add": (add,),
     "bias_relu": (bias_relu, bias_relu_in_place),
     "row_sum": (row_sum,),
@@ -103,6 +114,10 @@ EAGER: dict[str, tuple[Callable[..., Any], ...]] = {
     "lrn": (lrn,),
     "max_pool_back": (max_pool_back,),
     "lrn_back": (lrn_back,),
+}
+INTO: dict[str, Callable[..., Any]] = {
+    "softmax": lambda x, out: torch.softmax(x, -1, out=out),
+    "turned": lambda x, y, out: torch.add(x.T, y, out=out),
 }
 OF_IMAGES = ("max_pool", "lrn", "max_pool_back", "lrn_back")
 FORWARD: dict[str, Callable[..., Any]] = {"max_pool_back": max_pool, "lrn_back": lrn}
@@ -154,9 +169,9 @@ def kernels(name: str, arrays: list[Array], device: str = "cpu") -> list[Contest
             found.append(_contestant(f"eager {function.__name__}{layout}", eager, tensors))
         fast = torch.compile(EAGER[name][0], dynamic=False)
         found.append(_contestant(f"compile{layout}", fast, tensors))
-    if name == "softmax":
-        out = torch.empty_like(tensors[0])
-        into: Callable[..., Any] = lambda x: torch.softmax(x, -1, out=out)
+    if name in INTO:
+        out = torch.empty_like(tensors[-1])
+        into: Callable[..., Any] = lambda *given: INTO[name](*given, out)
         found.append(_contestant("eager out=", into, tensors))
     return found
 
