@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -427,8 +427,15 @@ def operands_of(dtypes: Iterable[DType]) -> list[Scalar]:
     return [scalar("operand", (), dtype, number) for number, dtype in enumerate(dtypes)]
 
 
-def scalar_order(roots: Iterable[Scalar]) -> list[Scalar]:
-    """List all nodes below the roots, arguments first, each once (iterative)."""
+def scalar_order(
+    roots: Iterable[Scalar],
+    needed: Callable[[Scalar], Iterable[Scalar]] | None = None,
+    known: Container[Scalar] = (),
+) -> list[Scalar]:
+    """List all nodes below the roots, arguments first, each once (iterative).
+
+    `needed` gives what a node asks for instead of its arguments; what is `known` is left out.
+    """
     order: list[Scalar] = []
     seen: set[Scalar] = set()
     for root in roots:
@@ -437,10 +444,11 @@ def scalar_order(roots: Iterable[Scalar]) -> list[Scalar]:
             node, entered = stack.pop()
             if entered:
                 order.append(node)
-            elif node not in seen:
+            elif node not in seen and node not in known:
                 seen.add(node)
                 stack.append((node, True))
-                stack.extend((argument, False) for argument in reversed(node.args))
+                wanted = node.args if needed is None else tuple(needed(node))
+                stack.extend((argument, False) for argument in reversed(wanted))
     return order
 
 

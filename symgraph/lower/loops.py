@@ -6,12 +6,12 @@ ready at the same place and run over the same axes share a loop.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 
 from symgraph.errors import LoweringError
 from symgraph.graph.index import Axis
-from symgraph.graph.scalar import RARE, Scalar
+from symgraph.graph.scalar import RARE, Scalar, scalar_order
 from symgraph.lower.nest import Nest, Store
 from symgraph.lower.schedule import Fold, Schedule
 from symgraph.lower.stage import Staged
@@ -260,7 +260,7 @@ def usual_order(roots: Iterable[Scalar]) -> list[Scalar]:
             return node.args[0], node.args[2], *rare_inputs(node.args[1])
         return node.args
 
-    return _ordered(roots, (), needed)
+    return scalar_order(roots, needed)
 
 
 def unprinted(wanted: Scalar, known: Container[Scalar]) -> list[Scalar]:
@@ -274,23 +274,4 @@ def unprinted(wanted: Scalar, known: Container[Scalar]) -> list[Scalar]:
             return node.args[-1:] if node.attr.guarded else ()
         return (node.args[0], node.args[2]) if is_rare(node) else node.args
 
-    return _ordered([wanted], known, needed)
-
-
-def _ordered(
-    roots: Iterable[Scalar], known: Container[Scalar],
-    needed: Callable[[Scalar], Iterable[Scalar]],
-) -> list[Scalar]:  # fmt: skip
-    order: list[Scalar] = []
-    seen: set[Scalar] = set()
-    for root in roots:
-        stack = [(root, False)]
-        while stack:
-            node, entered = stack.pop()
-            if entered:
-                order.append(node)
-            elif node not in seen and node not in known:
-                seen.add(node)
-                stack.append((node, True))
-                stack.extend((one, False) for one in reversed(tuple(needed(node))))
-    return order
+    return scalar_order([wanted], needed, known)

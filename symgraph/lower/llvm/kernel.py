@@ -230,12 +230,7 @@ class _Printer(Values):
             rows.append(self.access.many(node.attr.buffer, offset, TURNED, None, fill))
         squares = [rows[k : k + TURNED] for k in range(0, len(rows), TURNED)]
         turned = [transposed(self.w, square) for square in squares]
-        return [self._side_by_side([square[k] for square in turned]) for k in range(TURNED)]
-
-    def _side_by_side(self, parts: list[Reg]) -> Reg:
-        while len(parts) > 1:
-            parts = [self.w.joined(*pair) for pair in zip(parts[::2], parts[1::2])]
-        return parts[0]
+        return [self.w.joined([square[k] for square in turned]) for k in range(TURNED)]
 
     def _at(self, slot: str, type: str, number: str) -> str:
         return self.w.new(f"getelementptr {type}, ptr {slot}, i64 {number}")

@@ -101,9 +101,7 @@ class Scalars:
             made = Reg("", wanted.dtype, part)
             text = f"call {made.type} @{name}({', '.join(map(str, few))})"
             parts.append(w.reg(text, wanted.dtype, part))
-        while len(parts) > 1:
-            parts = [w.joined(*pair) for pair in zip(parts[::2], parts[1::2])]
-        return parts[0]
+        return w.joined(parts)
 
 
 def _function(w: Writer, wanted: Scalar, inputs: list[Scalar], lanes: int) -> str:

@@ -100,9 +100,12 @@ class Writer:
         text = f"shufflevector {low}, {high}, <{len(lanes)} x i32> <{picks}>"
         return self.reg(text, low.dtype, len(lanes))
 
-    def joined(self, low: Reg, high: Reg) -> Reg:
-        """Give a value of the lanes of two, of equally many each."""
-        return self.picked(low, high, range(2 * low.lanes))
+    def joined(self, parts: Sequence[Reg]) -> Reg:
+        """Give a value of the lanes of several, a power of two of them with equally many each."""
+        while len(parts) > 1:
+            pairs = zip(parts[::2], parts[1::2])
+            parts = [self.picked(low, high, range(2 * low.lanes)) for low, high in pairs]
+        return parts[0]
 
     # -- whole numbers of addresses ----------------------------------------------------------------
 
