@@ -158,7 +158,7 @@ def test_width_scales_every_stage() -> None:
         ({"stem": "tiny"}, "ResNet: stem must be one of imagenet, small, got 'tiny'"),
         ({"width": 0}, r"ResNet: width must lie in 1 \.\. 1024, got 0"),
         ({"width": 1 << 40}, r"ResNet: width must lie in 1 \.\. 1024"),
-        ({"classes": 0}, "Dense: sizes must be >= 1"),
+        ({"classes": 0}, "Dense: outputs must be >= 1, got 0"),
     ],
 )
 def test_wrong_networks(arguments: dict[str, Any], text: str) -> None:

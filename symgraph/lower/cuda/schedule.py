@@ -37,6 +37,9 @@ def choose(nest: Nest, nominal: Mapping[Dim, int], aligned: Container[Buffer] = 
 
 
 class _DeviceChooser(Chooser):
+    def _tiles(self, node: Scalar, form: Linear, vector: Axis) -> list[Axis]:
+        return []  # threads load for themselves
+
     def schedule(self, aligned: Container[Buffer]) -> Schedule:
         """Choose what a thread, or a block of them, computes."""
         vector = self._vector()
