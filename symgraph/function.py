@@ -414,7 +414,7 @@ def _output(value: Any) -> Value:
     if any(isinstance(one, Value) for one in inside):
         raise ArgumentTypeError(
             f"function: an output must be one value, got a {type(value).__name__} of values.",
-            fix="list them all in one sequence or mapping, or sg.stack joins values; sg.jit takes nested ones",
+            fix="give one sequence or mapping; sg.stack joins values, sg.jit takes nested ones",
         )
     return as_value(value)
 
