@@ -118,12 +118,13 @@ class _Builder:
         """Hoist what needs no axis, then open the tasks and the other axes."""
         head = self.ready()
         tasks = self.schedule.tasks
-        rest = [one for one in self.schedule.order if one not in tasks]
+        tall = self.schedule.order[-1] if self.schedule.tall else None  # a task walks some of it
+        rest = [one for one in self.schedule.order if one not in tasks or one is tall]
         if not tasks:
             return (*head, *self.inside(rest))
         vector = self.schedule.vector
         if self.schedule.block:
-            whole = [one for one in tasks if one is not vector]
+            whole = [one for one in tasks if one not in (vector, tall)]
             self.open |= frozenset(whole)
             opened = self.ready()
             assert vector is not None  # a block is of the vector axis

@@ -26,6 +26,7 @@ ENOUGH = 64  # tasks: more than threads, so that none waits for the last
 GATHERED = 2  # vectors, from which on they are gathered for a row and not for each position
 TURNED = 8  # positions of the axis that a tile is read along
 WIDEST_TILE = 2 * LANES
+TALL = 128  # positions of that axis that a task takes: of what it writes, so many pages are open
 SMALL = 64  # times as many positions as elements that a load reads: they are in a cache
 STREAMED = 1 << 25  # bytes from which on what is written goes past the caches
 
@@ -46,7 +47,8 @@ class Schedule:
     task takes `block` of its positions. `folds` says how each reduction runs, by its axes.
     `streamed` are the buffers, aligned to lines, that are written past the caches; `staged` is what
     reductions keep for later loops. The loads in `turned` are read along the last axis of `order`,
-    a tile at a time, and turned into vectors along the vector axis.
+    a tile at a time, and turned into vectors along the vector axis; where that axis is among the
+    tasks, a task takes `tall` of its positions.
     """
 
     order: tuple[Axis, ...]
@@ -58,14 +60,19 @@ class Schedule:
     streamed: frozenset[Buffer] = frozenset()
     staged: tuple[Staged, ...] = ()
     turned: tuple[Scalar, ...] = ()
+    tall: int = 0
+
+    def pieces(self, one: Axis) -> Size:
+        """Give how many pieces an axis has among the tasks: its positions, or blocks of them."""
+        if self.block and one is self.vector:
+            return ceil_div(one.extent, self.block)
+        if self.tall and one is self.order[-1]:
+            return ceil_div(one.extent, self.tall)
+        return one.extent
 
     def task_count(self) -> Size:
         """Give the number of tasks."""
-        count: Size = 1
-        for one in self.tasks:
-            split = one is self.vector
-            count = count * (ceil_div(one.extent, self.block) if split else one.extent)
-        return count
+        return product([self.pieces(one) for one in self.tasks])
 
 
 def choose(nest: Nest, nominal: Mapping[Dim, int], aligned: Container[Buffer] = ()) -> Schedule:
@@ -106,8 +113,13 @@ class Chooser:
         rest = [one for one in order if one not in tasks]
         walked = [vector, *rest] if block and vector is not None else rest
         kept = staged(self.nest, walked, vector=vector, lanes=lanes)
-        folds = self._folds(vector)
-        return Schedule(order, vector, lanes, tasks, block, folds, streamed, kept, self.turned)
+        tall = TALL if self.turned and block else 0
+        if tall:
+            tasks = (*tasks[:-1], order[-1], tasks[-1])
+        return Schedule(
+            order, vector, lanes, tasks, block, self._folds(vector), streamed, kept, self.turned,
+            tall,
+        )  # fmt: skip
 
     # -- the vector axis ---------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from symgraph.dims import Size, ceil_div
+from symgraph.dims import Size
 from symgraph.errors import LoweringError
 from symgraph.graph.dtypes import is_float, itemsize
 from symgraph.graph.index import Axis
@@ -102,7 +102,7 @@ class _Printer(Values):
             elif isinstance(one, Tasks):
                 self.tasks(one, frame)
             elif isinstance(one, For):
-                self.walk(one, frame, "0", self.stop(one, frame))
+                self.walk(one, frame, *self.bounds(one, frame))
             elif isinstance(one, Reduce):
                 self.reduce(one, frame)
             else:
@@ -113,11 +113,8 @@ class _Printer(Values):
         with self.w.loop("%low", "%high") as number:
             inner = frame.inner()
             rest = number
-            block = self.schedule.block
             for axis in reversed(tasks.axes):
-                count = axis.extent
-                if block and axis is self.schedule.vector:
-                    count = ceil_div(axis.extent, block)
+                count = self.schedule.pieces(axis)
                 if axis is tasks.axes[0]:
                     place = rest
                 else:
@@ -125,28 +122,28 @@ class _Printer(Values):
                     place = self.w.new(f"urem i64 {rest}, {size}")
                     rest = self.w.new(f"udiv i64 {rest}, {size}")
                 inner.places[axis] = place
-            if not block:
-                self.statements(tasks.body, inner)
-                return
-            vector = self.schedule.vector
-            assert vector is not None  # a block is of the vector axis
-            start = self.w.whole("mul", inner.places.pop(vector), str(block))
-            for one in tasks.body:
-                if isinstance(one, For) and one.axis is vector:
-                    whole = self.size(vector.extent)
-                    end = self.w.whole("add", start, str(block))
-                    stop = self.w.call("llvm.smin.i64", "i64", f"i64 {end}", f"i64 {whole}")
-                    self.walk(one, inner, start, stop)
-                else:
-                    self.statements([one], inner)
+            if self.schedule.block:
+                assert self.schedule.vector is not None  # a block is of the vector axis
+                self.part(inner, self.schedule.vector, self.schedule.block)
+            if self.schedule.tall:
+                self.part(inner, self.schedule.order[-1], self.schedule.tall)
+            self.statements(tasks.body, inner)
 
-    def stop(self, loop: For, frame: Frame) -> str:
-        """Give where a loop ends."""
+    def part(self, frame: Frame, axis: Axis, count: int) -> None:
+        """Let a task walk some positions of an axis: those of its piece."""
+        start = self.w.whole("mul", frame.places.pop(axis), str(count))
+        end = self.w.whole("add", start, str(count))
+        stop = self.w.call("llvm.smin.i64", "i64", f"i64 {end}", f"i64 {self.size(axis.extent)}")
+        frame.ranges[axis] = start, stop
+
+    def bounds(self, loop: For, frame: Frame) -> tuple[str, str]:
+        """Give where a loop starts and ends."""
         extent = self.size(loop.axis.extent)
-        if loop.stop is None:
-            return extent
-        limit = self.value(loop.stop, frame).text
-        return self.w.call("llvm.smin.i64", "i64", f"i64 {limit}", f"i64 {extent}")
+        start, stop = frame.ranges.get(loop.axis, ("0", extent))
+        if loop.stop is not None:
+            limit = self.value(loop.stop, frame).text
+            stop = self.w.call("llvm.smin.i64", "i64", f"i64 {limit}", f"i64 {extent}")
+        return start, stop
 
     def walk(self, loop: For, frame: Frame, start: str, stop: str) -> None:
         """Print a loop; with lanes, whole vectors first and the rest under a mask."""

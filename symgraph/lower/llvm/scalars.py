@@ -23,14 +23,15 @@ class Frame:
     values: dict[Scalar, Reg] = field(default_factory=dict)
     parts: dict[Scalar, tuple[Reg, ...]] = field(default_factory=dict)
     places: dict[Axis, str] = field(default_factory=dict)
+    ranges: dict[Axis, tuple[str, str]] = field(default_factory=dict)  # of axes walked in part
     vector: Axis | None = None
     lanes: int = 1
     mask: str | None = None
 
     def inner(self) -> Frame:
         """Give a copy for a nested block."""
-        return Frame(dict(self.values), dict(self.parts), dict(self.places), self.vector,
-                     self.lanes, self.mask)  # fmt: skip
+        return Frame(dict(self.values), dict(self.parts), dict(self.places), dict(self.ranges),
+                     self.vector, self.lanes, self.mask)  # fmt: skip
 
 
 class Scalars:
