@@ -2,9 +2,10 @@
 
 Elementwise: gelu(x w + b) + r with the exact gelu, x + y, relu(x + b) over images with the channels
 innermost, one update of 60 million parameters by SGD with momentum and decay. Of rows: sums,
-softmax, layer norm. Sums of columns are the gradient of a bias of AlexNet's first convolution; one
-case sums everything. Max pooling and AlexNet's normalisation across channels go both ways, over
-images of that convolution's result. All is float32.
+softmax, layer norm. A matrix is turned and added to another. Sums of columns are the gradient of a
+bias of AlexNet's first convolution; one case sums everything. Max pooling and AlexNet's
+normalisation across channels go both ways, over images of that convolution's result. All is
+float32.
 
 Each row against the peers is followed by one that holds the bytes that must be read and written in
 a second against a copy from device to device in the same run; 0.85 of it is wanted of elementwise
@@ -49,7 +50,7 @@ Shape = tuple[int, ...]
 LAYOUTS = {"plain": "", "last": ", ours channels last"}
 
 ROWS, IMAGES, POOLED = (16384, 4096), (256, 96, 55, 55), (256, 96, 27, 27)
-LAST = (256, 55, 55, 96)
+LAST, SQUARE = (256, 55, 55, 96), (8192, 8192)
 COPIED = 1 << 28  # numbers: 1 GiB
 REPEATS, TARGET = 20, 1.0
 NARROW, SUMS = 1e-5, 1e-4  # tolerances
@@ -74,6 +75,7 @@ KERNELS = {
     "row_sum":     Kernel((ROWS,),                          0.85, SUMS),
     "softmax":     Kernel((ROWS,),                          0.85),
     "layer_norm":  Kernel((ROWS, ROWS[1:], ROWS[1:]),       0.85),
+    "turned":      Kernel((SQUARE, SQUARE)),
     "column_sum":  Kernel(((256 * 55 * 55, 96),),           tolerance=SUMS),
     "full_sum":    Kernel((ROWS,),                          tolerance=SUMS),
     "max_pool":      Kernel((IMAGES,),                      images=True),
@@ -126,7 +128,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def smaller(kernel: Kernel) -> Kernel:
     """Give an operation for a smoke run: images of 13 x 13, pooled to 6 x 6, rows of 64."""
-    sizes = {256: 4, 96: 8, 55: 13, 27: 6, 16384: 32, 4096: 64, 256 * 55 * 55: 300}
+    sizes = {256: 4, 96: 8, 55: 13, 27: 6, 16384: 32, 8192: 48, 4096: 64, 256 * 55 * 55: 300}
     return replace(kernel, operands=tuple(tuple(sizes[n] for n in one) for one in kernel.operands))
 
 

@@ -105,7 +105,7 @@ def test_a_crash_after_ctrl_c_is_named() -> None:
     code = (
         "signal.signal(signal.SIGINT, lambda *a: None); team.gather(); "
         "team.rank or os.kill(os.getppid(), signal.SIGINT); time.sleep(0.5); "
-        "team.rank and os.kill(os.getpid(), signal.SIGSEGV); time.sleep(0.5)"
+        "team.rank and os.kill(os.getpid(), signal.SIGSEGV); time.sleep(2)"
     )
     outcome, said, _ = run(code)
     assert (outcome.failed, outcome.killed) == (1, False)  # the user wanted an end
