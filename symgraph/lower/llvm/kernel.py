@@ -138,11 +138,10 @@ class _Printer(Values):
 
     def bounds(self, loop: For, frame: Frame) -> tuple[str, str]:
         """Give where a loop starts and ends."""
-        extent = self.size(loop.axis.extent)
-        start, stop = frame.ranges.get(loop.axis, ("0", extent))
+        start, stop = frame.ranges.get(loop.axis) or ("0", self.size(loop.axis.extent))
         if loop.stop is not None:
             limit = self.value(loop.stop, frame).text
-            stop = self.w.call("llvm.smin.i64", "i64", f"i64 {limit}", f"i64 {extent}")
+            stop = self.w.call("llvm.smin.i64", "i64", f"i64 {limit}", f"i64 {stop}")
         return start, stop
 
     def walk(self, loop: For, frame: Frame, start: str, stop: str) -> None:
