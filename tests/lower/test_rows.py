@@ -12,6 +12,8 @@ from symgraph.backends.cpu.calls import takes
 from symgraph.backends.cpu.compiler import unavailable
 from symgraph.graph.graph import Graph
 from symgraph.graph.index import axis, m
+from symgraph.graph.node import make
+from symgraph.graph.registry import OPS
 from symgraph.graph.scalar import const, scalar, scalar_order
 from symgraph.lower.flatten import spread, unroll
 from symgraph.lower.fuse import Group, fuse
@@ -182,6 +184,8 @@ def test_libraries_are_not_asked_for_what_slides_along_one_axis() -> None:
         if not takes(sg.conv2d(x, sg.tensor("w", (32, 32, 3, 3))), env):
             pytest.skip("there is no oneDNN")
         assert takes(value, env) != mine, kernel
+        biased = make(OPS["conv_bias"](**value.op.attributes()), x, w, sg.tensor("b", (32,)))
+        assert takes(biased, env) != mine, kernel
 
 
 # -- guards ----------------------------------------------------------------------------------------
