@@ -275,16 +275,23 @@ class LoaderProcess:
                     return False
                 assert self._process is not None
                 if self._process.poll() is not None:  # its end is held open by whom it started
-                    packet = b""
+                    packet = self._last_words()
                     break
-            except ConnectionError:
-                packet = b""
+            except ConnectionError:  # it left orders unread: that is told before what it has said
+                packet = self._last_words()
                 break
         if packet:
             self._read(packet)
         else:
             self._lost(self._obituary())
         return True
+
+    def _last_words(self) -> bytes:
+        """Return what a process that has ended has said and nobody has read; empty for nothing."""
+        self._channel.settimeout(0.0)
+        with contextlib.suppress(OSError):
+            return self._channel.recv(PACKET)
+        return b""
 
     def _read(self, packet: bytes) -> None:
         kind, number, seconds = ANSWER.unpack_from(packet)

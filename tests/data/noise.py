@@ -71,11 +71,17 @@ class Noise:
         return self.images[indices], np.asarray(indices, dtype=np.int32)
 
 
+def refuse(seconds: float) -> None:
+    """Fail after some time."""
+    time.sleep(seconds)
+    int("no number")
+
+
 class Unopenable(Noise):
-    """A data set that cannot be opened where it arrives."""
+    """A data set that cannot be opened where it arrives; that takes some time."""
 
     def __reduce__(self) -> tuple[object, ...]:
-        return int, ("no number",)
+        return refuse, (self.seconds,)
 
 
 def process_loader(dataset: Any = None, batch: int = 16, **options: Any) -> Loader:

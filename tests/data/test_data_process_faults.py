@@ -253,14 +253,19 @@ def test_what_cannot_be_sent_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
     assert descriptors() == before
 
 
-def test_what_cannot_be_opened_there_is_an_error_here() -> None:
-    with (
-        process_loader(Unopenable()) as loader,
-        pytest.raises(
+@pytest.mark.parametrize("late", [False, True])
+def test_what_cannot_be_opened_there_is_an_error_here(late: bool) -> None:
+    """Also when nobody listens before the process has ended, without having read its orders."""
+    with process_loader(Unopenable(seconds=0.5 if late else 0.0)) as loader:
+        if late:
+            loader.ready(0.01)
+            assert loader.pid is not None
+            pid = loader.pid
+            wait_until(lambda: not alive(pid))
+        with pytest.raises(
             DataError, match=r"the loader process \d+ cannot work: ValueError: invalid literal"
-        ),
-    ):
-        loader.next_batch()
+        ):
+            loader.next_batch()
 
 
 @given(st.text(max_size=40000), st.sampled_from([ValueError, KeyError, OSError, DataError]))
