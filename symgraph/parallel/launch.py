@@ -239,6 +239,7 @@ class _Watch:
                 self._end_the_rest()
 
     def _heard(self, worker: Worker, control: socket.socket) -> None:
+        worker.joined = True  # before it is read: a signal may come right after
         more = control.recv(1 << 16)
         if not more:  # it died, or will do so in a moment
             self.selector.unregister(control)
@@ -246,7 +247,6 @@ class _Watch:
         *whole, worker.told = (worker.told + more).split(b"\n")
         for line in whole:
             message = json.loads(line)
-            worker.joined = True
             if "waiting" in message:
                 self.waiting.setdefault(int(message["waiting"]), (time.monotonic(), -NOT_MOVING))
             elif "came" in message:
@@ -339,7 +339,7 @@ class _Watch:
             self.signals.append(number)
             for worker in self.workers:
                 if worker.process.poll() is None:
-                    ends = len(self.signals) > 2 or not worker.joined
+                    ends = len(self.signals) > 2 or not _has_joined(worker)
                     worker.process.send_signal(signal.SIGKILL if ends else number)
 
         if threading.current_thread() is not threading.main_thread():
@@ -405,3 +405,13 @@ def _state(process: int) -> str:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
+
+
+def _has_joined(worker: Worker) -> bool:
+    """Tell whether a worker has said anything, be it that nobody has read it yet."""
+    if worker.joined:
+        return True
+    try:
+        return bool(worker.control.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except OSError:
+        return False
