@@ -83,15 +83,18 @@ def counts(name: str, **given: Any) -> tuple[int, ...]:
     return found
 
 
-def share(name: str, what: str, value: Any) -> float:
+def share(name: str, what: str, value: Any, details: Sequence[str] = ()) -> float:
     """Give a share of what is there, from 0 up to 1, as a float, or raise as `counts`."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ArgumentTypeError(
-            f"{name}: {what} must be a number, got {type(value).__name__} {value!s:.60}."
+            f"{name}: {what} must be a number, got {type(value).__name__} {value!s:.60}.",
+            details=details,
         )
     number = float(value)
     if not 0 <= number < 1:
-        raise ArgumentError(f"{name}: {what} must be in [0, 1), got {value}.")
+        raise ArgumentError(
+            f"{name}: {what} must be in [0, 1), got {value}.", details=details, fix=f"{what}=0.5"
+        )
     return number
 
 

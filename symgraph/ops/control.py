@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError
+from symgraph.graph.arguments import share
 from symgraph.graph.leaves import cast_to, common
 from symgraph.graph.node import Value, operand_lines
 from symgraph.graph.precision import wide
@@ -97,14 +96,4 @@ def _checked(x: Any, rate: Any) -> tuple[Value, float]:
             details=operand_lines([value]),
             fix='x.cast("float32")',
         )
-    if isinstance(rate, bool) or not isinstance(rate, int | float | np.number):
-        raise ArgumentTypeError(
-            f"dropout: rate must be a number, got {rate!r:.60}.", details=operand_lines([value])
-        )
-    if not 0 <= rate < 1:
-        raise ArgumentError(
-            f"dropout: rate must be in [0, 1), got {rate}.",
-            details=operand_lines([value]),
-            fix="rate=0.5",
-        )
-    return value, 1.0 - float(rate)
+    return value, 1.0 - share("dropout", "rate", rate, operand_lines([value]))
