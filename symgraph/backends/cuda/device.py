@@ -17,6 +17,7 @@ import numpy as np
 from symgraph.backends import arrays
 from symgraph.backends.cuda.calls import Libraries, opened
 from symgraph.backends.cuda.exchange import DeviceArray, Reader, read
+from symgraph.backends.cuda.feeder import CupyFeeder, Feeder
 from symgraph.backends.cuda.interface import Routine
 from symgraph.backends.cuda.references import Placed, compute, widened
 from symgraph.backends.cuda.status import status
@@ -148,6 +149,9 @@ class Device(Reader, Protocol):
 
     def settle(self) -> None:
         """Wait until everything is done."""
+
+    def feeder(self) -> Feeder:
+        """Give what brings arrays beside the work."""
 
 
 @cache
@@ -428,6 +432,10 @@ class CupyDevice:
     def settle(self) -> None:
         """Wait for the stream."""
         self._stream.synchronize()
+
+    def feeder(self) -> Feeder:
+        """Give one with a new stream."""
+        return CupyFeeder(self._cupy, self._device, self.empty, self._order)
 
     def _order(self, first: int, second: int) -> None:
         if first != second:
