@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,8 +16,10 @@ import pytest
 from symgraph.backends.arrays import Array
 from symgraph.backends.cuda.cudnn.library import Cudnn, described
 from symgraph.backends.cuda.cudnn.operations import Convolution, Convolutions
+from symgraph.config import config
 from symgraph.errors import BackendError
 from symgraph.graph.registry import OPS
+from symgraph.runtime import tuning
 from tests.backends import test_cudnn
 from tests.backends.no_driver import is_there
 from tests.backends.test_cudnn import DESCRIPTION, MODULE, PROBLEM, convolutions, last
@@ -161,6 +164,27 @@ def test_what_another_version_wrote_is_refused(
 def test_what_is_cut_short_is_refused(length: int, caplog: pytest.LogCaptureFixture) -> None:
     made = convolution("float32")
     assert refused(made, made.implementation, made.saved()[:length], caplog)
+
+
+def test_what_was_chosen_is_read_back_from_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a device only its kind is asked."""
+    device: Any = SimpleNamespace(kind="an H200")
+    with config(cache=str(tmp_path / "cache")):
+        made = convolution("float16")
+        *_, name = made.alternatives()
+        assert made.choose(name)
+        monkeypatch.setattr(tuning, "_known", {})
+        tuning._keep(tuning._key(device, made), made)
+        for _ in range(2):
+            monkeypatch.setattr(tuning, "_known", {})
+            again = convolution("float16")
+            assert tuning.recalled(device, again)
+            assert again.implementation == name
+            assert not again._graphs, "nothing is planned"
+        device.kind = "another"
+        assert not tuning.recalled(device, convolution("float16"))
 
 
 def test_one_group_is_no_way_where_there_are_none() -> None:

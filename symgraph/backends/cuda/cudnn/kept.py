@@ -50,7 +50,7 @@ class Kept:
             self._graph.execute_plan_at_index(given, workspace, 0, handle=self._library.handle)
         except (module.cudnnGraphNotSupportedError, RuntimeError, ValueError) as problem:
             raise BackendError(
-                f"cuDNN could not run {self.name}, which was read back.",
+                f"{self.name}, which was read back, does not run.",
                 details=str(problem).splitlines()[:1],
             ) from problem
 
