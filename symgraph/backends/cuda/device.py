@@ -209,7 +209,7 @@ class CupyDevice:
             self._stream = cupy.cuda.Stream(non_blocking=True)
             self.stream, self.memory = int(self._stream.ptr), int(self._device.mem_info[1])
             processors = int(self._device.attributes["MultiProcessorCount"])
-            self.libraries = opened(self._stream.ptr)
+            self.libraries = opened(self._stream.ptr, number)
             runtime = cupy.cuda.runtime
             model = runtime.getDeviceProperties(number)["name"].decode()
             self.kind = f"{model}, CUDA {runtime.driverGetVersion()}, {self.libraries.versions}"
