@@ -77,7 +77,8 @@ class Target:
     layout; with `rows`, kernels keep rows of what windows read; with `fast`, products take
     activations along, though libraries may do otherwise with NaN; with `turns`, what would be
     stored across vectors is stored along them and copied; with `over`, libraries write new values
-    of variables where the old ones are.
+    of variables where the old ones are. With `latches`, kernels look whether a check has failed
+    before they do, see `program.build`.
     """
 
     chosen: Callable[[Value], bool] = lambda value: False
@@ -90,6 +91,7 @@ class Target:
     fast: bool = False
     turns: bool = False
     over: bool = False
+    latches: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,7 +224,7 @@ def make_plan(
     graph = widen(graph, target.chosen)
     if target.fast:
         graph = absorb(graph, target.chosen)
-    program = build(graph, target.chosen, finite)
+    program = build(graph, target.chosen, finite, target.latches)
     choose_layouts(program, nominal, copy_given(program) if target.copies else ())
     look_through_views(program, target.reads)
     order = fuse(program, nominal, narrow, target.rows)
