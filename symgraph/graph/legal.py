@@ -10,20 +10,27 @@ from typing import Any
 
 import numpy as np
 
-from symgraph.dims import Size
+from symgraph.dims import Size, less_equal
 from symgraph.errors import IndexRangeError
 from symgraph.graph.leaves import Constant
 from symgraph.graph.node import Value
 from symgraph.graph.registry import Functions
 
+_SAME = frozenset({"broadcast_to", "permute_dims", "reshape"})
+
 
 def indices_exist(F: Functions, pairs: Iterable[tuple[Value, Size]]) -> Value | None:
     """Tell whether indices exist, counted from either end, in axes of these sizes.
 
-    None where all are constants in axes of known sizes, which were checked when they were given.
+    None where all are constants in axes of known sizes, which were checked when they were given, or
+    numbers that count what is there.
     """
     found: Value | None = None
-    for index, size in pairs:
+    for repeated, size in pairs:
+        index = _each_once(repeated)
+        below = index.op.below()
+        if below is not None and less_equal(below, size) is True:
+            continue
         if isinstance(index.op, Constant) and isinstance(size, int):
             continue
         count = F.size_of(size)
@@ -31,6 +38,20 @@ def indices_exist(F: Functions, pairs: Iterable[tuple[Value, Size]]) -> Value | 
         inside = F.all((place >= -count) & (place < count))
         found = inside if found is None else found & inside
     return found
+
+
+def _each_once(index: Value) -> Value:
+    """Give the array that others repeat or put in another order: the same numbers, fewer of them.
+
+    What may be repeated no times stays: numbers that nobody asks for may be wrong.
+    """
+    while index.op.name in _SAME:
+        if index.op.name == "broadcast_to" and not all(
+            less_equal(1, size) is True for size in index.shape
+        ):
+            break
+        (index,) = index.inputs
+    return index
 
 
 def labels_exist(F: Functions, labels: Value, classes: Size) -> Value:

@@ -116,6 +116,10 @@ class Op:
         """
         return None
 
+    def below(self) -> Size | None:
+        """Give a size below which all elements are, whole numbers from 0, if that is sure."""
+        return None
+
     def expand(self, F: Functions, *xs: Value) -> Value | tuple[Value, ...] | Compute:
         """Give the operation as other operations, or as one index expression."""
         raise PassError(f"{self.name}: the operation has no `expand`.")

@@ -41,6 +41,9 @@ class Arange(Op):
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
         return ()
 
+    def below(self) -> Size | None:
+        return self.size if self.dtype == "int64" else None  # others may wrap round
+
     def expand(self, F: Functions, *xs: Value) -> Compute:
         place = loop(self.size, "i")
         return Compute((place,), m.cast(position(place), self.dtype))
