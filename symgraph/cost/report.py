@@ -19,6 +19,7 @@ from symgraph.cost.table import cost_table
 from symgraph.cost.units import exact_text, number_text
 from symgraph.dims import Dim, Size, evaluate, free, maximum, total
 from symgraph.errors import ArgumentError, ArgumentTypeError
+from symgraph.frozen import frozen
 from symgraph.graph.graph import Graph, collect_effects
 from symgraph.graph.leaves import Input, Shared
 from symgraph.graph.measured import measured_sizes
@@ -69,7 +70,7 @@ class Numbers:
         return self.flops / self.moved if self.moved else 0.0
 
 
-@dataclass(frozen=True)
+@frozen
 class CriticalPath:
     """The chain of values that need each other with the most FLOPs, and their sum."""
 
@@ -77,7 +78,7 @@ class CriticalPath:
     flops: int
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Cost:
     """What a graph costs. Every number is exact and a formula in the sizes, but for `peak`.
 

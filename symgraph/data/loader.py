@@ -6,7 +6,6 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,12 +20,13 @@ from symgraph.data.recipe import Places, Recipe
 from symgraph.data.remote import LoaderProcess, LoadingError
 from symgraph.data.ring import Layout
 from symgraph.errors import ArgumentError, DataError, LoaderLostError, SymgraphError
+from symgraph.frozen import frozen
 
 # Slots beyond the batches made ahead: what the consumer holds and what it has just been given.
 _IN_USE = 2
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Batch:
     """The images of one step on one rank.
 
@@ -49,7 +49,7 @@ class Batch:
         return len(self.labels)
 
 
-@dataclass(frozen=True)
+@frozen
 class _Job:
     """One batch on its way."""
 

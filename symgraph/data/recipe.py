@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from symgraph.data.augment import Augment, Floats
 from symgraph.data.dataset import Dataset, Labels, Mean
+from symgraph.frozen import frozen
 
 # Images read at a time: small enough to stay in the cache between reading and cropping.
 _CHUNK = 16
@@ -17,7 +17,7 @@ _CHUNK = 16
 Places = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+@frozen
 class Recipe:
     """All that making a batch needs; it holds no loader, so that a forgotten one is collected."""
 

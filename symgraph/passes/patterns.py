@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from symgraph.errors import ArgumentError, ArgumentTypeError, PassError, UnknownNameError
+from symgraph.frozen import frozen
 from symgraph.graph.elementwise import Elementwise
 from symgraph.graph.leaves import Constant
 from symgraph.graph.node import Value, make
@@ -80,7 +81,7 @@ class Pattern:
         raise PassError(f"pattern: {type(self).__name__} cannot be built.")
 
 
-@dataclass(frozen=True)
+@frozen
 class Wild(Pattern):
     """A hole for any value; the same name must be the same value everywhere."""
 
@@ -97,7 +98,7 @@ class Wild(Pattern):
         return known[self.name]
 
 
-@dataclass(frozen=True)
+@frozen
 class Literal(Pattern):
     """A hole for a number: a constant whose elements are all the same; bound to that number."""
 
@@ -112,7 +113,7 @@ class Literal(Pattern):
         return known[self.name]
 
 
-@dataclass(frozen=True)
+@frozen
 class Number(Pattern):
     """A given number; the sign of zero counts."""
 
@@ -127,14 +128,14 @@ class Number(Pattern):
         return self.value
 
 
-@dataclass(frozen=True)
+@frozen
 class Attribute:
     """A hole for an attribute of an operation, such as the axis of a sum."""
 
     name: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Apply(Pattern):
     """An operation by name, on patterns, with attributes that are given or holes."""
 

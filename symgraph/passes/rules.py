@@ -15,10 +15,11 @@ and of the largest element of a reduction), or no further from it than before.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from symgraph.errors import ArgumentError, ArgumentTypeError, PassError, SymgraphError
+from symgraph.frozen import frozen
 from symgraph.graph.dtypes import is_float
 from symgraph.graph.leaves import tensor
 from symgraph.graph.node import Value, add_origins
@@ -36,7 +37,7 @@ DTYPES = ("float", "integer", "number", "any")
 Attempt = Callable[[Value], Value | None]
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Rule:
     """One rule: its name, the operations it looks at, and the attempt that applies it.
 
@@ -113,7 +114,7 @@ def kinds_of(value: Value) -> frozenset[str]:
     return _FLOATS if all(map(is_float, numbers)) else _INTEGERS
 
 
-@dataclass(frozen=True)
+@frozen
 class Example:
     """An expression that a rule changes: how it is written, and its operands by name.
 

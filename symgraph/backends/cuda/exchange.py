@@ -9,19 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from symgraph.backends.cuda.dlpack import CUDA, MANAGED, VERSION, opened
 from symgraph.errors import DTypeError, InputError
+from symgraph.frozen import frozen
 from symgraph.graph.dtypes import numpy_dtype
 
 _HOST = (np.ndarray, np.generic, bool, int, float, str, list, tuple, range)
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class DeviceArray:
     """Somebody's array as it lies on a device; it is read and never written."""
 
