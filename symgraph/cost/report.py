@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
@@ -36,7 +35,7 @@ class HasGraph(Protocol):
         """The graph that runs."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NodeCost:
     """One node: its FLOPs, and the bytes of its operands and of its result.
 
@@ -49,7 +48,7 @@ class NodeCost:
     written: Size
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Numbers:
     """A cost for sizes that have numbers; `peak` is the least memory it can run in, in bytes."""
 

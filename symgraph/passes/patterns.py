@@ -12,6 +12,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
+from functools import cache
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any
 
@@ -282,10 +283,7 @@ def _check_count(name: str, kind: type[Op], count: int, attributes: set[str]) ->
     told = FUNCTIONS.get(name) if issubclass(kind, Elementwise) else kind.infer
     if told is None:
         return
-    operands = [
-        each for each in signature(told).parameters.values()
-        if each.name not in {"self", *attributes}
-    ]  # fmt: skip
+    operands = [each for each in _parameters(told) if each.name not in {"self", *attributes}]
     if any(each.kind is Parameter.VAR_POSITIONAL for each in operands):
         return
     least = sum(each.default is Parameter.empty for each in operands)
@@ -294,6 +292,11 @@ def _check_count(name: str, kind: type[Op], count: int, attributes: set[str]) ->
         raise ArgumentError(
             f"pattern: {name} has the operands ({names}), the pattern gives {count}."
         )
+
+
+@cache
+def _parameters(told: Callable[..., Any]) -> tuple[Parameter, ...]:
+    return tuple(signature(told).parameters.values())
 
 
 def _near(name: str) -> str:
