@@ -41,6 +41,8 @@ class until:  # noqa: N801 - read as a word of the language
 
 @frozen
 class _Sequence:
+    """What a scan walks along, and the places that a step sees, counted from its own."""
+
     value: Value
     taps: tuple[int, ...]
 

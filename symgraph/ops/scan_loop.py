@@ -20,6 +20,8 @@ def _stopped(values: Iterable[Value]) -> list[Value]:
 
 @frozen
 class ScanLoop:
+    """What is the same in all loops of a scan: the step, how many states, and what it reads."""
+
     body: Any
     states: int
     conditional: bool

@@ -31,6 +31,8 @@ class Body:
 
 @frozen
 class _Entry:
+    """A formula, and its largest error in each dtype, in ulps."""
+
     build: Callable[..., Scalar]
     float32: float
     float64: float
