@@ -7,7 +7,8 @@ each image: our way is a folder of JPEG files that `prepare` makes into shards o
 these; the peers decode the same files in every epoch with a PyTorch DataLoader, by Pillow and by
 torchvision's decode_jpeg where torchvision is installed (`pip install torchvision --no-deps`). Both
 crop, mirror and normalise each image. Another row holds `prepare` itself, with resizing, sums and
-writing to the disk, against the peers' epoch.
+writing to the disk, against the peers' epoch, and one a loader that hands over whole images as
+bytes, for a step that cuts them on its device, against our own that cuts them.
 
 The files are those of --images, one folder a class, or cut from scikit-learn's two photographs,
 500 x 375 as ImageNet's usual ones.
@@ -181,6 +182,16 @@ def race(benchmark: Benchmark, source: Path, shards: Path) -> None:
             "a training image, shards in a process vs JPEG in a DataLoader, core-seconds",
             own, peers, target=TARGET, reference=reference, tolerance=0.02,
         )  # fmt: skip
+        with Loader(dataset, batch, crop=SIDE, process=True, cropped=False) as bytewise:
+            whole = cpu_seconds(
+                "loader of whole images", passes * len(files),
+                lambda: [consume(bytewise) for _ in range(passes)], rates,
+                check=lambda: middles(dataset, cropped=False),
+            )  # fmt: skip
+            benchmark.compare(
+                "a whole training image as bytes vs one that is cut, core-seconds",
+                whole, [own], target=1.0, reference=reference, tolerance=0.02,
+            )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         again = cpu_seconds(
             "prepare", len(files),
@@ -206,12 +217,16 @@ def consume(batches: Any) -> None:
         pass
 
 
-def middles(dataset: ShardedDataset) -> np.ndarray:
+def middles(dataset: ShardedDataset, *, cropped: bool = True) -> np.ndarray:
     """Give the middles of the first images as they were before the mean was subtracted."""
     at = (dataset.image_size - SIDE) // 2
-    mean = dataset.mean_image[:, at : at + SIDE, at : at + SIDE]
-    with Loader(dataset, CHECKED, shuffle=False, augment=False, process=True) as loader:
-        return loader.next_batch().images + mean
+    middle = slice(at, at + SIDE)
+    options = {"shuffle": False, "augment": False, "process": True, "cropped": cropped}
+    with Loader(dataset, CHECKED, **options) as loader:
+        batch = loader.next_batch()
+        if cropped:
+            return batch.images + dataset.mean_image[:, middle, middle]
+        return batch.images[:, :, middle, middle].astype(np.float32)
 
 
 def options(parser: argparse.ArgumentParser) -> None:

@@ -16,6 +16,7 @@ from models.common import saved
 from models.common.runs import find_checkpoint
 from models.common.workers import backend_of
 from symgraph.data import (
+    Augment,
     Batch,
     Dataset,
     Loader,
@@ -26,6 +27,7 @@ from symgraph.data import (
     open_dataset,
 )
 from symgraph.data.archives import is_archive
+from symgraph.data.dataset import Mean
 from symgraph.errors import DataError
 from symgraph.function import Function
 from symgraph.graph.node import Value
@@ -145,6 +147,23 @@ def inputs(crop: int) -> tuple[Value, Value]:
     return images, sg.tensor("labels", (batch,), "int32")
 
 
+def batch_inputs(crop: int, mean: Mean | None = None) -> tuple[list[Value], Value, Value]:
+    """Make the symbolic batch: what a step is given, the images that a network sees, and labels.
+
+    With a mean image, whole images are given as bytes, and are cut, mirrored and centred in the
+    step, with the bits that a loader would have made.
+    """
+    if mean is None:
+        images, labels = inputs(crop)
+        return [images, labels], images, labels
+    batch, side = sg.dim("B"), mean.shape[-1]
+    whole = sg.tensor("pixels", (batch, 3, side, side), "uint8")
+    labels, top, left = (sg.tensor(name, (batch,), "int32") for name in ("labels", "top", "left"))
+    mirror = sg.tensor("mirror", (batch,), "bool")
+    images = sg.crop_mirror(whole, crop, top, left, mirror, mean)
+    return [whole, labels, top, left, mirror], images, labels
+
+
 def train_step(net: sg.nn.Module, optimizer: sg.optim.Optimizer, crop: int) -> Function:
     """Compile one step of one worker: images, labels -> mean loss, with all updates."""
     return team_step(Alone(), net, optimizer, crop).local
@@ -160,24 +179,27 @@ def team_step(
     every: int = 1,
     backend: str | None = None,
     transport: str = "shm",
+    mean: Mean | None = None,
 ) -> Step:
-    """Compile a step of all workers: images, labels -> mean loss, with all updates."""
-    images, labels = inputs(crop)
+    """Compile a step of all workers: a batch -> mean loss, with all updates."""
+    given, images, labels = batch_inputs(crop, mean)
     loss = sg.nn.cross_entropy(net(images, train=True), labels).mean()
     return sg.parallel.train_step(
-        team, [images, labels], loss, optimizer,
+        team, given, loss, optimizer,
         average=average, every=every, backend=backend, transport=transport,
     )  # fmt: skip
 
 
-def measurement(net: sg.nn.Module, crop: int, backend: str | None = None) -> Function:
-    """Compile a measurement: images, labels -> sums of loss, top-1 and top-5 hits."""
-    images, labels = inputs(crop)
+def measurement(
+    net: sg.nn.Module, crop: int, backend: str | None = None, mean: Mean | None = None
+) -> Function:
+    """Compile a measurement: a batch -> sums of loss, top-1 and top-5 hits."""
+    given, images, labels = batch_inputs(crop, mean)
     logits = net(images)
     _, best = sg.topk(logits, min(5, int(logits.shape[1])))
     hits = sg.equal(best, sg.expand_dims(labels, 1))
     return sg.function(
-        [images, labels],
+        given,
         {
             "loss": sg.nn.cross_entropy(logits, labels).sum(),
             "top1": sg.cast(hits[:, 0], "int64").sum(),
@@ -200,7 +222,7 @@ class Tally:
     def add(self, measure: Function, batch: Batch) -> None:
         """Measure a batch, which may have no images."""
         if len(batch):
-            found = measure(batch.images, batch.labels)
+            found = measure(*batch.inputs)
             self.images += len(batch)
             self.loss += found["loss"].item()
             self.top1 += found["top1"].item()
@@ -220,11 +242,26 @@ class Tally:
 _TALLY = struct.Struct("<qdqq")
 
 
-def validation_loader(data: Data, batch: int, crop: int, team: Team | None = None) -> Loader:
+def loading(backend: str | None) -> dict[str, Any]:
+    """Give a loader's options: for a GPU images are brought there as bytes, and cut there."""
+    there = backend is not None and backend.startswith("cuda")
+    return {"cropped": False, "device": backend} if there else {}
+
+
+def subtracted(dataset: Dataset, backend: str | None) -> Mean | None:
+    """Give the mean image that a step subtracts; None where the loader has done it."""
+    return dataset.mean_image if loading(backend) else None
+
+
+def validation_loader(
+    data: Data, batch: int, crop: int, team: Team | None = None, backend: str | None = None
+) -> Loader:
     """Make the loader of the validation images, of a worker's share: centre crops, stored order."""
     rank, ranks = (team.rank, team.size) if team else (0, 1)
-    options: dict[str, Any] = {"crop": crop, "rank": rank, "ranks": ranks}
-    return Loader(data.validation, batch, shuffle=False, augment=False, **options)
+    return Loader(
+        data.validation, batch, shuffle=False, augment=Augment(crop, train=False),
+        rank=rank, ranks=ranks, **loading(backend),
+    )  # fmt: skip
 
 
 def evaluate(model: Classifier, chosen: argparse.Namespace) -> int:
@@ -243,8 +280,9 @@ def evaluate(model: Classifier, chosen: argparse.Namespace) -> int:
         )
     net = model.make(len(classes))
     saved.restore(checkpoint, model.name, net)
-    with validation_loader(data, chosen.batch, model.crop) as loader:
-        measure, tally = measurement(net, model.crop, backend_of(chosen)), Tally()
+    backend, tally = backend_of(chosen), Tally()
+    measure = measurement(net, model.crop, backend, subtracted(data.validation, backend))
+    with validation_loader(data, chosen.batch, model.crop, backend=backend) as loader:
         for batch in loader:
             tally.add(measure, batch)
     print(tally.score().text())

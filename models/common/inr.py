@@ -209,7 +209,7 @@ class InrTraining(Training):
         self.schedule = model.schedule(chosen.learning_rate)
         self.loader = Orders(len(self.images), chosen.batch, chosen.seed, team.rank, team.size)
 
-    def step_of(self, rule: sg.optim.Optimizer, backend: str | None) -> Step:
+    def step_of(self, rule: sg.optim.Optimizer) -> Step:
         """Compile a step of all workers with an update rule, and the decoder in it."""
         model, chosen = self.model, self.chosen
         indices = sg.tensor("indices", (sg.dim("B"),), "int32")
@@ -221,7 +221,7 @@ class InrTraining(Training):
         loss = sg.nn.cross_entropy(logits, self.images.label(indices)).mean()
         return sg.parallel.train_step(
             self.team, [indices], loss, rule,
-            average=chosen.average, every=chosen.average_every, backend=backend,
+            average=chosen.average, every=chosen.average_every, backend=self.backend,
             transport=transport_of(chosen, self.team),
         )  # fmt: skip
 

@@ -253,7 +253,7 @@ class Reading(Run):
         # What a checkpoint holds: states of all places.
         self.whole = self.states if self.team.size == 1 else carried(self.net, chosen.batch)
 
-    def compile(self, backend: str | None) -> None:
+    def compile(self) -> None:
         """Compile the steps of all workers and the measurement."""
         if self.team.size > 1:  # they may have come from a checkpoint
             for own, whole in zip(self.states, self.whole, strict=True):
@@ -261,10 +261,10 @@ class Reading(Run):
         chosen = self.chosen
         self.train = team_step(
             self.team, self.net, self.optimizer, self.states,
-            average=chosen.average, every=chosen.average_every, backend=backend,
+            average=chosen.average, every=chosen.average_every, backend=self.backend,
             transport=transport_of(chosen, self.team),
         )  # fmt: skip
-        self.examiner = Examiner(self.net, self.text, self.model.steps, backend, self.team)
+        self.examiner = Examiner(self.net, self.text, self.model.steps, self.backend, self.team)
 
     def check_data(self, resumed: Checkpoint) -> None:
         """Raise `CheckpointError` unless the text is the same."""

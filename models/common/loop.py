@@ -76,6 +76,7 @@ class Run(ABC):
         sg.seed(chosen.seed)
         self.model = model.with_settings(vars(chosen))
         self.chosen, self.team, self.first = chosen, team, team.rank == 0
+        self.backend = backend_of(chosen, team)  # None is the CPU as the settings have it
         self.prepare()
         self.step = 0
         self.unvalidated = False  # the measurement that belongs to this step is still to come
@@ -84,7 +85,7 @@ class Run(ABC):
         self.changed = True  # since that checkpoint
         if resumed is not None:
             self._restore(resumed)
-        self.compile(backend_of(chosen, team))
+        self.compile()
         steps = chosen.epochs * len(self.loader)
         self.total = min(steps, chosen.max_steps) if chosen.max_steps else steps
         self._agree()
@@ -101,8 +102,8 @@ class Run(ABC):
         """Open the data, and make the network, its update rule, the schedule and the loader."""
 
     @abstractmethod
-    def compile(self, backend: str | None) -> None:
-        """Compile the step and the measurement."""
+    def compile(self) -> None:
+        """Compile the step and the measurement for `backend`."""
 
     @abstractmethod
     def check_data(self, resumed: Checkpoint) -> None:

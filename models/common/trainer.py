@@ -16,8 +16,10 @@ from models.common.classifier import (
     Score,
     Tally,
     evaluate,
+    loading,
     measurement,
     predict,
+    subtracted,
     team_step,
     validation_loader,
 )
@@ -51,27 +53,25 @@ class Training(Run):
         self.loader = Loader(
             self.data.train, chosen.batch, seed=chosen.seed, augment=augment,
             rank=team.rank, ranks=team.size, process=loads_in_process(chosen, team),
+            **loading(self.backend),
         )  # fmt: skip
 
-    def compile(self, backend: str | None) -> None:
+    def compile(self) -> None:
         """Compile the steps of all workers, one for each freeze set, and the measurement."""
-
-        def compiled(rule: sg.optim.Optimizer) -> Step:
-            return self.step_of(rule, backend)
-
         # Variables of several workers lie in one arena, which belongs to one step.
         sets, ahead = freeze_sets(self.net, self.model.policy), self.team.size == 1
-        self.freezing = Freezing(self.optimizer, sets, compiled, ahead=ahead)
+        self.freezing = Freezing(self.optimizer, sets, self.step_of, ahead=ahead)
         self.freezing.at(self.loader.epoch)
-        self.measure = measurement(self.net, self.model.crop, backend)
+        mean = subtracted(self.data.validation, self.backend)
+        self.measure = measurement(self.net, self.model.crop, self.backend, mean)
 
-    def step_of(self, rule: sg.optim.Optimizer, backend: str | None) -> Step:
+    def step_of(self, rule: sg.optim.Optimizer) -> Step:
         """Compile a step of all workers with an update rule."""
         chosen, team = self.chosen, self.team
         return team_step(
             team, self.net, rule, self.model.crop,
-            average=chosen.average, every=chosen.average_every, backend=backend,
-            transport=transport_of(chosen, team),
+            average=chosen.average, every=chosen.average_every, backend=self.backend,
+            transport=transport_of(chosen, team), mean=subtracted(self.data.train, self.backend),
         )  # fmt: skip
 
     def check_data(self, resumed: Checkpoint) -> None:
@@ -96,12 +96,13 @@ class Training(Run):
     def take(self, batch: Batch, *, settle: bool) -> Result:
         """Take a step on this worker's images."""
         step = self.freezing.at(batch.epoch)
-        return step(batch.images, batch.labels, row=batch.row, settle=settle)
+        return step(*batch.inputs, row=batch.row, settle=settle)
 
     def measured(self, interrupted: Interrupted) -> Score | None:
         """Measure the quality on the validation images, each worker on its own."""
         tally = Tally()
-        with validation_loader(self.data, self.chosen.batch, self.model.crop, self.team) as loader:
+        chosen, crop = self.chosen, self.model.crop
+        with validation_loader(self.data, chosen.batch, crop, self.team, self.backend) as loader:
             while loader.epoch == 0:
                 wait_for_batch(loader, interrupted)
                 if interrupted:

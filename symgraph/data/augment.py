@@ -21,7 +21,7 @@ from symgraph.frozen import frozen
 Floats = npt.NDArray[np.float32]
 
 
-def _check_images(images: npt.NDArray[np.generic], crop: int, name: str) -> int:
+def check_images(images: npt.NDArray[np.generic], crop: int, name: str) -> int:
     """Return the side S of a uint8 array (n, 3, S, S) from which `crop` can be cut."""
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
         got = images.dtype if isinstance(images, np.ndarray) else type(images).__name__
@@ -109,7 +109,7 @@ def crop_mirror(
     images is uint8 (n, C, S, S), mean float32 (C, S, S); the result is float32 (n, C, crop, crop),
     written to `out` where given. Raises `ArgumentError` for sizes that do not fit.
     """
-    size = _check_images(images, crop, "crop_mirror")
+    size = check_images(images, crop, "crop_mirror")
     count, channels = int(images.shape[0]), int(images.shape[1])
     out = _check_out(out, (count, channels, crop, crop), "crop_mirror")
     if mean is not None and (mean.shape != images.shape[1:] or mean.dtype != np.float32):
@@ -142,7 +142,7 @@ def centre_crop(
 
     The window starts at (S - crop) // 2, which is 14 for 256 -> 227, as published.
     """
-    size = _check_images(images, crop, "centre_crop")
+    size = check_images(images, crop, "centre_crop")
     places = np.full(len(images), (size - crop) // 2)
     mirror = np.zeros(len(images), dtype=np.bool_)
     return crop_mirror(images, crop, places, places, mirror, mean=mean, out=out)
@@ -195,6 +195,6 @@ class Augment:
         out: Floats | None = None,
     ) -> Floats:
         """Return the float32 (n, 3, crop, crop) batch of the images with these global indices."""
-        size = _check_images(images, self.crop, "Augment")
+        size = check_images(images, self.crop, "Augment")
         top, left, mirror = self.draws(indices, epoch, size)
         return crop_mirror(images, self.crop, top, left, mirror, mean=mean, out=out)

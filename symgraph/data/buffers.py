@@ -11,28 +11,27 @@ import numpy.typing as npt
 
 
 class BufferPool:
-    """Hands out float32 arrays of one size and takes their memory back when they are dropped.
+    """Hands out bytes of one size and takes their memory back when their arrays are dropped.
 
     A ring of buffers would overwrite a batch that its consumer still holds. Here an array, and
-    any view of it, keeps its memory; after a few batches nothing is allocated any more. Memory
-    comes in whole pages, so that a device can pin it.
+    any view of it, keeps its memory; after a few batches nothing is allocated any more.
     """
 
-    def __init__(self, floats: int) -> None:
-        self._floats = floats
+    def __init__(self, size: int) -> None:
+        self._size = size
         # deque's append and pop need no lock, and the append may happen inside any deallocation.
         self._free: deque[mmap.mmap] = deque()
         self.allocated = 0
 
-    def take(self) -> npt.NDArray[np.float32]:
-        """Return an array of `floats` values with whatever they held last."""
+    def take(self) -> npt.NDArray[np.uint8]:
+        """Return an array of `size` bytes with whatever they held last."""
         try:
             memory = self._free.pop()
         except IndexError:
-            memory = mmap.mmap(-1, self._floats * 4)
+            memory = mmap.mmap(-1, self._size)
             self.allocated += 1
         # NumPy lets views of this array refer to it, not to what lies below, because below is no
         # array: so it lives exactly as long as its last view.
-        array = np.frombuffer(memory, dtype=np.float32, count=self._floats)
+        array = np.frombuffer(memory, dtype=np.uint8, count=self._size)
         weakref.finalize(array, self._free.append, memory).atexit = False
         return array

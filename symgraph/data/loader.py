@@ -12,14 +12,23 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from symgraph.data.augment import Augment, Floats
-from symgraph.data.dataset import Dataset, Labels
+from symgraph.backends.choice import device_number
+from symgraph.backends.cuda.device import device as opened
+from symgraph.data.augment import Augment
+from symgraph.data.dataset import Dataset
 from symgraph.data.draws import check_seed, permutation
 from symgraph.data.makers import Caller, Maker, Threads
-from symgraph.data.recipe import Places, Recipe
+from symgraph.data.recipe import Arrays, Places, Recipe
 from symgraph.data.remote import LoaderProcess, LoadingError
 from symgraph.data.ring import Layout
-from symgraph.errors import ArgumentError, DataError, LoaderLostError, SymgraphError
+from symgraph.data.upload import Uploader
+from symgraph.errors import (
+    ArgumentError,
+    DataError,
+    DeviceError,
+    LoaderLostError,
+    SymgraphError,
+)
 from symgraph.frozen import frozen
 
 # Slots beyond the batches made ahead: what the consumer holds and what it has just been given.
@@ -34,19 +43,31 @@ class Batch:
     image in the epoch's order over all ranks, `row` its place among the `images_of_all` of this
     step; `indices` (n,) are the images' places in the data set. With several ranks the end of an
     epoch may leave a rank no image: then n is 0, so that all ranks take the same number of steps.
+
+    Where they are not cropped, `images` is uint8 (n, 3, S, S), and `top`, `left` and `mirror` (n,)
+    say where `sg.crop_mirror` cuts them; else these are None. On a device all of them are CuPy's.
     """
 
-    images: Floats
-    labels: Labels
+    images: Any
+    labels: Any
     index: int
     row: int
     images_of_all: int
     epoch: int
     step: int
     indices: npt.NDArray[np.int64]
+    top: Any = None
+    left: Any = None
+    mirror: Any = None
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.indices)
+
+    @property
+    def inputs(self) -> Arrays:
+        """What a step is given: images, labels and, if there are any, tops, lefts and mirrors."""
+        windows = () if self.top is None else (self.top, self.left, self.mirror)
+        return (self.images, self.labels, *windows)
 
 
 @frozen
@@ -109,9 +130,13 @@ class Loader:
     but a core. It is for data sets that can be pickled; its death is a `LoaderLostError`, and when
     no batch comes for `patience` seconds, a line of the logger `symgraph` says what it does.
     Batches may be kept: their memory is used again only when they are dropped.
+    With `cropped=False` batches have whole images as bytes, for a step that begins with
+    `sg.crop_mirror`: a third of what floats take, and next to no work here. `device` ("cuda",
+    "cuda:1") brings them to a device, each while the step before it computes.
 
-    Raises `ArgumentError` for arguments that do not fit and `DataError` for an empty data set; an
-    error while loading is raised when the batch concerned is asked for, and again after it.
+    Raises `ArgumentError` for arguments that do not fit, `DataError` for an empty data set and
+    `DeviceError` for a device that is not there; an error while loading is raised when the batch
+    concerned is asked for, and again after it.
     """
 
     def __init__(
@@ -129,6 +154,8 @@ class Loader:
         ranks: int = 1,
         process: bool = False,
         patience: float = 60.0,
+        cropped: bool = True,
+        device: str | None = None,
     ) -> None:
         self.dataset = dataset
         self.batch = _positive("batch", batch)
@@ -150,7 +177,7 @@ class Loader:
                 fix="use a smaller batch, or drop_last=False",
             )
         self.augment = _make_augment(augment, crop, dataset.image_size, seed)
-        self._maker = self._make_maker(process, patience)
+        self._maker = self._make_maker(process, patience, cropped, device)
         self._owner = os.getpid()
         self._ahead: deque[_Job] = deque()
         self._orders: dict[int, npt.NDArray[np.int64]] = {}
@@ -159,16 +186,36 @@ class Loader:
         self._closed = False
         self.wait_seconds = 0.0
 
-    def _make_maker(self, process: bool, patience: float) -> Maker:
+    def _make_maker(
+        self, process: bool, patience: float, cropped: bool, device: str | None
+    ) -> Maker:
         """Return who makes the batches."""
-        recipe = Recipe(self.dataset, self.augment, self.dataset.mean_image)
+        if device is not None and device_number(device) < 0:
+            raise ArgumentError(
+                f"Loader: device={device!r:.40} is none.", fix='device="cuda" or "cuda:1"'
+            )
+        recipe = Recipe(self.dataset, self.augment, self.dataset.mean_image, cropped)
         images = -(-self.batch // self.ranks)
+        there = None if device is None else opened(device_number(device))
+        self._process: LoaderProcess | None = None
+        maker: Maker
         if process:
             if not self.workers:
                 raise ArgumentError("Loader: process=True needs workers=1 or more, got 0.")
-            layout = Layout(self.prefetch + _IN_USE, images, self.augment.crop)
-            return LoaderProcess(recipe, layout, self.workers, _seconds("patience", patience))
-        return Threads(recipe, images, self.workers) if self.workers else Caller(recipe, images)
+            layout = Layout(self.prefetch + _IN_USE, images, recipe.side, recipe.dtype)
+            wait = _seconds("patience", patience)
+            maker = self._process = LoaderProcess(recipe, layout, self.workers, wait)
+        elif self.workers:
+            maker = Threads(recipe, images, self.workers)
+        else:
+            maker = Caller(recipe, images)
+        if there is None:
+            return maker
+        try:
+            return Uploader(maker, there)
+        except DeviceError:
+            maker.close()
+            raise
 
     def __len__(self) -> int:
         """Return the number of batches of a whole epoch."""
@@ -187,16 +234,7 @@ class Loader:
     @property
     def pid(self) -> int | None:
         """The number of the loader's own process; None where it has none."""
-        return self._maker.pid if isinstance(self._maker, LoaderProcess) else None
-
-    @property
-    def staging(self) -> tuple[int, int] | None:
-        """Address and bytes of the memory in which a process hands batches over; None without.
-
-        Whole pages at one place for as long as the loader lives, so a device pins them in one call.
-        A batch lies there, unless so many are kept that it had to be copied.
-        """
-        return self._maker.ring.place if isinstance(self._maker, LoaderProcess) else None
+        return None if self._process is None else self._process.pid
 
     @property
     def epoch(self) -> int:
@@ -236,16 +274,17 @@ class Loader:
         """
         job = self._next()
         start = time.perf_counter()
-        images, labels = self._result(job)
+        images, labels, *windows = self._result(job)
         self.wait_seconds += time.perf_counter() - start
         self._ahead.popleft()
         self._cursor = self._after(job.epoch, job.end)
         if self.workers:
             self._plan()  # before the consumer computes, so that nothing idles meanwhile
         row, count = job.first - job.start, job.end - job.start
-        return Batch(images, labels, job.first, row, count, job.epoch, job.step, job.indices)
+        place = (job.first, row, count, job.epoch, job.step, job.indices)
+        return Batch(images, labels, *place, *windows)
 
-    def _result(self, job: _Job) -> tuple[Floats, Labels]:
+    def _result(self, job: _Job) -> Arrays:
         """Return a batch's arrays when they are made."""
         try:
             return self._maker.take(job.order)

@@ -7,17 +7,20 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from symgraph.data.augment import Floats
 from symgraph.data.buffers import BufferPool
-from symgraph.data.dataset import Labels
-from symgraph.data.recipe import Places, Recipe
+from symgraph.data.recipe import Arrays, Places, Recipe
 
 
 class Maker(Protocol):
-    """Makes batches; `images` and `seconds` count what was made and how long it took."""
+    """Makes batches."""
 
-    images: int
-    seconds: float
+    @property
+    def images(self) -> int:
+        """How many images were made."""
+
+    @property
+    def seconds(self) -> float:
+        """How long that took."""
 
     def submit(self, places: Places, epoch: int) -> Any:
         """Ask for the batch of these images; return the order."""
@@ -25,8 +28,8 @@ class Maker(Protocol):
     def ready(self, order: Any, seconds: float) -> bool:
         """Wait so long for a batch; tell whether `take` would give it, or raise, at once."""
 
-    def take(self, order: Any) -> tuple[Floats, Labels]:
-        """Wait for a batch and return its images and labels, or raise what went wrong."""
+    def take(self, order: Any) -> Arrays:
+        """Wait for a batch and return it, or raise what went wrong."""
 
     def drop(self, order: Any) -> None:
         """Forget about an order."""
@@ -40,7 +43,7 @@ class Caller:
 
     def __init__(self, recipe: Recipe, images: int) -> None:
         self._recipe = recipe
-        self._buffers = BufferPool(images * 3 * recipe.augment.crop**2)
+        self._buffers = BufferPool(images * recipe.image_bytes)
         self.seconds, self.images = 0.0, 0
 
     def submit(self, places: Places, epoch: int) -> tuple[Places, int]:
@@ -51,15 +54,15 @@ class Caller:
         """Nobody else makes it: there is nothing to wait for."""
         return True
 
-    def take(self, order: tuple[Places, int]) -> tuple[Floats, Labels]:
+    def take(self, order: tuple[Places, int]) -> Arrays:
         """Make the batch."""
         return self._counted(_make(self._recipe, self._buffers, *order))
 
-    def _counted(self, made: tuple[Floats, Labels, float]) -> tuple[Floats, Labels]:
-        images, labels, seconds = made
-        self.images += len(labels)
+    def _counted(self, made: tuple[float, Arrays]) -> Arrays:
+        seconds, arrays = made
+        self.images += len(arrays[0])
         self.seconds += seconds
-        return images, labels
+        return arrays
 
     def drop(self, order: Any) -> None:
         """Nothing was begun."""
@@ -86,9 +89,9 @@ class Threads(Caller):
         """Wait for the batch, but no longer."""
         return bool(wait([order], seconds).done)
 
-    def take(self, order: Any) -> tuple[Floats, Labels]:
+    def take(self, order: Any) -> Arrays:
         """Wait for the batch."""
-        future: Future[tuple[Floats, Labels, float]] = order
+        future: Future[tuple[float, Arrays]] = order
         return self._counted(future.result())
 
     def drop(self, order: Any) -> None:
@@ -102,11 +105,11 @@ class Threads(Caller):
             self._pool = None
 
 
-def _make(
-    recipe: Recipe, buffers: BufferPool, places: Places, epoch: int
-) -> tuple[Floats, Labels, float]:
+def _make(recipe: Recipe, buffers: BufferPool, places: Places, epoch: int) -> tuple[float, Arrays]:
     """Make a batch into memory that nobody looks at any more; no loader is held meanwhile."""
-    crop, count = recipe.augment.crop, len(places)
-    images = buffers.take()[: count * 3 * crop * crop].reshape(count, 3, crop, crop)
+    side, count = recipe.side, len(places)
+    images = buffers.take()[: count * recipe.image_bytes].view(recipe.dtype)
+    images = images.reshape(count, 3, side, side)
     labels = np.empty(count, dtype=np.int32)
-    return images, labels, recipe.make(places, epoch, images, labels)
+    seconds = recipe.make(places, epoch, images, labels)
+    return seconds, (images, labels, *recipe.windows(places, epoch))

@@ -22,8 +22,6 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
-from symgraph.data.augment import Floats
-from symgraph.data.dataset import Labels
 from symgraph.data.messages import (
     ANSWER,
     BROKEN,
@@ -35,7 +33,7 @@ from symgraph.data.messages import (
     said,
     unpack_error,
 )
-from symgraph.data.recipe import Places, Recipe
+from symgraph.data.recipe import Arrays, Places, Recipe
 from symgraph.data.ring import Layout, Ring
 from symgraph.errors import ArgumentError, DataError
 from symgraph.runtime.process import mapped, shared_memory, start
@@ -225,7 +223,7 @@ class LoaderProcess:
             raise
         return True
 
-    def take(self, order: Order) -> tuple[Floats, Labels]:
+    def take(self, order: Order) -> Arrays:
         """Wait for a batch and return it; `LoadingError` says why there is none."""
         while not self.ready(order, self._patience):
             pass
@@ -234,7 +232,8 @@ class LoaderProcess:
         order.made = False
         count = len(order.places)
         # A ring whose batches are all kept has no slot left for the next.
-        return (self.ring.lend if self.ring.free else self.ring.copy)(order.slot, count)
+        arrays = (self.ring.lend if self.ring.free else self.ring.copy)(order.slot, count)
+        return (*arrays, *self._recipe.windows(order.places, order.epoch))
 
     def _warn(self) -> None:
         self._since = time.monotonic()

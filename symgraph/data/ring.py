@@ -10,11 +10,11 @@ import mmap
 import os
 import weakref
 from collections import deque
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from symgraph.data.augment import Floats
 from symgraph.data.dataset import Labels
 from symgraph.data.recipe import Places
 from symgraph.frozen import frozen
@@ -30,19 +30,25 @@ def _pages(size: int) -> int:
 
 @frozen
 class Layout:
-    """Where the parts of a slot lie: `slots` of them, of at most `images` images 3 x crop x crop.
+    """Where the parts of a slot lie: `slots` of them, of at most `images` images 3 x side x side.
 
-    >>> Layout(slots=4, images=128, crop=227).size // 2**20
+    >>> Layout(slots=4, images=128, side=227).size // 2**20
     301
     """
 
     slots: int
     images: int
-    crop: int
+    side: int
+    dtype: str = "float32"
+
+    @property
+    def _image(self) -> int:
+        """The bytes of an image."""
+        return 3 * self.side * self.side * np.dtype(self.dtype).itemsize
 
     @property
     def _labels_at(self) -> int:
-        return _pages(self.images * 3 * self.crop * self.crop * 4)
+        return _pages(self.images * self._image)
 
     @property
     def _places_at(self) -> int:
@@ -58,13 +64,12 @@ class Layout:
         """The bytes of all slots."""
         return self.slots * self.slot_size
 
-    def parts(self, slot: Bytes, count: int) -> tuple[Floats, Labels, Places]:
-        """Return images (count, 3, crop, crop), labels and places (count,) as views of a slot."""
-        image = 3 * self.crop * self.crop * 4
-        images = slot[: count * image].view(np.float32)
+    def parts(self, slot: Bytes, count: int) -> tuple[npt.NDArray[Any], Labels, Places]:
+        """Return images (count, 3, side, side), labels and places (count,) as views of a slot."""
+        images = slot[: count * self._image].view(self.dtype)
         labels = slot[self._labels_at : self._labels_at + count * 4].view(np.int32)
         places = slot[self._places_at : self._places_at + count * 8].view(np.int64)
-        return images.reshape(count, 3, self.crop, self.crop), labels, places
+        return images.reshape(count, 3, self.side, self.side), labels, places
 
 
 class Ring:
@@ -93,14 +98,14 @@ class Ring:
         start, size = number * self.layout.slot_size, self.layout.slot_size
         return np.frombuffer(self._memory.data, np.uint8, size, start)
 
-    def lend(self, number: int, count: int) -> tuple[Floats, Labels]:
+    def lend(self, number: int, count: int) -> tuple[npt.NDArray[Any], Labels]:
         """Return the batch in a slot, which is free again when its arrays are dropped."""
         slot = self.slot(number)
         weakref.finalize(slot, self.free.append, number).atexit = False
         images, labels, _ = self.layout.parts(slot, count)
         return images, labels
 
-    def copy(self, number: int, count: int) -> tuple[Floats, Labels]:
+    def copy(self, number: int, count: int) -> tuple[npt.NDArray[Any], Labels]:
         """Return a copy of the batch in a slot, which is free at once."""
         images, labels, _ = self.layout.parts(self.slot(number), count)
         copies = images.copy(), labels.copy()

@@ -72,8 +72,11 @@ def require_lossless(subject: str, found: np.dtype[Any], dtype: DType) -> None:
 
     >>> require_lossless("it", np.dtype("uint8"), "float32")
     """
+    wanted = numpy_dtype(dtype)
+    if found == wanted:
+        return
     number = found.kind in "biufc" or found.name == "bfloat16"
-    if not number or not np.can_cast(found, numpy_dtype(dtype), "safe"):
+    if not number or not np.can_cast(found, wanted, "safe"):
         raise _refused(subject, dtype, str(found))
 
 

@@ -12,11 +12,12 @@ import networkx as nx
 from symgraph.cost.flops import node_flops
 from symgraph.dims import Dim, Size
 from symgraph.frozen import frozen
-from symgraph.graph.body import calls_user
+from symgraph.graph.body import calls_user, nested
 from symgraph.graph.dtypes import is_float
 from symgraph.graph.graph import Graph
 from symgraph.graph.leaves import Shared
 from symgraph.graph.node import Value
+from symgraph.graph.onhost import on_host
 from symgraph.graph.scalar import Scalar
 from symgraph.lower.absorb import absorb
 from symgraph.lower.approximations.power import power
@@ -76,7 +77,9 @@ class Target:
     `printer` gives its text. With `copies`, inputs of convolutions are brought into the library's
     layout; with `rows`, kernels keep rows of what windows read; with `fast`, products take
     activations along, though libraries may do otherwise with NaN; with `turns`, what would be
-    stored across vectors is stored along them and copied.
+    stored across vectors is stored along them and copied; with `over`, libraries write new values
+    of variables where the old ones are. With `latches`, kernels look whether a check has failed
+    before they do, see `program.build`.
     """
 
     chosen: Callable[[Value], bool] = lambda value: False
@@ -88,6 +91,8 @@ class Target:
     rows: bool = False
     fast: bool = False
     turns: bool = False
+    over: bool = False
+    latches: bool = False
 
 
 PLAIN = Target()
@@ -223,12 +228,12 @@ def make_plan(
     graph = widen(graph, target.chosen)
     if target.fast:
         graph = absorb(graph, target.chosen)
-    program = build(graph, target.chosen, finite)
+    program = build(graph, target.chosen, finite, target.latches)
     choose_layouts(program, nominal, copy_given(program) if target.copies else ())
     look_through_views(program, target.reads)
     order = fuse(program, nominal, narrow, target.rows)
     plan = Plan(graph, program)
-    _in_place(plan, order)
+    _in_place(plan, order, target.over)
     items = in_order(order, program, nominal)
     kept = frozenset(plan.in_place.values())
     aligned = {one for item in items for one in item.writes} - kept
@@ -323,8 +328,11 @@ def _asks_sizes(step: Step) -> bool:
     return isinstance(step, CallStep) and bool(step.call.value.op.dims())
 
 
-def _in_place(plan: Plan, order: nx.DiGraph) -> None:
-    """Let updates be written over what they replace, where all others have read it before."""
+def _in_place(plan: Plan, order: nx.DiGraph, calls: bool) -> None:
+    """Let updates be written over what they replace, where all others have read it before.
+
+    With `calls`, by a library too.
+    """
     program = plan.program
     readers: dict[Buffer, list[Any]] = {}
     writer: dict[Buffer, Any] = {}
@@ -336,7 +344,10 @@ def _in_place(plan: Plan, order: nx.DiGraph) -> None:
     for shared, new in program.updates.items():
         old = program.shared.get(shared)
         item = writer[new]
-        if not isinstance(item, Group) or (old is not None and not _pointwise(item, old, new)):
+        if isinstance(item, Group):
+            if old is not None and not _pointwise(item, old, new):
+                continue
+        elif not calls or old in item.reads() or _may_refuse(item):
             continue
         others = [one for one in readers.get(old, []) if one is not item] if old else []
         if any(nx.has_path(order, item, other) for other in others):
@@ -346,6 +357,12 @@ def _in_place(plan: Plan, order: nx.DiGraph) -> None:
             continue
         order.add_edges_from((other, item) for other in (*others, *before))
         plan.in_place[shared] = new
+
+
+def _may_refuse(call: LibraryCall) -> bool:
+    """Tell whether a call may raise, as code of users, NumPy and checks in graphs inside do."""
+    op = call.value.op
+    return bool(nested(op)) or calls_user(op) or on_host(call.value)
 
 
 def _pointwise(group: Group, old: Buffer, new: Buffer) -> bool:

@@ -7,7 +7,7 @@ here: `fuse.py` decides what is computed together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -138,17 +138,24 @@ def may_refuse(node: Value) -> bool:
     return any(v.op.legal(F, *v.inputs) is not None or may_refuse(v) for v in inside)
 
 
-def build(graph: Graph, chosen: Chosen = lambda value: False, finite: bool = False) -> Program:
+def build(
+    graph: Graph,
+    chosen: Chosen = lambda value: False,
+    finite: bool = False,
+    latches: bool = False,
+) -> Program:
     """Give the program of a graph; `chosen` tells which operations a library computes.
 
-    With `finite` it is also checked that outputs and new values of variables are finite.
+    With `finite` it is also checked that outputs and new values of variables are finite. With
+    `latches`, kernels look whether a check has failed before they write over a variable; a library
+    cannot, so where something is checked a kernel copies what it has computed.
     """
     with collect_guards():  # they belong to the graph's nodes, not to their expansions
-        return _Builder(graph, chosen, finite).program
+        return _Builder(graph, chosen, finite, latches).program
 
 
 class _Builder:
-    def __init__(self, graph: Graph, chosen: Chosen, finite: bool) -> None:
+    def __init__(self, graph: Graph, chosen: Chosen, finite: bool, latches: bool) -> None:
         self.program = Program()
         self.chosen = chosen
         self.known: dict[Value, tuple[Buffer, ...]] = {}
@@ -159,14 +166,19 @@ class _Builder:
             self.program.inputs[value] = held
             self.known[value] = (held,)
         self.walk(graph.roots)
-        count = len(graph.outputs)
-        made = [self.border(self.known[root][0], root) for root in graph.roots]
-        self.program.outputs = made[:count]
-        self.program.updates = dict(zip(graph.updates, made[count:]))
         checks = [node.op.legal(F, *node.inputs) for node in graph.values]
         if finite:
             checks += [F.all(F.isfinite(one)) for one in graph.roots if has_gradient(one.dtype)]
         wanted = list(dict.fromkeys(one for one in checks if one is not None))
+        called = [one for one in self.program.items if isinstance(one, LibraryCall)]
+        copied = {one for call in called for one in call.writes}
+        if not latches or not (wanted or self.program.risky):
+            copied = set()
+        count = len(graph.outputs)
+        made = [self.border(self.known[root][0], root) for root in graph.outputs]
+        self.program.outputs = made
+        made = [self.border(self.known[root][0], root, copied) for root in graph.roots[count:]]
+        self.program.updates = dict(zip(graph.updates, made))
         self.walk(wanted)
         self.program.checks = [self.border(self.known[one][0], one) for one in wanted]
 
@@ -270,9 +282,13 @@ class _Builder:
             return made
         return held
 
-    def border(self, held: Buffer, value: Value) -> Buffer:
-        """Give a buffer of its own for a root that would otherwise be a leaf's or another's."""
-        leaf = held in self.literals or any(
+    def border(self, held: Buffer, value: Value, copied: Container[Buffer] = ()) -> Buffer:
+        """Give a buffer of its own for a root that would otherwise be a leaf's or another's.
+
+        Those that are to be copied are others', too.
+        """
+        leaf = held in copied or held in self.literals
+        leaf = leaf or any(
             held in table.values() for table in (self.program.inputs, self.program.shared)
         )
         if not leaf and held not in self.program.constants and held not in self.roots:

@@ -90,7 +90,7 @@ class Step:
         `settle` asks, on all ranks alike, for an average now, whatever `every`. A rank may have no
         rows. Raises `ArgumentError`, on all ranks, where none has any.
         """
-        rows = len(arrays[0])
+        rows = int(arrays[0].shape[0])  # an array of a device may have no length
         self._offset(row)
         loss = self._local(arrays) if rows else self._nothing(arrays)
         self._offset_of = (row, *self._versions())

@@ -54,6 +54,9 @@ class DevicePlan(Steps):
         if mark is not None:
             self.resident.marks.add(mark)
         self._copies = any(one not in plan.in_place for one in plan.program.updates)
+        self._shapes = [
+            tuple(number(size, self.env) for size in one.shape) for one in plan.program.outputs
+        ]
 
     def lay_out(self) -> None:
         """Give everything its place, for the ways in which libraries compute now."""
@@ -199,8 +202,7 @@ class DevicePlan(Steps):
     def _outputs(self, stay: bool) -> list[tuple[Any, int]]:
         """Make the arrays of a call's outputs, and tell where those of the device lie."""
         made: list[tuple[Any, int]] = []
-        for one in self.plan.program.outputs:
-            shape = tuple(number(size, self.env) for size in one.shape)
+        for one, shape in zip(self.plan.program.outputs, self._shapes):
             if stay:
                 made.append(self.device.empty(shape, one.dtype))
             else:

@@ -98,7 +98,9 @@ class NativeExecutor:
         """Make the plan and its code, at nominal sizes, unless that was done."""
         if self.plan is None:
             printer = partial(print_kernel, masks=has_masks())
-            target = Target(lambda value: takes(value, env), reads, printer, rows=True, turns=True)
+            target = Target(
+                lambda value: takes(value, env), reads, printer, rows=True, turns=True, over=True
+            )
             plan = make_plan(self.graph, env, target, self.narrow, bool(self.guard), self.staying)
             names = [f"{NAME}{number}" for number in range(len(plan.kernels))]
             self._library = Library(_object_code(module(plan.kernels, names)), names)

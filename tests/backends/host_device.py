@@ -19,6 +19,7 @@ from symgraph.backends.cuda.calls import Libraries
 from symgraph.backends.cuda.exchange import DeviceArray, read
 from symgraph.backends.cuda.interface import Routine
 from symgraph.backends.cuda.references import Placed, compute
+from symgraph.errors import BackendError
 from symgraph.graph.dtypes import numpy_dtype
 from symgraph.graph.op import Op
 from tests.lower.cuda_host import MEETS, compiled
@@ -99,6 +100,7 @@ class HostDevice:
         self.nccl: Any = None
         self.card = name
         self.late = 0  # times that it says not to have done all yet
+        self.feeders: list[HostFeeder] = []
 
     def reserve(self, size: int) -> HostMemory:
         self.reserved += size
@@ -245,12 +247,58 @@ class HostDevice:
     def settle(self) -> None:
         self.order.append(("settle", 0))
 
+    def feeder(self) -> HostFeeder:
+        self.feeders.append(HostFeeder(self))
+        return self.feeders[-1]
+
     def active(self) -> Any:
         return nullcontext()
 
     def idle(self) -> bool:
         self.late -= 1
         return self.late < 0
+
+
+class HostSent:
+    """Arrays whose numbers are copied at the last moment, when somebody has to wait for them."""
+
+    def __init__(self, device: HostDevice, arrays: Sequence[Any]) -> None:
+        self.held = [*arrays]
+        self.made = [device.empty(one.shape, one.dtype.name) for one in arrays]
+
+    def arrived(self) -> bool:
+        return not self.held
+
+    def wait(self) -> None:
+        for one, (_, address) in zip(self.held, self.made):
+            assert one.flags.c_contiguous
+            ctypes.memmove(address, one.ctypes.data, one.nbytes)
+        self.held = []
+
+    def hand_over(self) -> tuple[HostArray, ...]:
+        self.wait()
+        return tuple(array for array, _ in self.made)
+
+
+class HostFeeder:
+    """Remembers which pages are pinned, and what was sent."""
+
+    def __init__(self, device: HostDevice) -> None:
+        self.device = device
+        self.pinned: dict[int, int] = {}
+        self.sent: list[HostSent] = []
+        self.full = False  # whether the device has no memory for more
+
+    def pin(self, address: int, size: int) -> Any:
+        self.pinned[address] = size
+        return SimpleNamespace(close=lambda: self.pinned.pop(address, None))
+
+    def send(self, arrays: Sequence[Any]) -> HostSent:
+        assert self.device.recorded is None, "nothing is sent while a step is captured"
+        if self.full:
+            raise BackendError(f"{self.device.name}: no memory is to be had.")
+        self.sent.append(HostSent(self.device, arrays))
+        return self.sent[-1]
 
 
 def viewed(

@@ -41,6 +41,9 @@ class HostRoutine:
         self.slow = {WAYS[1]: 1e-3}  # seconds that a way takes at least
         self.broken = {WAYS[3]: "does not work in this way, after all"}
         self.runs = 0
+        self.saves = True  # whether ways can be saved and restored
+        self.restored: list[str] = []
+        self.chosen: list[str] = []
 
     @property
     def workspace(self) -> int:
@@ -53,6 +56,17 @@ class HostRoutine:
         if name not in WAYS:
             return False
         self.implementation = name
+        self.chosen.append(name)
+        return True
+
+    def saved(self) -> bytes:
+        return f"{self.key}\0{self.implementation}".encode() if self.saves else b""
+
+    def restore(self, name: str, saved: bytes) -> bool:
+        if not self.saves or saved != f"{self.key}\0{name}".encode():
+            return False
+        self.implementation = name
+        self.restored.append(name)
         return True
 
     def run(self, addresses: Sequence[int], workspace: int) -> None:

@@ -236,6 +236,39 @@ def test_every_way_of_a_library(device: Device, precision: str, limit: float) ->
 
 
 @each
+@pytest.mark.parametrize(
+    "dtype",
+    ["bfloat16", *(pytest.param(one, marks=pytest.mark.full) for one in ("float16", "float32"))],
+)
+def test_a_way_that_is_restored_changes_no_bit(device: Device, dtype: str) -> None:
+    """What an earlier process has saved computes what was built, also as it is recorded."""
+    count = 0
+    for images, filters, stride in WAYS[1:2] if isinstance(device, HostDevice) else WAYS:
+        for _, value, feeds in of_ways(images, filters, stride, dtype):
+            inputs = list(value.inputs)
+            graph, given = Graph(inputs, [value]), {one: feeds[one] for one in inputs}
+            executor, later = DeviceExecutor(graph, device), DeviceExecutor(graph, device)
+            (built,) = executor.bound({}).routines.values()
+            (restored,) = later.bound({}).routines.values()
+            for way in built.alternatives():
+                if way == "nothing, with an error":
+                    continue
+                assert built.choose(way)
+                saved = built.saved()
+                assert saved, way
+                assert restored.restore(way, saved), way
+                assert restored.workspace == built.workspace
+                executor.bound({}).lay_out()
+                later.bound({}).lay_out()
+                (wanted,) = executor.run(given, {})
+                for _ in range(3):
+                    (found,) = later.run(given, {})
+                    assert found.tobytes() == wanted.tobytes(), way
+                count += 1
+    assert count > 6, "several ways of several operations"
+
+
+@each
 def test_capture_changes_no_bit(device: Device) -> None:
     inputs, outputs, feeds = products()
     found = []

@@ -216,6 +216,78 @@ def test_both_backends_write_the_same_variable() -> None:
     assert double().tolist() == np.full((2, 3), 12).tolist()
 
 
+def product(side: int = 24) -> tuple[sg.Value, sg.Value, np.ndarray]:
+    """Make a matrix, its product with its transpose, which a library computes, and numbers."""
+    x = sg.tensor("x", (sg.dim("rows_of_x"), side))
+    return x, x.T @ x, np.random.default_rng(4).standard_normal((50, side)).astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", ["alone", "handed out", "used on", "read before"])
+def test_a_library_writes_new_numbers_where_the_old_are(kind: str) -> None:
+    x, square, numbers = product()
+    g = sg.shared(np.ones((24, 24), np.float32), "g")
+    outputs = {
+        "alone": None, "handed out": square, "used on": [sg.exp(-square), square @ square],
+        "read before": [g.sum(), g @ g],
+    }[kind]  # fmt: skip
+    f = compiled([x], outputs, {g: square})
+    reference = sg.function([x], outputs, {g: square}, backend="reference")
+    for factor in (1, 2, 3):
+        before = g.value
+        wanted = reference(numbers * factor)
+        expected, g.value = g.value, before
+        found = f(numbers * factor)
+        np.testing.assert_allclose(g.value, expected, 1e-4, 1e-3)
+        for one, other in zip(as_list(found), as_list(wanted), strict=True):
+            np.testing.assert_allclose(one, other, 1e-4, 1e-2)
+            assert not np.may_share_memory(one, g.storage.array)
+    assert in_place(f) == {"g"}
+
+
+def as_list(found: Any) -> list[Any]:
+    """Give what a call gave as a list."""
+    return [] if found is None else found if isinstance(found, list) else [found]
+
+
+def test_a_library_that_reads_the_old_numbers_writes_elsewhere() -> None:
+    start = np.random.default_rng(1).standard_normal((24, 24)).astype(np.float32)
+    w = sg.shared(start, "w")
+    f = compiled([], None, {w: w @ w})
+    f()
+    assert in_place(f) == set()
+    np.testing.assert_allclose(w.value, start @ start, 1e-4, 1e-4)
+
+
+def test_a_library_writes_nothing_where_a_check_fails() -> None:
+    x, square, numbers = product()
+    y = sg.ivector("y")
+    g = sg.shared(np.ones((24, 24), np.float32), "g")
+    loss = sg.cross_entropy(x, y).sum()
+    f = compiled([x, y], loss, {g: square})
+    with pytest.raises(sg.errors.ArgumentError, match="the label 24"):
+        f(numbers, np.full(50, 24, np.int32))
+    assert (g.value == 1).all()
+    f(numbers, np.zeros(50, np.int32))
+    assert in_place(f) == {"g"}
+    np.testing.assert_allclose(g.value, numbers.T @ numbers, 1e-4, 1e-3)
+    guarded = sg.function([x], None, {g: square}, nan_guard=True, backend="cpu")
+    kept = g.value
+    numbers[3, 3] = np.nan
+    with pytest.raises(sg.errors.NotFiniteError):
+        guarded(numbers)
+    np.testing.assert_array_equal(g.value, kept)
+    assert in_place(guarded) == set()
+
+
+def test_two_variables_of_one_product() -> None:
+    x, square, numbers = product()
+    a, b = (sg.shared(np.zeros((24, 24), np.float32), name) for name in "ab")
+    compiled([x], None, {a: square, b: square})(numbers)
+    np.testing.assert_array_equal(a.value, b.value)
+    np.testing.assert_allclose(a.value, numbers.T @ numbers, 1e-4, 1e-3)
+    assert not np.may_share_memory(a.storage.array, b.storage.array)
+
+
 # -- sizes -----------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import symgraph as sg
-from symgraph.errors import ArgumentTypeError, BackendError
+from symgraph.errors import ArgumentTypeError, BackendError, InputError
 from symgraph.lower.plan import CallStep
 from tests.backends.host_device import HostDevice
 from tests.backends.host_libraries import HostLibrary, libraries
@@ -163,3 +163,55 @@ def test_what_is_an_image_here_and_filters_there(host: HostDevice, library: Host
     wanted = sg.function([x, z, w], outputs, backend="reference")(*arrays)
     for one, other in zip(found, wanted):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+# -- new values of variables that a library computes -----------------------------------------------
+
+
+def gradients(backend: str, *, checked: bool) -> tuple[Any, list[sg.Shared]]:
+    """Give a function that writes the gradients of a layer into variables, and these.
+
+    Where labels are checked, an output is left out so that nobody waits for it.
+    """
+    x = sg.tensor("x", (sg.dim("rows_of_gradients"), 20))
+    y = sg.tensor("y", (x.shape[0],), "int32")
+    w = sg.shared(np.linspace(-1, 1, 100, dtype=np.float32).reshape(20, 5), "w")
+    b = sg.shared(np.zeros(5, np.float32), "b")
+    z = x @ w + b
+    loss = sg.cross_entropy(z, y).mean() if checked else (z * z).mean()
+    kept = [sg.shared(np.ones_like(one.value), f"gradient of {one.label}") for one in (w, b)]
+    found = dict(zip(kept, sg.grad(loss, [w, b])))
+    given = [x, y] if checked else [x]
+    return sg.function(given, None, found, backend=backend), kept
+
+
+@pytest.mark.parametrize("checked", [True, False], ids=["checked", "unchecked"])
+def test_gradients_of_a_library_are_written_without_a_wait(
+    host: HostDevice, library: HostLibrary, checked: bool
+) -> None:
+    (there, own), (here, wanted) = (
+        gradients(one, checked=checked) for one in ("cuda", "reference")
+    )
+    random = np.random.default_rng(1)
+    labels = [np.arange(6, dtype=np.int32) % 5] if checked else []
+    for number in range(4):
+        arrays = [random.standard_normal((6, 20)).astype(np.float32), *labels]
+        downloads, copies = host.downloads, host.copies
+        there(*arrays)
+        here(*arrays)
+        assert host.downloads == downloads
+        assert host.copies == copies
+        assert host.replays == number, "the first is run step by step"
+        for one, other in zip(own, wanted):
+            np.testing.assert_allclose(one.value, other.value, rtol=1e-5, atol=1e-6)
+    plan = there._executor.plan
+    assert set(plan.in_place) == set(own)
+    calls = [one for step in plan.steps if isinstance(step, CallStep) for one in step.writes]
+    assert (plan.in_place[own[0]] in calls) == (not checked), "a kernel can look at a mark"
+    if checked:
+        before = [one.value for one in own]
+        there(arrays[0], labels[0] + 9)
+        with pytest.raises(InputError, match=r"a step before this one(.|\n)*cross_entropy"):
+            there(*arrays)
+        for one, old in zip(own, before):
+            np.testing.assert_array_equal(one.value, old)

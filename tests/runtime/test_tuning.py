@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,11 @@ import numpy as np
 import pytest
 
 import symgraph as sg
+from symgraph.config import config
 from symgraph.errors import BackendError
 from symgraph.runtime import tuning
-from symgraph.runtime.cache import default_cache
+from symgraph.runtime.cache import HEADER, DiskCache, default_cache
+from symgraph.runtime.tuning import Way
 from tests.backends.host_device import HostDevice
 from tests.backends.host_libraries import WAYS, HostLibrary, HostRoutine, libraries
 
@@ -25,22 +29,24 @@ class Timed(HostLibrary):
         super().__init__()
         self.made: list[HostRoutine] = []
         self.broken: dict[str, str] = {}  # more ways that fail, and what they say
+        self.saves = True
 
     def prepare(self, *asked: Any) -> HostRoutine:
         made = super().prepare(*asked)
         made.slow = {QUICK: 5e-3, SLOW: 1e-2}
         made.broken |= self.broken
+        made.saves = self.saves
         self.made.append(made)
         return made
 
 
 @pytest.fixture
-def library(host: HostDevice, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Timed:
+def library(host: HostDevice, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Timed]:
     monkeypatch.setattr(tuning, "_known", {})
-    host.kind = f"this CPU, {tmp_path}"
     made = Timed()
     host.libraries = libraries(made)
-    return made
+    with config(cache=str(tmp_path / "cache")):
+        yield made
 
 
 def product(size: int = 8) -> tuple[sg.Function, list[Any]]:
@@ -67,18 +73,128 @@ def test_it_is_measured_once(library: Timed) -> None:
         assert (library.made[-1].runs == 1) == bool(again), "one call, and nothing measured"
 
 
-def test_another_process_finds_it_on_the_disk(
-    library: Timed, monkeypatch: pytest.MonkeyPatch
+def again(library: Timed, monkeypatch: pytest.MonkeyPatch) -> HostRoutine:
+    """The routine of a process that knows only what is on the disk, after a call that is right."""
+    monkeypatch.setattr(tuning, "_known", {})
+    f, (x, y) = product()
+    np.testing.assert_allclose(f(x, y), x @ y, rtol=1e-5)
+    made = library.made[-1]
+    assert made.implementation == LATER
+    return made
+
+
+def kept(library: Timed, host: HostDevice) -> bytes | None:
+    """What is on the disk for the last routine."""
+    return default_cache().get(tuning._key(host, library.made[-1]))
+
+
+@pytest.fixture
+def found(library: Timed, host: HostDevice) -> bytes:
+    """What is on the disk after a first process."""
+    f, arrays = product()
+    f(*arrays)
+    entry = kept(library, host)
+    assert entry is not None
+    return entry
+
+
+def test_another_process_restores_what_is_on_the_disk(
+    library: Timed, found: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert found == Way(LATER, library.made[-1].saved()).entry
+    made = again(library, monkeypatch)
+    assert made.runs == 1, "nothing is measured"
+    assert (made.restored, made.chosen) == ([LATER], []), "and nothing built by its name"
+
+
+def test_the_same_operation_again_is_restored_in_the_same_process(
+    library: Timed, found: bytes
 ) -> None:
     f, arrays = product()
     f(*arrays)
-    if default_cache().get(tuning._key(f._executor.device, library.made[0])) is None:
-        pytest.skip("no cache on this disk")
-    monkeypatch.setattr(tuning, "_known", {})
+    assert (library.made[-1].restored, library.made[-1].chosen) == ([LATER], [])
+
+
+@pytest.mark.parametrize("saved", [b"of another version", b"", b"\0\0"])
+def test_what_cannot_be_restored_is_found_by_its_name_and_kept_anew(
+    library: Timed, host: HostDevice, found: bytes, saved: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    default_cache().put(tuning._key(host, library.made[-1]), Way(LATER, saved).entry)
+    made = again(library, monkeypatch)
+    assert made.runs == 1, "nothing is measured"
+    assert (made.restored, made.chosen) == ([], [LATER])
+    assert kept(library, host) == found
+    assert again(library, monkeypatch).restored == [LATER]
+
+
+@pytest.mark.parametrize("damage", [-1, HEADER.size + 3])
+def test_a_damaged_entry_is_measured_and_kept_anew(
+    library: Timed, host: HostDevice, found: bytes, damage: int,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    folder = default_cache().folder
+    assert folder is not None
+    (file,) = folder.glob("*.code")
+    content = bytearray(file.read_bytes())
+    content[damage] ^= 1
+    file.write_bytes(content)
+    with caplog.at_level(logging.WARNING, "symgraph"):
+        made = again(library, monkeypatch)
+    assert "its bytes are not those that were written" in caplog.text
+    assert made.runs > 1
+    assert made.restored == []
+    assert kept(library, host) == found
+
+
+@pytest.mark.parametrize("entry", [b"numpy, at last", b"numpy, at last\0" + bytes(1 << 21)])
+def test_what_is_no_entry_is_measured_and_kept_anew(
+    library: Timed, host: HostDevice, found: bytes, entry: bytes,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    default_cache().put(tuning._key(host, library.made[-1]), entry)
+    with caplog.at_level(logging.WARNING, "symgraph"):
+        assert again(library, monkeypatch).runs > 1
+    assert "the fastest way of a library is none" in caplog.text
+    assert kept(library, host) == found
+
+
+def test_what_is_too_large_is_kept_by_its_name_alone(
+    library: Timed, host: HostDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "MOST_SAVED", 3)
+    f, arrays = product()
+    f(*arrays)
+    assert kept(library, host) == Way(LATER).entry
+    assert again(library, monkeypatch).chosen == [LATER]
+
+
+@pytest.mark.parametrize("saves", [True, False])
+def test_what_is_known_is_not_written_again(
+    library: Timed, host: HostDevice, saves: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.saves = saves
+    f, arrays = product()
+    f(*arrays)
+    written: list[bytes] = []
+    monkeypatch.setattr(DiskCache, "put", lambda self, key, data: written.append(data))
+    for _ in range(2):
+        made = again(library, monkeypatch)
+        assert (made.restored, made.chosen) == (([LATER], []) if saves else ([], [LATER]))
+    assert not written
+
+
+def test_the_only_way_is_kept_too(
+    library: Timed, host: HostDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It need not be measured; but to build it may take long."""
+    monkeypatch.setattr(HostRoutine, "alternatives", lambda self: [self.implementation])
     f, arrays = product()
     f(*arrays)
     assert library.made[-1].runs == 1
-    assert library.made[-1].implementation == LATER
+    monkeypatch.setattr(tuning, "_known", {})
+    f, arrays = product()
+    f(*arrays)
+    assert library.made[-1].restored == [QUICK]
 
 
 def test_a_name_that_is_no_longer_known_is_measured_anew(
@@ -87,7 +203,7 @@ def test_a_name_that_is_no_longer_known_is_measured_anew(
     f, arrays = product()
     f(*arrays)
     name = tuning._key(f._executor.device, library.made[0])
-    monkeypatch.setattr(tuning, "_known", {name: "of a version before"})
+    monkeypatch.setattr(tuning, "_known", {name: Way("of a version before")})
     f, arrays = product()
     f(*arrays)
     assert library.made[-1].runs > 1
@@ -101,6 +217,7 @@ def test_another_device_measures_for_itself(library: Timed, host: HostDevice) ->
     f, arrays = product()
     f(*arrays)
     assert library.made[-1].runs > 1
+    assert library.made[-1].restored == []
 
 
 def test_what_is_hardly_faster_is_not_taken(

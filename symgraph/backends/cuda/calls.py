@@ -84,14 +84,17 @@ def concrete(call: LibraryCall, env: Mapping[Dim, int]) -> tuple[Op, Arrays, Arr
     return call.value.op.at(env), arrays, concrete_array(operand(call.writes[0]), env), alignment
 
 
-def opened(stream: int) -> Libraries:
-    """Open what is installed on the current device; what is not is left to generated kernels."""
+def opened(stream: int, number: int) -> Libraries:
+    """Open what is installed on the current device, which has this number.
+
+    What is not installed is left to generated kernels.
+    """
     table: dict[str, Library] = {}
     products, _ = cublaslt.found()
     if products is not None:
         table |= dict.fromkeys(PRODUCTS, Products(cublaslt.CublasLt(products, stream)))
     convolutions, _ = cudnn.found()
     if convolutions is not None:
-        opened = Convolutions(cudnn.on_stream(convolutions, stream))
+        opened = Convolutions(cudnn.on_stream(convolutions, stream, number))
         table |= dict.fromkeys(CONVOLUTIONS, opened)
     return Libraries(table)

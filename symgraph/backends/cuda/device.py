@@ -17,6 +17,7 @@ import numpy as np
 from symgraph.backends import arrays
 from symgraph.backends.cuda.calls import Libraries, opened
 from symgraph.backends.cuda.exchange import DeviceArray, Reader, read
+from symgraph.backends.cuda.feeder import CupyFeeder, Feeder
 from symgraph.backends.cuda.interface import Routine
 from symgraph.backends.cuda.references import Placed, compute, widened
 from symgraph.backends.cuda.status import status
@@ -149,6 +150,9 @@ class Device(Reader, Protocol):
     def settle(self) -> None:
         """Wait until everything is done."""
 
+    def feeder(self) -> Feeder:
+        """Give what brings arrays beside the work."""
+
 
 @cache
 def device(number: int = 0) -> Device:
@@ -205,7 +209,7 @@ class CupyDevice:
             self._stream = cupy.cuda.Stream(non_blocking=True)
             self.stream, self.memory = int(self._stream.ptr), int(self._device.mem_info[1])
             processors = int(self._device.attributes["MultiProcessorCount"])
-            self.libraries = opened(self._stream.ptr)
+            self.libraries = opened(self._stream.ptr, number)
             runtime = cupy.cuda.runtime
             model = runtime.getDeviceProperties(number)["name"].decode()
             self.kind = f"{model}, CUDA {runtime.driverGetVersion()}, {self.libraries.versions}"
@@ -428,6 +432,10 @@ class CupyDevice:
     def settle(self) -> None:
         """Wait for the stream."""
         self._stream.synchronize()
+
+    def feeder(self) -> Feeder:
+        """Give one with a new stream."""
+        return CupyFeeder(self._cupy, self._device, self.empty, self._order)
 
     def _order(self, first: int, second: int) -> None:
         if first != second:

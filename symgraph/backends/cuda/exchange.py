@@ -9,26 +9,28 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from symgraph.backends.cuda.dlpack import CUDA, MANAGED, VERSION, opened
 from symgraph.errors import DTypeError, InputError
-from symgraph.frozen import frozen
 from symgraph.graph.dtypes import numpy_dtype
 
 _HOST = (np.ndarray, np.generic, bool, int, float, str, list, tuple, range)
+_COMMON = {f"<{kind}": np.dtype(kind) for kind in ("f2", "f4", "f8", "i4", "i8")}
+_COMMON |= {f"|{kind}": np.dtype(kind) for kind in ("b1", "i1", "u1")}
 
 
-@frozen(eq=False)
+@dataclass(eq=False, slots=True)  # made in every call: freezing would double what that takes
 class DeviceArray:
     """Somebody's array as it lies on a device; it is read and never written."""
 
     address: int
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
-    strides: tuple[int, ...]  # in bytes
+    steps: tuple[int, ...] | None  # its strides, if they were told
     stream: int | None  # where its owner works, if that is known
     owner: Any  # keeps the memory
 
@@ -43,10 +45,18 @@ class DeviceArray:
         return math.prod(self.shape) * self.dtype.itemsize
 
     @property
+    def strides(self) -> tuple[int, ...]:
+        """Its strides, in bytes."""
+        told = self.steps
+        return plain_strides(self.shape, self.dtype.itemsize) if told is None else told
+
+    @property
     def contiguous(self) -> bool:
         """Whether its elements lie in plain order without gaps."""
+        if self.steps is None:
+            return True
         plain = plain_strides(self.shape, self.dtype.itemsize)
-        pairs = zip(self.shape, self.strides, plain)
+        pairs = zip(self.shape, self.steps, plain)
         return self.nbytes == 0 or all(size == 1 or a == b for size, a, b in pairs)
 
 
@@ -143,7 +153,6 @@ def _by_dlpack(subject: str, given: Any, device: Reader) -> DeviceArray:
     stream = _told_stream(subject, given)
     if stream is not None:
         device.follow(stream)
-    strides = plain_strides(shape, dtype.itemsize) if strides is None else strides
     return DeviceArray(address, dtype, shape, strides, stream, (given, capsule))
 
 
@@ -151,11 +160,13 @@ def _by_interface(subject: str, given: Any, device: Reader) -> DeviceArray:
     told = given.__cuda_array_interface__
     if told.get("mask") is not None:
         raise DTypeError(f"{subject} has a mask.", fix="fill in what is masked")
-    dtype = np.dtype(told["typestr"])
-    if dtype.kind == "V" and getattr(given, "dtype", None) == numpy_dtype("bfloat16"):
-        dtype = numpy_dtype("bfloat16")  # the protocol cannot spell it
-    if dtype.byteorder == ">":
-        raise DTypeError(f"{subject} is of foreign byte order.", fix="convert it before")
+    dtype = _COMMON.get(told["typestr"])
+    if dtype is None:
+        dtype = np.dtype(told["typestr"])
+        if dtype.kind == "V" and getattr(given, "dtype", None) == numpy_dtype("bfloat16"):
+            dtype = numpy_dtype("bfloat16")  # the protocol cannot spell it
+        if dtype.byteorder == ">":
+            raise DTypeError(f"{subject} is of foreign byte order.", fix="convert it before")
     stream = told.get("stream")
     if stream is None or hasattr(stream, "__cuda_stream__"):
         stream = _told_stream(subject, given if stream is None else stream)
@@ -164,10 +175,10 @@ def _by_interface(subject: str, given: Any, device: Reader) -> DeviceArray:
     if stream is not None:
         stream = int(stream)
         device.follow(stream)
-    shape = tuple(int(size) for size in told["shape"])
-    strides = told.get("strides") or plain_strides(shape, dtype.itemsize)
+    strides = told.get("strides")
     return DeviceArray(
-        int(told["data"][0] or 0), dtype, shape, tuple(map(int, strides)), stream, given
+        int(told["data"][0] or 0), dtype, tuple(map(int, told["shape"])),
+        tuple(map(int, strides)) if strides else None, stream, given,
     )  # fmt: skip
 
 

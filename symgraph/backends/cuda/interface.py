@@ -32,6 +32,15 @@ class Routine(Protocol):
     def choose(self, name: str) -> bool:
         """Compute it in one of these ways from now on; False if there is none of that name."""
 
+    def saved(self) -> bytes:
+        """Give this way in the form that `restore` reads; nothing where that would save no time."""
+
+    def restore(self, name: str, saved: bytes) -> bool:
+        """Compute it in the way of this name, which `saved` gave in an earlier process.
+
+        False where that cannot be read: then nothing has changed, and `choose` knows the name.
+        """
+
     def run(self, addresses: Sequence[int], workspace: int) -> None:
         """Queue it on the device, for operands and then the result at these addresses."""
 
@@ -52,6 +61,6 @@ class Library(Protocol):
     def prepare(self, op: Op, arrays: Arrays, result: Array, alignment: int, tf32: bool) -> Routine:
         """Plan an operation; all addresses will be multiples of `alignment` bytes.
 
-        With `tf32`, products of float32 may be rounded to 11 bits first. Raises `BackendError`
-        where there is no implementation.
+        With `tf32`, products of float32 may be rounded to 11 bits first. Where there is no
+        implementation this raises `BackendError`, or what it gives does when it is asked for one.
         """

@@ -33,7 +33,10 @@ def device_target(
     def printed(nest: Nest, schedule: Schedule, name: str) -> Kernel:
         return print_kernel(nest, schedule, name, nominal)
 
-    return Target(takes, reads, printed, GRAIN, choose, True, rows, fast)
+    return Target(
+        takes, reads, printed, GRAIN, choose,
+        copies=True, rows=rows, fast=fast, over=True, latches=True,
+    )  # fmt: skip
 
 
 def make_device_plan(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 from symgraph.backends.cuda.wheels import FRONTEND, wheels
 from symgraph.errors import BackendError
+
+FIRST = 1  # of the numbers by which graphs know their operands, in order, and then the result
 
 
 def install(cuda: int) -> str:
@@ -33,13 +35,21 @@ def found() -> tuple[Any, str]:
 class Cudnn:
     """The frontend, with what it plans for: a handle, or a description of an absent device."""
 
-    def __init__(self, module: Any, target: Mapping[str, Any]) -> None:
-        self.module, self.target = module, dict(target)
+    def __init__(self, module: Any, target: Mapping[str, Any], number: int = 0) -> None:
+        self.module, self.target, self._number = module, dict(target), number
 
     @property
     def handle(self) -> Any:
         """The handle that plans run by."""
         return self.target["handle"]
+
+    @cached_property
+    def properties(self) -> Any:
+        """The properties of the device, for which plans are read back."""
+        described = self.target.get("device_property")
+        if described is not None:
+            return described
+        return self.module.create_device_properties(self._number)
 
     def graph(self) -> Any:
         """Make an empty graph whose sums are in float32."""
@@ -49,11 +59,11 @@ class Cudnn:
         )
 
 
-def on_stream(module: Any, stream: int) -> Cudnn:
-    """Open cuDNN on the current device."""
+def on_stream(module: Any, stream: int, number: int) -> Cudnn:
+    """Open cuDNN on the current device, which has this number."""
     handle = module.create_handle()
     module.set_stream(handle=handle, stream=stream)
-    return Cudnn(module, {"handle": handle})
+    return Cudnn(module, {"handle": handle}, number)
 
 
 def described(module: Any, description: str, capability: int, processors: int) -> Cudnn:

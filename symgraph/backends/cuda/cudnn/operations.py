@@ -5,16 +5,20 @@ H200 (cuDNN 9.19), and were slower; the kernel that reads the result adds it.
 
 Arrays are told by strides, so that any layout may be asked for; with the channels innermost there
 are the fastest engines. A convolution along one axis is one along two, the first of size one.
+
+Nothing is planned before it is asked for: a plan that is read back needs no other.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
 from symgraph.backends.arrays import Array, Arrays
-from symgraph.backends.cuda.cudnn.library import Cudnn
+from symgraph.backends.cuda.cudnn.kept import Kept, written
+from symgraph.backends.cuda.cudnn.library import FIRST, Cudnn
 from symgraph.backends.matrices import always_sums
 from symgraph.dims import less_equal
 from symgraph.errors import BackendError
@@ -26,7 +30,10 @@ from symgraph.lower.program import Operand
 ALIGNED = 16  # bytes: what the frontend tells cuDNN of every address
 MOST_PLANS = 6  # that are measured; the fastest was among them in a trial of AlexNet's convolutions
 MOST_GROUPS = 4  # that may be computed one by one
+APART = ", group by group"  # ends the names of plans for one group
 TYPES = {"float32": "FLOAT", "float16": "HALF", "bfloat16": "BFLOAT16"}
+
+_log = logging.getLogger("symgraph")
 
 
 class Convolutions:
@@ -57,7 +64,7 @@ class Convolutions:
     def prepare(
         self, op: Op, arrays: Arrays, result: Array, alignment: int, tf32: bool
     ) -> Convolution:
-        """Plan a convolution. Raises `BackendError` where cuDNN has no engine."""
+        """Give a convolution; where cuDNN has no engine for it, asking for one is an error."""
         if alignment % ALIGNED:
             raise BackendError(f"{op.name}: an operand does not begin where {ALIGNED} bytes do.")
         return Convolution(self.library, op, arrays, result, tf32)
@@ -73,7 +80,8 @@ class Convolution:
         self._pieces = [whole] if group is None else [whole, group]
         self._asked = library, op, tf32
         self._graphs: list[Planned] = []
-        self._way = 0, self._graph(0).first
+        self._way: tuple[int, int] | None = None  # which graph and plan; None: its first
+        self._kept: Kept | None = None  # what runs instead
 
     def _graph(self, number: int) -> Planned:
         library, op, tf32 = self._asked
@@ -85,17 +93,24 @@ class Convolution:
     @property
     def implementation(self) -> str:
         """The name of the plan that runs."""
-        return self._named(*self._way)
+        return self._kept.name if self._kept is not None else self._named(*self._chosen())
 
     @property
     def workspace(self) -> int:
         """The bytes that the plan needs while it runs."""
-        graph, plan = self._way
+        if self._kept is not None:
+            return self._kept.workspace
+        graph, plan = self._chosen()
         return self._graph(graph).workspace(plan)
 
+    def _chosen(self) -> tuple[int, int]:
+        """Give the graph and the plan that run."""
+        if self._way is None:
+            self._way = 0, self._graph(0).first
+        return self._way
+
     def _named(self, graph: int, plan: int) -> str:
-        apart = ", group by group" if len(self._pieces[graph][2]) > 1 else ""
-        return f"cuDNN {self._graph(graph).plan_name(plan)}{apart}"
+        return f"cuDNN {self._graph(graph).plan_name(plan)}{APART if graph else ''}"
 
     def alternatives(self) -> list[str]:
         """Name the plans that cuDNN thinks are fastest, of groups one by one, too."""
@@ -109,9 +124,33 @@ class Convolution:
         for number, graph in self._had():
             for plan in range(graph.count):
                 if self._named(number, plan) == name and graph.builds(plan):
-                    self._way = number, plan
+                    self._way, self._kept = (number, plan), None
                     return True
         return False
+
+    def saved(self) -> bytes:
+        """Give the plan that runs as bytes; none where they cannot be read back."""
+        if self._kept is not None:
+            return self._kept.saved
+        graph, plan = self._chosen()
+        name, saved = self._named(graph, plan), self._graph(graph).written(plan)
+        return saved if self._read(name, saved) is not None else b""
+
+    def restore(self, name: str, saved: bytes) -> bool:
+        """Take a plan that was saved from now on, without planning; False if it is none for us."""
+        if name.endswith(APART) and len(self._pieces) == 1:
+            return False
+        kept = self._read(name, saved)
+        self._kept = kept or self._kept
+        return kept is not None
+
+    def _read(self, name: str, saved: bytes) -> Kept | None:
+        """Read a plan back. Where that fails it is built as ever: another version may have come."""
+        try:
+            return Kept(self._asked[0], name, saved)
+        except BackendError as problem:
+            _log.debug("%s: %s", self.key, " ".join(str(problem).split()))
+            return None
 
     def _ways(self) -> Iterator[tuple[int, int]]:
         for number, graph in self._had():
@@ -130,10 +169,36 @@ class Convolution:
 
     def run(self, addresses: Sequence[int], workspace: int) -> None:
         """Queue it for operands and the result."""
-        graph, plan = self._way
-        for offsets in self._pieces[graph][2]:
-            places = [at + offset for at, offset in zip(addresses, offsets, strict=True)]
+        kept = self._kept
+        try:
+            self._queue(addresses, workspace)
+        except BackendError as problem:
+            if kept is None or not self._rebuilt(kept):
+                raise
+            _log.warning("%s It is built anew.", " ".join(str(problem).split()))
+            self._queue(addresses, workspace)
+
+    def _rebuilt(self, kept: Kept) -> bool:
+        """Build the plan that was read back; False if it needs more memory than there is for it."""
+        if self.choose(kept.name) and self.workspace <= kept.workspace:
+            return True
+        self._kept = kept
+        return False
+
+    def _queue(self, addresses: Sequence[int], workspace: int) -> None:
+        kept = self._kept
+        if kept is not None:
+            for places in self._places(int(kept.name.endswith(APART)), addresses):
+                kept.run(places, workspace)
+            return
+        graph, plan = self._chosen()
+        for places in self._places(graph, addresses):
             self._graph(graph).run(places, workspace, plan)
+
+    def _places(self, graph: int, addresses: Sequence[int]) -> Iterator[list[int]]:
+        """Give the addresses of each run of a graph."""
+        for offsets in self._pieces[graph][2]:
+            yield [at + offset for at, offset in zip(addresses, offsets, strict=True)]
 
 
 class Planned:
@@ -144,16 +209,14 @@ class Planned:
         self._cudnn = library.module
         self._rank = max(2, len(result.dims) - 2)
         self._graph = library.graph()
-        operands = [self._tensor(one, f"x{place}") for place, one in enumerate(arrays)]
+        operands = [self._tensor(one, place) for place, one in enumerate(arrays, FIRST)]
         out = BUILD[op.name](self, *operands)
         dims, strides = _spatial(result, self._rank)
         out.set_output(True).set_dim(dims).set_stride(strides)
-        out.set_data_type(self._type(result.dtype))
-        self._ids = [one.get_uid() for one in operands]
+        out.set_data_type(self._type(result.dtype)).set_uid(FIRST + len(arrays))
         self._known: dict[int, bool] = {}  # plans that were tried, and whether they are any good
         self._last: Exception | None = None
         self._plan(exact=arrays[0].dtype == "float32" and not tf32)
-        self._ids.append(out.get_uid())
         found = self.built(1)
         if not found:
             raise self._refused(self._last)
@@ -162,10 +225,10 @@ class Planned:
     def _type(self, dtype: str) -> Any:
         return getattr(self._cudnn.data_type, TYPES[dtype])
 
-    def _tensor(self, one: Array, name: str) -> Any:
+    def _tensor(self, one: Array, number: int) -> Any:
         dims, strides = _spatial(one, self._rank)
         return self._graph.tensor(
-            name=name, dim=dims, stride=strides, data_type=self._type(one.dtype)
+            name=f"x{number}", dim=dims, stride=strides, data_type=self._type(one.dtype), uid=number
         )
 
     @property
@@ -235,6 +298,10 @@ class Planned:
         """Give the bytes that a plan needs while it runs."""
         return int(self._graph.get_workspace_size_plan_at_index(plan))
 
+    def written(self, plan: int) -> bytes:
+        """Give a plan that has been built as bytes."""
+        return written(self._library, self._graph, plan)
+
     def _refused(self, problem: Exception | None) -> BackendError:
         return BackendError(
             f"{self._op.name}: cuDNN has no engine for this convolution.",
@@ -244,7 +311,7 @@ class Planned:
 
     def run(self, addresses: Sequence[int], workspace: int, plan: int) -> None:
         """Queue a plan for operands and the result."""
-        given = dict(zip(self._ids, addresses, strict=True))
+        given = dict(enumerate(addresses, FIRST))
         try:
             self._graph.execute_plan_at_index(given, workspace, plan, handle=self._library.handle)
         except RuntimeError as problem:
