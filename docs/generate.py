@@ -90,9 +90,9 @@ def entry(name: str, held: Any, shown: str) -> str:
 def _class(kind: type) -> str:
     bases = ", ".join(base.__name__ for base in kind.__bases__ if base is not object)
     line = f"class {kind.__name__}({bases})" if bases else f"class {kind.__name__}"
-    own = vars(kind).get("__init__")
-    if own is None or issubclass(kind, Exception):
+    if "__init__" not in vars(kind) or issubclass(kind, Exception):
         return line
+    own = kind.__init__  # type: ignore[misc]
     return f"{line}\n{kind.__name__}{signature(own, method=True).removesuffix(' -> None')}"
 
 

@@ -11,7 +11,7 @@ import json
 import platform
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from symgraph.cost.table import aligned
 from symgraph.cost.units import number_text, seconds_text
 from symgraph.dims import Dim, anonymous
 from symgraph.doctor import cpu_model
+from symgraph.frozen import frozen
 from symgraph.function import Function, function
 from symgraph.graph.leaves import tensor
 from symgraph.graph.registry import F
@@ -34,7 +35,7 @@ CALLS = 200  # of an empty function, in each run
 BATCH = 128
 
 
-@dataclass(frozen=True)
+@frozen
 class Measured:
     """One line: a number in its unit, and by what it was reached."""
 

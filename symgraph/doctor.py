@@ -17,7 +17,7 @@ import platform
 import sys
 import tempfile
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -35,6 +35,7 @@ from symgraph.backends.cuda.status import install, status, version
 from symgraph.backends.cuda.wheels import driver_version
 from symgraph.config import config, usable_cores
 from symgraph.cost.units import number_text
+from symgraph.frozen import frozen
 from symgraph.runtime.cache import READY, default_cache
 
 # Linux tells these in files. A test points them elsewhere.
@@ -60,7 +61,7 @@ CPU_FEATURES = [
 ]
 
 
-@dataclass(frozen=True)
+@frozen
 class Finding:
     """One line of the report; `faster` or `fix` say what can be done about it."""
 

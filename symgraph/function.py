@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -22,6 +21,7 @@ from symgraph.errors import (
     InputError,
     PassError,
 )
+from symgraph.frozen import frozen
 from symgraph.graph.arguments import plain_int
 from symgraph.graph.graph import Graph, Step, collect_effects, missing_inputs
 from symgraph.graph.leaves import Input, Shared, as_value
@@ -232,7 +232,7 @@ class Function:
         return f"<function {self.name}({inputs}), {len(self.graph.values)} nodes>"
 
 
-@dataclass(frozen=True)
+@frozen
 class _Last:
     """A compiled call: what its arrays were, and under which settings they were looked at."""
 

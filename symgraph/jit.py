@@ -6,7 +6,7 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, overload
 
 from symgraph.backends.cuda.exchange import on_device
@@ -18,6 +18,7 @@ from symgraph.errors import (
     GuardError,
     SymgraphError,
 )
+from symgraph.frozen import frozen
 from symgraph.function import Function, function
 from symgraph.graph.arrays import as_array
 from symgraph.graph.dtypes import dtype_name
@@ -30,7 +31,7 @@ from symgraph.passes.rules import Rule
 MOST_SHAPES = 64  # that a function whose sizes must be numbers keeps traces for: those used last
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Trace:
     """One way in which a function was traced: for any sizes, or for `shapes` alone."""
 

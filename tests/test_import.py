@@ -14,6 +14,12 @@ from tests.test_layers import OPTIONAL
 LOOK = """
 import json, logging, os, random, sys, threading, warnings
 import numpy
+texts = []  # of methods that `dataclass` and its like write and compile; files have a name
+sys.addaudithook(
+    lambda event, given: event == "exec" and given[0].co_filename == "<string>" and texts.append(0)
+)
+import ml_dtypes, networkx
+before = len(texts)
 environment, filters = dict(os.environ), list(warnings.filters)
 errors, draws = numpy.geterr(), random.getstate()
 threads = threading.active_count()
@@ -29,6 +35,7 @@ json.dump({
     "mapped": mapped,
     "opened": opened,
     "children": threading.active_count() - threads,
+    "texts": len(texts) - before,
     "handlers": len(logging.getLogger().handlers),
     "same": [environment == dict(os.environ), filters == list(warnings.filters),
              errors == numpy.geterr(), draws == random.getstate()],
@@ -56,6 +63,18 @@ def test_no_optional_package_is_loaded(seen: dict[str, Any]) -> None:
     assert "symgraph" in loaded
     assert {"sympy", "cupy", "torch", "jax", "PIL", "sklearn", "matplotlib", "rich"} <= OPTIONAL
     assert loaded & OPTIONAL == set()
+
+
+def test_what_not_every_program_needs_is_late(seen: dict[str, Any]) -> None:
+    late = ["array_api", "compression", "data", "nn", "optim", "parallel"]
+    loaded = [name.split(".")[1] for name in seen["modules"] if name.startswith("symgraph.")]
+    assert set(late) & set(loaded) == set()
+
+
+def test_hardly_any_text_is_written_and_compiled(seen: dict[str, Any]) -> None:
+    # 59 for classes that change or have slots, 28 for frozen ones used at once, and 9 for tuples;
+    # were all of them made by `dataclass`, it would be a thousand, and two fifths of the time
+    assert 0 < seen["texts"] <= 120
 
 
 def test_neither_models_nor_the_command_line_is_loaded(seen: dict[str, Any]) -> None:

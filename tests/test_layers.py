@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).parent.parent
 
 # A file imports only from files of an earlier row, or of its own folder.
 ORDER = """
-_version errors interrupts config
+_version errors interrupts frozen config
 dims
 graph
 ops
@@ -274,6 +274,19 @@ def _refers_to_itself(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     return False
 
 
+def costly_frozen_classes(root: Path) -> list[str]:
+    """A frozen class is made by `frozen`; only one with slots is made by `dataclass`."""
+    return [
+        f"{_show(path, root, call.lineno)} makes a frozen class by `dataclass`"
+        for path, tree in sources(root).items()
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call)
+        and (_name(call.func) == "dataclass" or ast.unparse(call.func) == "dataclasses.dataclass")
+        and any(option.arg == "frozen" for option in call.keywords)
+        and not any(option.arg == "slots" for option in call.keywords)
+    ]
+
+
 def long_files(root: Path) -> list[str]:
     """A file does one thing and is short."""
     lengths = {path: len(path.read_text("utf-8").splitlines()) for path in root.rglob("*.py")}
@@ -302,6 +315,7 @@ RULES: list[Callable[[Path], list[str]]] = [
     late_own_imports,
     early_optional_imports,
     recursive_walkers,
+    costly_frozen_classes,
     long_files,
     folders_without_a_word,
 ]
@@ -347,6 +361,7 @@ CLEAN = {
     "graph/mutual.py": "if TYPE_CHECKING:\n    from . import value\n",
     "graph/loop.py": "def use(n):\n    return [i for i in n.inputs]\n",
     "ops/add.py": "import numpy\nfrom symgraph.graph.value import Value\n",
+    "ops/row.py": "@dataclass(frozen=True, slots=True)\nclass R: ...\n@frozen\nclass S: ...\n",
 }
 
 
@@ -402,6 +417,16 @@ BREAKS = [
         recursive_walkers,
         {"graph/a.py": "def f(v):\n    def go(v):\n        return list(map(go, v.inputs))\n"},
         "a.py:2: go walks",
+    ),
+    (
+        costly_frozen_classes,
+        {"dims/a.py": "@dataclass(frozen=True)\nclass C: ...\n"},
+        "dims/a.py:1 makes a frozen class by `dataclass`",
+    ),
+    (
+        costly_frozen_classes,
+        {"dims/a.py": "C = dataclasses.dataclass(eq=False, frozen=True)(B)\n"},
+        "1",
     ),
     (long_files, {"dims/a.py": "x = 1\n" * (LONGEST_FILE + 1)}, "has 501 lines"),
     (folders_without_a_word, {"dims/__init__.py": "x = 1\n"}, "symgraph/dims has no"),

@@ -7,7 +7,6 @@ its place before anything is optimised, so that nothing is lost in speed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -17,6 +16,7 @@ from symgraph.autodiff.trees import leaves
 from symgraph.autodiff.trees import like as shaped
 from symgraph.dims import Dim, Size
 from symgraph.errors import ShapeError
+from symgraph.frozen import frozen
 from symgraph.graph.body import Body, closed, like
 from symgraph.graph.graph import collect_effects
 from symgraph.graph.leaves import Attach, Shared, as_value, items
@@ -46,7 +46,7 @@ class Rules:
         return NotImplemented
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Inside(Nested):
     """The graph of a call; backends look through it, as they do not through that of a loop."""
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from symgraph.dims import Dim
+from symgraph.frozen import frozen
 from symgraph.graph.dtypes import itemsize
 from symgraph.graph.types import TensorType, TupleType, Type
 from symgraph.lower.program import Operand, number
 
 
-@dataclass(frozen=True)
+@frozen
 class Array:
     """An operand at concrete sizes."""
 

@@ -7,7 +7,7 @@ Jin, Dundar, Culurciello: "Flattened Convolutional Neural Networks for Feedforwa
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -29,6 +29,7 @@ from symgraph.config import config
 from symgraph.cost import cost
 from symgraph.dims import Size
 from symgraph.errors import ArgumentError, ArgumentTypeError
+from symgraph.frozen import frozen
 from symgraph.graph.arguments import plain_int
 from symgraph.graph.graph import Graph
 from symgraph.graph.leaves import Shared, tensor
@@ -42,7 +43,7 @@ VALUES = ("draw", "fit")
 Key = TypeVar("Key")
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class FlattenedLayer:
     """A convolution that was looked at: what stands in its place, or None where it stayed.
 
@@ -63,7 +64,7 @@ class FlattenedLayer:
         return f"{self.name}: {change(self.before, self.after, self.parameters, self.error)}"
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Flattening:
     """What `flatten` or `flatten_layers` did to each convolution, in order."""
 

@@ -12,7 +12,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from symgraph.data.images import MAX_SIZE
 from symgraph.data.inrset import InrSet, quantised
 from symgraph.data.siren import COLOURS, Floats, Siren, psnr
 from symgraph.errors import ArgumentError, ArgumentTypeError, DataError
+from symgraph.frozen import frozen
 from symgraph.io import (
     Checkpoint,
     check_matches,
@@ -42,7 +43,7 @@ CHECK = 20  # steps between two looks at the errors
 NARROW = 100  # steps that must be left for fewer lanes to be worth compiling again
 
 
-@dataclass(frozen=True)
+@frozen
 class Fitting:
     """How images are fitted: Adam steps of each, rate at the start, and when to stop.
 
@@ -77,7 +78,7 @@ class Fitting:
                 )
 
 
-@dataclass(frozen=True)
+@frozen
 class Course:
     """How far the fitting has come: images done of `total`, steps taken, the mean quality.
 

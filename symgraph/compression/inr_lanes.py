@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy.typing as npt
 from symgraph.autodiff.reverse import grad
 from symgraph.data.inrset import MOST
 from symgraph.data.siren import COLOURS, Floats, Siren, bytes_of, grid
+from symgraph.frozen import frozen
 from symgraph.function import function
 from symgraph.graph.leaves import Shared, cast_to, constant, shared
 from symgraph.graph.node import Value
@@ -27,7 +27,7 @@ Array = npt.NDArray[Any]
 FREE = -1  # the image of a lane that has none
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Numbers:
     """The numbers of one network, layer by layer, and its mean squared error in bytes."""
 
@@ -36,7 +36,7 @@ class Numbers:
     error: float = math.inf
 
 
-@dataclass(frozen=True)
+@frozen
 class Task:
     """What lanes are fitted to, layer by layer: the dtype in which it will be kept, and how many
     numbers of its matrix (None: all). With `dynamic` these are chosen again every few steps.

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from symgraph.data.dataset import Images
 from symgraph.data.inrset import InrSet
 from symgraph.data.siren import Siren
 from symgraph.errors import ArgumentError
+from symgraph.frozen import frozen
 
 #          first and last layer, the others
 KINDS = {
@@ -33,7 +34,7 @@ KINDS = {
 PRUNING = ("iterative", "dynamic")
 
 
-@dataclass(frozen=True)
+@frozen
 class Smaller:
     """What is made smaller: dtypes, the share of hidden numbers that go, in how many rounds.
 

@@ -8,7 +8,7 @@ freezing and rank quantization", 2023 (arXiv 2309.03824). The layers are `nn.Low
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -37,6 +37,7 @@ from symgraph.config import config
 from symgraph.cost import cost
 from symgraph.dims import Size
 from symgraph.errors import ArgumentError, ArgumentTypeError
+from symgraph.frozen import frozen
 from symgraph.graph.arguments import plain_int
 from symgraph.graph.graph import Graph
 from symgraph.graph.leaves import Shared, tensor
@@ -55,7 +56,7 @@ NARROW = 16  # a layer with fewer inputs or outputs stays unless it is asked for
 VALUES = ("fit", "draw")
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class LowRankLayer:
     """A layer that was looked at: its factors, or None where it stayed dense.
 
@@ -79,7 +80,7 @@ class LowRankLayer:
         return f"{self.name}: rank {ranks}, {said}"
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Decomposition:
     """What `decompose` or `decompose_layers` did to each layer, in order."""
 

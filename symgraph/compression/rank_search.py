@@ -15,7 +15,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from symgraph.config import config
 from symgraph.cost import cost
 from symgraph.debug.page import write_text
 from symgraph.errors import ArgumentError
+from symgraph.frozen import frozen
 from symgraph.function import Function, function
 from symgraph.graph.arguments import plain_int
 from symgraph.graph.leaves import Shared, shared, tensor
@@ -51,7 +52,7 @@ EPSILON = 0.05
 WARM, REPEATS = 2, 7  # runs that do not count, and those of which the median does
 
 
-@dataclass(frozen=True)
+@frozen
 class Work:
     """What is timed: a layer by its weight's shape, its input's, its ranks (none: dense).
 
@@ -88,7 +89,7 @@ class Work:
 Timer = Callable[[Sequence[Work]], Sequence[tuple[float, float]]]
 
 
-@dataclass(frozen=True)
+@frozen
 class DeviceTimer:
     """Times layers on a device: seconds forward, and of forward with the gradients of everything.
 
@@ -171,7 +172,7 @@ class DeviceTimer:
         )
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class RankSearch:
     """What was found for each layer: staircases, one for all layers that do the same work."""
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from symgraph.compression.ranks import Ranks
 from symgraph.cost.units import seconds_text
+from symgraph.frozen import frozen
 
 DIRECTIONS = ("both", "forward")
 WIDE, HIGH, GAP = 380, 250, 18  # of a panel, in pixels
@@ -33,7 +33,7 @@ class Point(NamedTuple):
         return self.forward if direction == "forward" else self.both
 
 
-@dataclass(frozen=True)
+@frozen
 class Staircase:
     """What was measured for layers that do the same work: `points` by growing rank, and dense.
 

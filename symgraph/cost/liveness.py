@@ -9,11 +9,11 @@ repeats elements is written out at the end.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from symgraph.cost.envelope import Polynomial, envelope
 from symgraph.dims import Dim, Size, evaluate, evaluate_all, free, total
+from symgraph.frozen import frozen
 from symgraph.graph.graph import Graph
 from symgraph.graph.leaves import Item
 from symgraph.graph.node import Value
@@ -22,7 +22,7 @@ from symgraph.graph.types import TensorType, TupleType, Type
 Buffer = int  # its number in the order of birth
 
 
-@dataclass(frozen=True)
+@frozen
 class Liveness:
     """The arrays of a graph by kind, and when they come and go.
 

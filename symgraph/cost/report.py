@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
@@ -19,6 +18,7 @@ from symgraph.cost.table import cost_table
 from symgraph.cost.units import exact_text, number_text
 from symgraph.dims import Dim, Size, evaluate, free, maximum, total
 from symgraph.errors import ArgumentError, ArgumentTypeError
+from symgraph.frozen import frozen
 from symgraph.graph.graph import Graph, collect_effects
 from symgraph.graph.leaves import Input, Shared
 from symgraph.graph.measured import measured_sizes
@@ -35,7 +35,7 @@ class HasGraph(Protocol):
         """The graph that runs."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NodeCost:
     """One node: its FLOPs, and the bytes of its operands and of its result.
 
@@ -48,7 +48,7 @@ class NodeCost:
     written: Size
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Numbers:
     """A cost for sizes that have numbers; `peak` is the least memory it can run in, in bytes."""
 
@@ -69,7 +69,7 @@ class Numbers:
         return self.flops / self.moved if self.moved else 0.0
 
 
-@dataclass(frozen=True)
+@frozen
 class CriticalPath:
     """The chain of values that need each other with the most FLOPs, and their sum."""
 
@@ -77,7 +77,7 @@ class CriticalPath:
     flops: int
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Cost:
     """What a graph costs. Every number is exact and a formula in the sizes, but for `peak`.
 

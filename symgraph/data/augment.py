@@ -9,7 +9,6 @@ at the same place; the result has the same bits.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +16,7 @@ import numpy.typing as npt
 from symgraph.data.dataset import Images, Mean
 from symgraph.data.draws import check_seed, crop_draws
 from symgraph.errors import ArgumentError, ArgumentTypeError
+from symgraph.frozen import frozen
 
 Floats = npt.NDArray[np.float32]
 
@@ -148,7 +148,7 @@ def centre_crop(
     return crop_mirror(images, crop, places, places, mirror, mean=mean, out=out)
 
 
-@dataclass(frozen=True)
+@frozen
 class Augment:
     """Random crop and mirror per image, a pure function of (seed, epoch, global image index).
 

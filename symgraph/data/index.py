@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ from symgraph.data.images import MAX_SIZE
 from symgraph.data.npy import open_plain, read_part, shown
 from symgraph.data.source import Skipped
 from symgraph.errors import DataError, DataMissingError
+from symgraph.frozen import frozen
 
 INDEX_FILE = "index.json"
 KIND = "symgraph image shards"
@@ -31,7 +32,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@frozen
 class FileEntry:
     """One .npy file: its name, the number of its rows, the sha256 of its bytes."""
 
@@ -40,7 +41,7 @@ class FileEntry:
     sha256: str
 
 
-@dataclass(frozen=True)
+@frozen
 class SplitEntry:
     """One split: its number of images, its labels, and its shards in order."""
 
@@ -49,7 +50,7 @@ class SplitEntry:
     shards: tuple[FileEntry, ...]
 
 
-@dataclass(frozen=True)
+@frozen
 class Index:
     """All that `index.json` says."""
 

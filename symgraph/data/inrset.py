@@ -18,7 +18,6 @@ import math
 import os
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -30,6 +29,7 @@ from symgraph.data.images import MAX_SIZE
 from symgraph.data.npy import shown
 from symgraph.data.siren import COLOURS, Floats, Siren, psnr
 from symgraph.errors import ArgumentError, CheckpointError, DataError, DataMissingError
+from symgraph.frozen import frozen
 from symgraph.io.atomic import atomic_file, remove_stale_partials
 from symgraph.io.boundedjson import decode_json, encode_json
 from symgraph.io.tensorfile import map_tensors, read_header, write_tensors
@@ -43,7 +43,7 @@ DTYPES = ("float32", "float16", "int8")
 MOST = 127  # the largest int8 that is used: as many below zero as above
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class InrLayer:
     """One layer of all images: weights (N, outputs, inputs), biases (N, outputs).
 
@@ -64,7 +64,7 @@ class InrLayer:
         return weight, np.asarray(self.bias[rows], np.float32)
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class InrSet:
     """Images as networks: `layers`, sizes (N, 2), labels (N,), class names, mean squared errors.
 
@@ -263,7 +263,7 @@ def _document(metadata: Mapping[str, str], path: Path) -> tuple[Siren, tuple[str
         _refuse(path, f"its network is none: {error.message}")
 
 
-@dataclass(frozen=True)
+@frozen
 class _Reader:
     """The tensors of a file that are checked one by one."""
 

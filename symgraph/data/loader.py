@@ -6,7 +6,6 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -30,12 +29,13 @@ from symgraph.errors import (
     LoaderLostError,
     SymgraphError,
 )
+from symgraph.frozen import frozen
 
 # Slots beyond the batches made ahead: what the consumer holds and what it has just been given.
 _IN_USE = 2
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Batch:
     """The images of one step on one rank.
 
@@ -70,7 +70,7 @@ class Batch:
         return (self.images, self.labels, *windows)
 
 
-@dataclass(frozen=True)
+@frozen
 class _Job:
     """One batch on its way."""
 

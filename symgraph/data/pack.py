@@ -22,6 +22,7 @@ from symgraph.data.npy import header, shown
 from symgraph.data.source import ImageFile, Listing, Skipped, list_source
 from symgraph.data.staging import Staging
 from symgraph.errors import ArgumentError, DataError
+from symgraph.frozen import frozen
 
 _MAX_SHARD_BYTES = 1 << 30
 # Decoded images that wait for their turn, for each thread: bounds the memory.
@@ -30,7 +31,7 @@ _AHEAD = 4
 Progress = Callable[[int, int], None]
 
 
-@dataclass(frozen=True)
+@frozen
 class Report:
     """What `prepare` did: images stored by split, files skipped and why, names not looked at."""
 
@@ -41,7 +42,7 @@ class Report:
     ignored: list[str]
 
 
-@dataclass(frozen=True)
+@frozen
 class _Options:
     size: int
     shard_images: int

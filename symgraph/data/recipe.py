@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy.typing as npt
 
 from symgraph.data.augment import Augment, check_images
 from symgraph.data.dataset import Dataset, Labels, Mean
+from symgraph.frozen import frozen
 
 # Images read at a time: small enough to stay in the cache between reading and cropping.
 _CHUNK = 16
@@ -19,7 +19,7 @@ Places = npt.NDArray[np.int64]
 Arrays = tuple[Any, ...]  # images and labels; of whole images also tops, lefts and mirrors
 
 
-@dataclass(frozen=True)
+@frozen
 class Recipe:
     """All that making a batch needs; it holds no loader, so that a forgotten one is collected.
 

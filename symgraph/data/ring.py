@@ -10,7 +10,6 @@ import mmap
 import os
 import weakref
 from collections import deque
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ import numpy.typing as npt
 
 from symgraph.data.dataset import Labels
 from symgraph.data.recipe import Places
+from symgraph.frozen import frozen
 from symgraph.runtime.process import mapped, shared_memory
 
 Bytes = npt.NDArray[np.uint8]
@@ -28,7 +28,7 @@ def _pages(size: int) -> int:
     return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
-@dataclass(frozen=True)
+@frozen
 class Layout:
     """Where the parts of a slot lie: `slots` of them, of at most `images` images 3 x side x side.
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from symgraph.errors import ArgumentError
+from symgraph.frozen import frozen
 from symgraph.graph.node import Value
 from symgraph.graph.registry import F
 
@@ -25,7 +25,7 @@ COORDINATES, COLOURS = 2, 3
 MAX_LAYERS, MAX_WIDTH = 64, 1024
 
 
-@dataclass(frozen=True)
+@frozen
 class Siren:
     """Sizes of a network: `layers` of `width` sines each, then one linear layer of three colours.
 

@@ -16,6 +16,7 @@ from symgraph.data.draws import FILE_STREAM, SPLIT_STREAM, permutation
 from symgraph.data.images import SUFFIXES
 from symgraph.data.npy import shown
 from symgraph.errors import ArgumentError, DataError, DataMissingError
+from symgraph.frozen import frozen
 
 DEFAULT_VALIDATION = 0.1
 _VALIDATION_FOLDERS = ("val", "validation")
@@ -29,7 +30,7 @@ class ImageFile:
     label: int
 
 
-@dataclass(frozen=True)
+@frozen
 class Skipped:
     """A file that looked like an image but is not in the data set, and why."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from symgraph.debug.compare import difference, require_function, require_tolerance, tolerance
+from symgraph.frozen import frozen
 from symgraph.function import Function
 from symgraph.graph.graph import Change, Graph, Step
 from symgraph.graph.interpret import interpret
@@ -14,7 +14,7 @@ from symgraph.graph.node import operand_lines
 from symgraph.passes.manager import Pass, RulePass
 
 
-@dataclass(frozen=True)
+@frozen
 class Culprit:
     """The step, and in it the replacement, after which a function gives another result.
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import networkx as nx
 
 from symgraph.debug.compare import difference, require_function, require_tolerance, tolerance
 from symgraph.debug.kernels import KernelDifference, check_kernels
+from symgraph.frozen import frozen
 from symgraph.function import Function
 from symgraph.graph.graph import Graph, Step
 from symgraph.graph.interpret import interpret
@@ -17,7 +17,7 @@ from symgraph.graph.node import Value, operand_lines
 from symgraph.passes.precision import bf16
 
 
-@dataclass(frozen=True)
+@frozen
 class Difference:
     """The first value of an optimised function that is not what the oracle computes.
 

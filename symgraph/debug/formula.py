@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from symgraph.dims import Dim, latex
+from symgraph.frozen import frozen
 from symgraph.graph.leaves import Constant, SizeOf
 from symgraph.graph.node import Value
 
@@ -18,7 +18,7 @@ from symgraph.graph.node import Value
 RELATION, SUM, PREFIX, PRODUCT, TIGHT, ATOM = range(6)
 
 
-@dataclass(frozen=True)
+@frozen
 class Part:
     """A formula and how tightly it holds."""
 

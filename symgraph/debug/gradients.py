@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from symgraph.errors import ArgumentError, ArgumentTypeError, GradError
+from symgraph.frozen import frozen
 from symgraph.graph.arguments import plain_int
 from symgraph.graph.arrays import as_array
 from symgraph.graph.dtypes import dtype_name, has_gradient, is_complex, is_float, numpy_dtype
@@ -28,7 +28,7 @@ ELEMENTS = 24  # of an argument that are moved alone: sums hide little errors
 MOST_ORDER = 3
 
 
-@dataclass(frozen=True)
+@frozen
 class GradientDifference:
     """Where a gradient is not what differences say.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy as np
 from symgraph.backends.cpu.driver import WORDS, driver
 from symgraph.debug.compare import difference, tolerance
 from symgraph.dims import Dim
+from symgraph.frozen import frozen
 from symgraph.graph.dtypes import dtype_name, is_float, numpy_dtype
 from symgraph.graph.leaves import Shared
 from symgraph.graph.node import Value, operand_lines
@@ -35,7 +35,7 @@ EPSILONS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bflo
 LIKE_IT = 16.0  # times what noise in the last bit does
 
 
-@dataclass(frozen=True)
+@frozen
 class KernelDifference:
     """The first step of a compiled function whose result is not what the oracle computes.
 

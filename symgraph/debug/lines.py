@@ -7,10 +7,10 @@ sizes stand where they are used.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from symgraph.errors import ArgumentTypeError
+from symgraph.frozen import frozen
 from symgraph.function import Function
 from symgraph.graph.graph import Graph
 from symgraph.graph.leaves import Constant, Input, Shared, SizeOf, short_text
@@ -19,7 +19,7 @@ from symgraph.graph.node import Value
 from symgraph.graph.walk import leaves
 
 
-@dataclass(frozen=True)
+@frozen
 class Line:
     """One computed value: its name, the operation with attributes, operands by name."""
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import heapq
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
+from symgraph.frozen import frozen
 from symgraph.graph.graph import Graph
 from symgraph.graph.leaves import Constant, Input, SizeOf
 from symgraph.graph.node import Value
@@ -24,7 +24,7 @@ MOST = 100  # parts side by side in one group; more are divided into stretches
 STRETCH = 40
 
 
-@dataclass(frozen=True)
+@frozen
 class Group:
     """A stretch of values: of one module, or of neighbours where there are too many."""
 

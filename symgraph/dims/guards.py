@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Literal
 
 from symgraph.dims.core import Dim, Size, is_symbol
 from symgraph.dims.decide import divides, equal, less_equal
 from symgraph.dims.walk import evaluate, free
 from symgraph.errors import DimError, GuardError, UndecidedError
+from symgraph.frozen import frozen
 
 Relation = Literal["equal", "less_equal", "divides"]
 
@@ -20,7 +20,7 @@ _HOLDS = {"equal": "{0} == {1}", "less_equal": "{0} <= {1}", "divides": "{1} % {
 _FAILS = {"equal": "{0} != {1}", "less_equal": "{0} > {1}", "divides": "{1} % {0} != 0"}
 
 
-@dataclass(frozen=True)
+@frozen
 class Guard:
     """`left relation right` must hold for the sizes of every call; `why` says what needs it.
 

@@ -7,11 +7,11 @@ follow the exact least and greatest value, and all solutions of `formula = value
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import lcm
 
 from symgraph.dims.core import Dim, Size, terms_of
 from symgraph.dims.walk import free, postorder
+from symgraph.frozen import frozen
 
 MAX_PERIOD = 2048
 """Formulas that repeat only after more than this many sizes are not analysed."""
@@ -19,7 +19,7 @@ MAX_PERIOD = 2048
 Piece = tuple[int, ...]  # coefficients of 1, t, t**2, ...
 
 
-@dataclass(frozen=True)
+@frozen
 class Periodic:
     """A formula in one size: `pieces[r]` is its polynomial in t for `size = period*t + r`."""
 
@@ -42,7 +42,7 @@ class Periodic:
         )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@frozen
 class ExactRange:
     """The least and greatest value of a formula (None: unbounded) and whether it can be 0."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import count, islice
 
 from symgraph.dims.core import Dim, Size, Terms, as_size, is_symbol, polynomial, terms_of
@@ -12,9 +11,10 @@ from symgraph.dims.polynomial import exact_quotient, scaled
 from symgraph.dims.roots import integer_roots
 from symgraph.dims.walk import evaluate, free, substitute
 from symgraph.errors import DimError, GuardError
+from symgraph.frozen import frozen
 
 
-@dataclass(frozen=True)
+@frozen
 class Progression:
     """The sizes `start, start + step, ...` below `stop`, or without end if `stop` is None.
 

@@ -7,12 +7,12 @@ are put together again where that is shorter: `B - 2*(B//2)` reads `B % 2`, `(B 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from symgraph.dims.core import Dim, Size, Terms, is_symbol, operations, polynomial, terms_of
 from symgraph.dims.polynomial import leave_out, plus, times
 from symgraph.dims.walk import postorder
+from symgraph.frozen import frozen
 
 MAX_TEXT = 2000
 """A part whose text would be longer than this is printed as `...`."""
@@ -22,7 +22,7 @@ _MAX_DEPTH = 8  # parts put together inside parts put together
 Head = Literal["//", "%", "min", "max"]
 
 
-@dataclass(frozen=True)
+@frozen
 class _Part:
     """A function of formulas as it is shown: `head` of `args`, times a coefficient.
 

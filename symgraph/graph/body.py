@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cached_property
 from types import ModuleType
 from typing import Any
 
 from symgraph.dims import Dim, Size, equal, free, require, require_equal, substitute, total
 from symgraph.errors import DTypeError, GraphError, ShapeError
+from symgraph.frozen import frozen
 from symgraph.graph.graph import collect_effects
 from symgraph.graph.interpret import interpret
 from symgraph.graph.leaves import Constant, Input, Shared, SharedLeaf, SizeOf, tensor
@@ -28,7 +29,7 @@ from symgraph.graph.walk import depends_on, rebuild, topological
 _serials = itertools.count()
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Body(Nested):
     """`outputs` as a function of `inputs`, which are placeholders; identity is the object.
 

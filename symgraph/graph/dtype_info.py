@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import builtins
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
 from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError
+from symgraph.frozen import frozen
 from symgraph.graph.dtypes import (
     BOOL,
     COMPLEX,
@@ -64,7 +64,7 @@ KINDS: dict[str, tuple[DType, ...]] = {
 STANDARD = BOOL + INTEGERS + ("float32", "float64") + COMPLEX
 
 
-@dataclass(frozen=True)
+@frozen
 class FloatInfo:
     """The limits of a float dtype."""
 
@@ -76,7 +76,7 @@ class FloatInfo:
     smallest_normal: float
 
 
-@dataclass(frozen=True)
+@frozen
 class IntegerInfo:
     """The limits of an integer dtype."""
 
@@ -86,7 +86,7 @@ class IntegerInfo:
     min: int
 
 
-@dataclass(frozen=True)
+@frozen
 class NamespaceInfo:
     """What a namespace of the array API has; what its `__array_namespace_info__()` gives."""
 

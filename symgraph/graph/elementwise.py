@@ -9,7 +9,6 @@ graph values. Half precisions compute in float32 and round once at the end.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from inspect import Parameter, Signature, signature
 from types import ModuleType
@@ -19,6 +18,7 @@ import numpy as np
 
 from symgraph.dims import Size, broadcast_shapes
 from symgraph.errors import ArgumentTypeError, DTypeError, ShapeError
+from symgraph.frozen import frozen
 from symgraph.graph.dtypes import (
     DType,
     dtype_name,
@@ -43,7 +43,7 @@ Body = Callable[..., Any]
 Range = tuple[float, float]
 
 
-@dataclass(frozen=True)
+@frozen
 class Pull:
     """A derivative given as the whole cotangent: `rule(m, g, *operands, y)`.
 

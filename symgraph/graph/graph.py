@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import networkx as nx
 
 from symgraph.dims import Dim, Guard, collect_guards
 from symgraph.errors import GraphError, PassError
+from symgraph.frozen import frozen
 from symgraph.graph.leaves import Attach, Input, Shared, check_update
 from symgraph.graph.measured import operands
 from symgraph.graph.node import Value
 from symgraph.graph.walk import postorder, rewrite, sweep, topological
 
 
-@dataclass(frozen=True)
+@frozen
 class Change:
     """One replacement: the value, what came in its place, and the rule or pass that said so."""
 
@@ -34,7 +35,7 @@ class Change:
         return f"{self.reason}: {self.old.op!r} -> {self.new.op!r}"
 
 
-@dataclass(frozen=True)
+@frozen
 class Step:
     """One pass over a graph: the graphs before and after, and every change in order.
 
@@ -57,7 +58,7 @@ class Step:
         return f"{self.reason}{why} ({len(self.before.values)} -> {len(self.after.values)} nodes)"
 
 
-@dataclass(frozen=True)
+@frozen
 class _Past:
     """A step as a graph remembers it: without the graph after, which would be a cycle of
     references and keep every value until the garbage collector comes.

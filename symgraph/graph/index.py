@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ import numpy as np
 from symgraph.dims import Dim, Size
 from symgraph.dims import evaluate as evaluate_size
 from symgraph.errors import PassError
+from symgraph.frozen import frozen
 from symgraph.graph.dtypes import DType, dtype_name, is_float, numpy_dtype
 from symgraph.graph.philox import philox4x32
 from symgraph.graph.scalar import ROWS, Scalar, Trace, const, scalar, scalar_order
@@ -29,7 +29,7 @@ m = Trace()
 _serial = itertools.count()
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Axis:
     """A loop variable from 0 to `extent` - 1; identity is the object. Arithmetic gives scalars."""
 
@@ -87,7 +87,7 @@ def position(value: Any) -> Scalar:
     return const(int(value), "int64")
 
 
-@dataclass(frozen=True)
+@frozen
 class Load:
     """Which operand is read, and what a load outside its guard gives."""
 
@@ -121,7 +121,7 @@ def broadcast_load(operand: int, type: Any, out: Sequence[Axis]) -> Scalar:
     return load(operand, type.dtype, *index)
 
 
-@dataclass(frozen=True)
+@frozen
 class Monoid:
     """How a reduction combines: its name, arity (components), and neutral element."""
 
@@ -180,7 +180,7 @@ ARGMAX = Monoid("argmax", 2, _arg(np.argmax))  # (value, position), the first of
 ARGMIN = Monoid("argmin", 2, _arg(np.argmin))
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Reduction:
     """The attribute of a reduce: monoid and axes."""
 
@@ -203,7 +203,7 @@ def take(whole: Scalar, component: int, dtype: DType) -> Scalar:
     return scalar("take", (whole,), dtype, component)
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Compute:
     """A whole result: the axes of its shape and the value at each position.
 

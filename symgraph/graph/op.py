@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
 
 from symgraph.dims import Dim, Size, evaluate, substitute
 from symgraph.errors import GradError, PassError
+from symgraph.frozen import frozen
 from symgraph.graph.registry import OPS, Functions
 from symgraph.graph.samples import Bad, Sample
 from symgraph.graph.types import Type
@@ -54,7 +55,7 @@ class Nested:
         raise NotImplementedError
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@frozen(eq=False, repr=False)
 class Op:
     """What a node does. Subclasses are made with the decorator `@op`."""
 
@@ -256,9 +257,9 @@ def op(cls: type[SomeOp]) -> type[SomeOp]:
 
     The name is the class's own in lower case with underscores, unless it sets `name`.
     """
-    # making a dataclass costs half a millisecond; without attributes the base's will do
+    # a class without attributes needs no methods of its own
     own = "__annotations__" in cls.__dict__
-    made = dataclass(frozen=True, eq=False, repr=False)(cls) if own else cls
+    made = frozen(eq=False, repr=False)(cls) if own else cls
     if "name" not in cls.__dict__:
         made.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
     if made.name in OPS:

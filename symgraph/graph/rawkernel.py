@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from symgraph.dims import Size
 from symgraph.errors import LoweringError
+from symgraph.frozen import frozen
 from symgraph.graph.types import Type
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ LANGUAGES = ("llvm", "cuda")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-@dataclass(frozen=True)
+@frozen
 class Launch:
     """One call of a function of a kernel's text, see `RawKernel`."""
 
@@ -28,7 +28,7 @@ class Launch:
     grain: int = 256
 
 
-@dataclass(frozen=True)
+@frozen
 class RawKernel:
     """A function that computes an operation, one task after another or all at once.
 

@@ -8,12 +8,13 @@ that must fail while the graph is built, with a part of its message.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
 
 from symgraph.errors import ShapeError, SymgraphError
+from symgraph.frozen import frozen
 from symgraph.graph.dtypes import (
     complex_dtype,
     has_gradient,
@@ -23,7 +24,7 @@ from symgraph.graph.dtypes import (
 )
 
 
-@dataclass(frozen=True)
+@frozen
 class Arg:
     """One operand of a sample: its shape, dtype and the values drawn for it.
 
@@ -79,7 +80,7 @@ def arg(shape: tuple[int | str, ...], dtype: str = "float32", **options: Any) ->
     return Arg(tuple(shape), dtype, **options)
 
 
-@dataclass(frozen=True)
+@frozen
 class Sample:
     """A call that works: `call` takes symbolic values like `args` and returns one or several.
 
@@ -107,7 +108,7 @@ def sample(call: Callable[..., Any], *args: Arg, label: str = "", **options: Any
     return Sample(call, args, sizes, label=label, **options)
 
 
-@dataclass(frozen=True)
+@frozen
 class Bad:
     """A call that must raise `error`, its message matching the regular expression `match`."""
 

@@ -12,7 +12,6 @@ import math
 import os
 import threading
 from collections.abc import Callable, Container, Iterable
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 from weakref import WeakValueDictionary
@@ -20,6 +19,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from symgraph.errors import ArgumentTypeError, DTypeError, UnknownNameError
+from symgraph.frozen import frozen
 from symgraph.graph.dtypes import (
     DType,
     dtype_name,
@@ -35,7 +35,7 @@ from symgraph.graph.philox import philox4x32
 Array = Any
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Row:
     """One scalar operation: how many arguments, the dtype of the result, and its NumPy meaning."""
 

@@ -34,7 +34,6 @@ import shutil
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -48,6 +47,7 @@ from symgraph.errors import (
     CheckpointError,
     CheckpointMissingError,
 )
+from symgraph.frozen import frozen
 from symgraph.io.atomic import atomic_file, remove_stale_partials
 from symgraph.io.boundedjson import Json, decode_json, encode_json
 from symgraph.io.tensorfile import TensorHeader, read_header, read_tensors, write_tensors
@@ -64,7 +64,7 @@ _SHOWN = 5  # names listed per kind of difference
 Signature = dict[str, tuple[tuple[int, ...], str]]
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class CheckpointHeader:
     """What a checkpoint says about itself, read without its tensors."""
 
@@ -73,7 +73,7 @@ class CheckpointHeader:
     path: Path
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Checkpoint:
     """A checkpoint in memory: arrays by name, the document, and the file it came from."""
 

@@ -16,7 +16,6 @@ import os
 import platform
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,6 +23,7 @@ import numpy as np
 
 from symgraph._version import __version__
 from symgraph.errors import CheckpointError, CheckpointMissingError
+from symgraph.frozen import frozen
 from symgraph.graph.graph import Graph
 from symgraph.graph.op import Array
 from symgraph.io.atomic import atomic_file, remove_stale_partials
@@ -37,7 +37,7 @@ KIND = "symgraph function"
 GRAPH = "graph"  # the tensor that holds the JSON text
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Saved:
     """What a file holds: the name of a function, its graph, and how its outputs are arranged."""
 

@@ -23,13 +23,14 @@ import math
 import mmap
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from symgraph.errors import ArgumentError, ArgumentTypeError, CheckpointError, DTypeError
+from symgraph.frozen import frozen
 from symgraph.io.boundedjson import Json, decode_json, encode_json
 
 MAX_HEADER_BYTES = 16 << 20
@@ -67,7 +68,7 @@ _PAIRED = "complex128_tensors"  # the metadata that says which arrays are
 _FROM_ML_DTYPES = ("bfloat16", "float8_e4m3fn", "float8_e5m2")
 
 
-@dataclass(frozen=True)
+@frozen
 class TensorEntry:
     """Where one array lies: bytes `begin` to `end` of the body, in C order."""
 
@@ -78,7 +79,7 @@ class TensorEntry:
     end: int
 
 
-@dataclass(frozen=True)
+@frozen
 class TensorHeader:
     """The checked header of a file: its metadata, its arrays in the order they were given."""
 

@@ -10,9 +10,9 @@ takes as an input. Views, and what is made of no operands, are made again instea
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from symgraph.dims import Dim, free
+from symgraph.frozen import frozen
 from symgraph.graph.body import like
 from symgraph.graph.graph import Graph
 from symgraph.graph.leaves import Input, Item
@@ -22,7 +22,7 @@ from symgraph.graph.types import TupleType
 from symgraph.graph.walk import rebuild, topological
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Stage:
     """One part: its outputs are the numbers of `sizes`, then `kept`, then results of the whole.
 
@@ -63,7 +63,7 @@ def stages_of(graph: Graph) -> tuple[Stage, ...]:
     return tuple(stages)
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class _Part:
     """The sizes that a stage finds, and what is computed in it first."""
 

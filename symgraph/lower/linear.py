@@ -8,16 +8,16 @@ over neighbours in memory.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from symgraph.dims import Dim, Size, divides, less
+from symgraph.frozen import frozen
 from symgraph.graph.index import Axis, m, position
 from symgraph.graph.scalar import Scalar, const, scalar, scalar_order
 
 AFFINE = ("add", "sub", "neg", "mul", "idiv", "imod")
 
 
-@dataclass(frozen=True)
+@frozen
 class Linear:
     """`constant + sum of coefficient * atom`; atoms are int64 scalars that are not sums."""
 

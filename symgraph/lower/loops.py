@@ -7,9 +7,9 @@ ready at the same place and run over the same axes share a loop.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass
 
 from symgraph.errors import LoweringError
+from symgraph.frozen import frozen
 from symgraph.graph.index import Axis
 from symgraph.graph.scalar import RARE, Scalar, scalar_order
 from symgraph.lower.nest import Nest, Store
@@ -17,56 +17,56 @@ from symgraph.lower.schedule import Fold, Schedule
 from symgraph.lower.stage import Staged
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Let:
     """Compute a value."""
 
     value: Scalar
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Put:
     """Write an element."""
 
     store: Store
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Accumulate:
     """Take one more element into reductions."""
 
     reduces: tuple[Scalar, ...]
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Keep:
     """Keep a value of a reduction's loop, for `Fetch`."""
 
     staged: Staged
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Fetch:
     """Take what was kept as the value of another loop."""
 
     staged: Staged
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class KeepRow:
     """Keep a value at a position of the axis of a row, for `FetchRow`."""
 
     row: Scalar
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class FetchRow:
     """Take what was kept at a place of a row."""
 
     row: Scalar
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class For:
     """Walk an axis; `lanes` > 1 walks that many positions at once, and the rest under a mask."""
 
@@ -76,7 +76,7 @@ class For:
     stop: Scalar | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Reduce:
     """Start reductions, run the loops that accumulate, and give their results."""
 
@@ -84,7 +84,7 @@ class Reduce:
     loop: For
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Tasks:
     """Walk a range of tasks, each a position along all of `axes` (a block of the vector axis)."""
 

@@ -17,9 +17,9 @@ import heapq
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from symgraph.errors import ArgumentError
+from symgraph.frozen import frozen
 
 ALIGN = 64  # bytes: a line of the cache, and the widest vector
 
@@ -28,7 +28,7 @@ MOST_TRIED = 6144  # buffers, counted again for every order that is tried
 MOST_MARKS = 2048  # sets that are kept of one kind: memory is linear in the number of buffers
 
 
-@dataclass(frozen=True)
+@frozen
 class Interval:
     """A buffer of `size` bytes that is live from step `first` to step `last`, both included.
 
@@ -42,7 +42,7 @@ class Interval:
     inplace: int | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class MemoryPlan:
     """Where each buffer starts, the bytes of the arena, and the bytes that no plan can do without.
 
@@ -55,7 +55,7 @@ class MemoryPlan:
     lower_bound: int
 
 
-@dataclass(frozen=True)
+@frozen
 class _Block:
     """Intervals that take each other's place; `pieces` are (first, last, bytes), never growing.
 

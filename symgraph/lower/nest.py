@@ -18,6 +18,7 @@ import numpy as np
 from symgraph.dims import Dim, Size, free, product
 from symgraph.dims import evaluate as evaluate_size
 from symgraph.errors import LoweringError
+from symgraph.frozen import frozen
 from symgraph.graph.dtypes import DType, numpy_dtype
 from symgraph.graph.index import Axis, Compute, Load, evaluate
 from symgraph.graph.scalar import Scalar, scalar, scalar_order
@@ -43,7 +44,7 @@ class Buffer:
 BINDING = ("reduce", "row")  # scalars with axes of their own
 
 
-@dataclass(frozen=True)
+@frozen
 class Along:
     """The attribute of a `row`: the axis along which its first argument is computed and kept.
 
@@ -76,7 +77,7 @@ def buffer(name: str, dtype: DType, shape: Sequence[Size]) -> Buffer:
     return Buffer(name, dtype, tuple(shape), plain_strides(shape))
 
 
-@dataclass(frozen=True)
+@frozen
 class Element:
     """The attribute of a load in a nest: its buffer, and what comes where the guard is false."""
 
@@ -88,7 +89,7 @@ class Element:
         return self.buffer.name
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Store:
     """`buffer[index] = value` for every position along `axes`."""
 
@@ -109,7 +110,7 @@ class Store:
         return any(n.op == "reduce" for n in scalar_order([self.value]))
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Nest:
     """What one kernel computes. `limits` ends an axis early: at the value of an outer scalar."""
 

@@ -11,6 +11,7 @@ import networkx as nx
 
 from symgraph.cost.flops import node_flops
 from symgraph.dims import Dim, Size
+from symgraph.frozen import frozen
 from symgraph.graph.body import calls_user, nested
 from symgraph.graph.dtypes import is_float
 from symgraph.graph.graph import Graph
@@ -67,7 +68,7 @@ Printer = Callable[[Nest, Schedule, str], Kernel]
 Choice = Callable[[Nest, Mapping[Dim, int], Container[Buffer]], Schedule]
 
 
-@dataclass(frozen=True)
+@frozen
 class Target:
     """What a backend computes by libraries, and how it prints the rest.
 
@@ -94,7 +95,10 @@ class Target:
     latches: bool = False
 
 
-@dataclass(frozen=True, eq=False)
+PLAIN = Target()
+
+
+@frozen(eq=False)
 class KernelStep:
     """One call of a kernel: the buffers and sizes that it is given, and how much it does."""
 
@@ -108,7 +112,7 @@ class KernelStep:
     reach: Reach = NOWHERE
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class CallStep:
     """One call of a library."""
 
@@ -123,7 +127,7 @@ class CallStep:
         return (*self.call.reads(), *self.call.writes)
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class CheckStep:
     """Ends the step, with nothing written, unless a bool holds."""
 
@@ -139,7 +143,7 @@ class CheckStep:
         return (self.condition,)
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class BundleStep:
     """Kernels and checks of which none waits for another, as one call of a kernel."""
 
@@ -210,7 +214,7 @@ class Plan:
 def make_plan(
     graph: Graph,
     nominal: Mapping[Dim, int],
-    target: Target = Target(),
+    target: Target = PLAIN,
     narrow: bool = False,
     finite: bool = False,
     staying: Collection[Value] = (),

@@ -14,6 +14,7 @@ from typing import Any
 
 from symgraph.dims import Dim, Size, collect_guards, evaluate, product
 from symgraph.errors import BackendError
+from symgraph.frozen import frozen
 from symgraph.graph.body import nested
 from symgraph.graph.dtypes import has_gradient, is_complex, itemsize
 from symgraph.graph.graph import Graph
@@ -31,7 +32,7 @@ from symgraph.lower.nest import Buffer, bound, buffer
 Chosen = Callable[[Value], bool]
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Definition:
     """`target[axes] = value` for every position along the axes; not before `after` is there."""
 
@@ -60,7 +61,7 @@ class Definition:
         return (self.target,)
 
 
-@dataclass(frozen=True)
+@frozen
 class Operand:
     """A strided view of a buffer: an array as a library takes it. Strides count elements."""
 

@@ -8,9 +8,9 @@ they keep their 64 bits.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from symgraph.dims import Dim, Size, evaluate
+from symgraph.frozen import frozen
 from symgraph.graph.scalar import Scalar, scalar_order
 from symgraph.lower.linear import Linear
 
@@ -18,7 +18,7 @@ LIMIT = (1 << 31) - 1  # the largest number that 32 bits with a sign hold
 Env = Mapping[Dim, int]
 
 
-@dataclass(frozen=True)
+@frozen
 class Range:
     """The least and the largest number that something may be."""
 
@@ -95,7 +95,7 @@ def numbers(node: Scalar) -> tuple[Scalar, ...]:
     return node.args[1:] if node.op == "select" else node.args
 
 
-@dataclass(frozen=True)
+@frozen
 class Reach:
     """What a kernel computes with as indices.
 

@@ -10,9 +10,9 @@ filters reads the first; what is read at one place only needs no row, and is com
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from symgraph.dims import Dim, product
+from symgraph.frozen import frozen
 from symgraph.graph.dtypes import is_float
 from symgraph.graph.index import Axis, axis, m
 from symgraph.graph.scalar import Scalar, scalar, scalar_order
@@ -27,7 +27,7 @@ NARROWEST = 16  # positions of the axis whose vectors are kept
 LARGE = 1 << 14  # elements, from which on memory is worth saving
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Row:
     """A definition that is kept in rows along its axis number `which`, called `along` there.
 
@@ -51,7 +51,7 @@ class Row:
         return scalar("row", (made, place), made.dtype, self.along)
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Again:
     """A definition that its readers compute again: those that slide over it ask `row`, if any."""
 

@@ -6,9 +6,10 @@ Nothing here changes what is computed.
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from symgraph.dims import Dim, Size, ceil_div, product
+from symgraph.frozen import frozen
 from symgraph.graph.dtypes import itemsize
 from symgraph.graph.index import Axis
 from symgraph.graph.scalar import Scalar, scalar_order
@@ -31,7 +32,7 @@ SMALL = 64  # times as many positions as elements that a load reads: they are in
 STREAMED = 1 << 25  # bytes from which on what is written goes past the caches
 
 
-@dataclass(frozen=True)
+@frozen
 class Fold:
     """How a reduction runs: its axes from the outermost, and the lanes of the innermost."""
 
@@ -39,7 +40,7 @@ class Fold:
     lanes: int = 1
 
 
-@dataclass(frozen=True)
+@frozen
 class Schedule:
     """Where the axes of a nest run.
 

@@ -7,9 +7,9 @@ machine's load.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from symgraph.dims import Dim, ceil_div, product
+from symgraph.frozen import frozen
 from symgraph.graph.index import Axis, Reduction, axis, m, position, take
 from symgraph.graph.scalar import Scalar, scalar, scalar_order
 from symgraph.lower.linear import replaced
@@ -20,7 +20,7 @@ SHORT = 64  # elements of a reduction that is never cut
 LONG = 32768  # of all reductions of a nest, from which on a CPU cuts them
 
 
-@dataclass(frozen=True)
+@frozen
 class Grain:
     """From where on a machine wants a reduction cut, and how finely.
 

@@ -8,8 +8,8 @@ of the reduction keeps them in memory of the kernel's own, and later loops read 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
+from symgraph.frozen import frozen
 from symgraph.graph.dtypes import is_float
 from symgraph.graph.index import Axis
 from symgraph.graph.scalar import Scalar, scalar_order
@@ -22,7 +22,7 @@ ROOM = 1 << 16  # bytes of a kernel's stack
 WIDEST = 8  # bytes of an element, at most
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Staged:
     """`made` along the axis of a reduction is `used` along another axis of as many positions."""
 

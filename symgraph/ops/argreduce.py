@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, ClassVar
 
 from symgraph.dims import require_less_equal
 from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
+from symgraph.frozen import frozen
 from symgraph.graph.arguments import normal_axis
 from symgraph.graph.index import (
     ARGMAX,
@@ -34,7 +34,7 @@ from symgraph.graph.scalar import compute_dtype, widen
 from symgraph.graph.types import TensorType, Type
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@frozen(eq=False, repr=False)
 class ArgReduction(Op):
     """The position, as int64, of the first best element along an axis; the first NaN wins."""
 

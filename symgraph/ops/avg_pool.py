@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
 from symgraph.dims import Size
 from symgraph.errors import ArgumentError
+from symgraph.frozen import frozen
 from symgraph.graph.index import SUM, Compute, axes, m, position, reduce
 from symgraph.graph.node import Value, make
 from symgraph.graph.op import Array, Cotangent, op
@@ -22,7 +22,7 @@ from symgraph.ops import pool_ref
 from symgraph.ops.pool import Pooling
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@frozen(eq=False, repr=False)
 class Averaging(Pooling):
     """Average pooling and its gradient; `count_include_pad` divides by the padding too."""
 

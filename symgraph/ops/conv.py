@@ -8,12 +8,12 @@ other two as its gradients, so that derivatives of every order are convolutions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, ClassVar
 
 from symgraph.dims import Size, collect_guards, require_divides, require_equal, window
 from symgraph.errors import ArgumentError, DimError, DTypeError, ShapeError
+from symgraph.frozen import frozen
 from symgraph.graph.index import SUM, Axis, Compute, axes, axis, m, position, reduce
 from symgraph.graph.leaves import cast_to
 from symgraph.graph.node import Value, make
@@ -27,7 +27,7 @@ from symgraph.graph.types import Shape, TensorType
 from symgraph.ops import conv_ref
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@frozen(eq=False, repr=False)
 class Sliding(Op):
     """What the three operations share: one number, or one pair, for each spatial axis."""
 

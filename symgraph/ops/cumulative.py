@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -18,6 +17,7 @@ import numpy as np
 
 from symgraph.dims import Size, ceil_div
 from symgraph.errors import ArgumentError, DTypeError
+from symgraph.frozen import frozen
 from symgraph.graph.arguments import normal_axis
 from symgraph.graph.dtypes import DType, dtype_name, has_gradient, is_float, numpy_dtype
 from symgraph.graph.index import MAX, MIN, PROD, SUM, Compute, Monoid, axes, load, m, reduce
@@ -33,7 +33,7 @@ from symgraph.graph.types import TensorType, Type
 BLOCK = 32
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@frozen(eq=False, repr=False)
 class Cumulative(Op):
     """At each position along `axis` what all elements up to it, itself included, combine to.
 

@@ -11,11 +11,11 @@ import itertools
 import math
 import string
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from symgraph.dims import Size, equal, evaluate, free, product
 from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
+from symgraph.frozen import frozen
 from symgraph.graph.leaves import cast_to, common
 from symgraph.graph.node import Value, operand_lines
 from symgraph.graph.registry import F, composite
@@ -28,7 +28,7 @@ FEW = 5  # operands of which all orders are compared
 Labels = tuple[str, ...]  # letters, and numbers for the axes of an ellipsis, counted from the end
 
 
-@dataclass(frozen=True)
+@frozen
 class Term:
     """A value whose axes have names, each another."""
 

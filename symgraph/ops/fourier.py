@@ -7,12 +7,12 @@ the factor of `norm` on the other side.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, ClassVar
 
 from symgraph.dims import Dim, Size, product, require_equal, require_less_equal
 from symgraph.errors import DTypeError
+from symgraph.frozen import frozen
 from symgraph.graph.dtypes import (
     complex_dtype,
     dtype_name,
@@ -34,7 +34,7 @@ OTHER = {"backward": "forward", "ortho": "ortho", "forward": "backward"}
 USUAL = 10  # what the binary logarithm of an unknown size is taken for
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@frozen(eq=False, repr=False)
 class Transform(Op):
     """What transforms share: axes, all different and not negative, and where the factor stands."""
 

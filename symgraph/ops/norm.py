@@ -7,7 +7,6 @@ float32 and are rounded once. Local response normalisation is in lrn.py.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from symgraph.dims import Size, equal, product, require_equal
 from symgraph.errors import ArgumentError, DTypeError, ShapeError
+from symgraph.frozen import frozen
 from symgraph.graph.arguments import normal_axes
 from symgraph.graph.index import SUM, Compute, axes, m, position, reduce
 from symgraph.graph.index import axis as loop
@@ -169,7 +169,7 @@ class BatchNorm(Op):
         return y, F.reshape(mean, sizes), F.reshape(variance, sizes)
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@frozen(eq=False, repr=False)
 class RowNorm(Op):
     """What layer and root-mean-square normalisation share: statistics of each row alone.
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 
 from symgraph.dims import Size, collect_guards, require_equal, window
 from symgraph.errors import ArgumentError, DTypeError, ShapeError
+from symgraph.frozen import frozen
 from symgraph.graph.dtypes import is_float, numpy_dtype
 from symgraph.graph.index import (
     ARGMAX,
@@ -46,7 +46,7 @@ from symgraph.ops import pool_ref
 Attributes = tuple[tuple[int, ...], tuple[int, ...], Pads, bool]
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@frozen(eq=False, repr=False)
 class Pooling(Op):
     """What all operations here share: one number, or one pair, for each spatial axis.
 

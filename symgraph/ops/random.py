@@ -17,7 +17,6 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -26,6 +25,7 @@ import numpy as np
 from symgraph.config import config
 from symgraph.dims import Size, product, require_sizes
 from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError, PassError, ShapeError
+from symgraph.frozen import frozen
 from symgraph.graph.arguments import plain_int, shape_argument
 from symgraph.graph.draws import drawn
 from symgraph.graph.dtypes import DType, default_float, dtype_name, is_float, numpy_dtype
@@ -45,7 +45,7 @@ STATE = arg((3,), "uint64", values=(0x0123456789ABCDEF, 2**32 + 5, 3))
 DUMMY = arg(("B", 3), "int32")  # only its shape is used
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@frozen(eq=False, repr=False)
 class Random(Op):
     """What random values share: where the words of each element come from."""
 

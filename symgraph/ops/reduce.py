@@ -7,12 +7,12 @@ float32 and round once.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, ClassVar
 
 from symgraph.dims import require_less_equal
 from symgraph.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
+from symgraph.frozen import frozen
 from symgraph.graph.arguments import normal_axes
 from symgraph.graph.dtypes import DType, dtype_name, has_gradient, is_float, numpy_dtype
 from symgraph.graph.index import (
@@ -43,7 +43,7 @@ from symgraph.graph.types import Shape, TensorType, Type
 Axis = int | Sequence[int] | None
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@frozen(eq=False, repr=False)
 class Reduction(Op):
     """One result element from all elements along `axis`; `keepdims` leaves axes of size 1.
 
@@ -109,7 +109,7 @@ def wide_dtype(dtype: DType) -> DType:
     return "uint64" if dtype.startswith("uint") else "int64"
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@frozen(eq=False, repr=False)
 class Total(Reduction):
     """What sum and product share: they accumulate in a wide dtype."""
 

@@ -9,15 +9,15 @@ division at the end gives a weight. `Rule.first` and `taps` bound the places tha
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from symgraph.dims import Size, ceil_div, maximum
+from symgraph.frozen import frozen
 
 Number = Any  # an int, an int64 array or scalar, or a size
 
 
-@dataclass(frozen=True)
+@frozen
 class Rule:
     """One way to resize an axis; every function takes `m` (max, min, abs) where it needs it.
 

@@ -7,11 +7,11 @@ them; it is written once, and compiled as the body of a loop.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from symgraph.dims import Dim, Size, equal, less, less_equal, minimum
 from symgraph.errors import ArgumentError, ArgumentTypeError, ShapeError
+from symgraph.frozen import frozen
 from symgraph.graph.arguments import plain_int
 from symgraph.graph.body import closed, like, same_type
 from symgraph.graph.draws import collect_draws, draw_by_step, drawn
@@ -25,7 +25,7 @@ from symgraph.ops.scan_loop import ScanLoop
 Updates = dict[Shared, Value]
 
 
-@dataclass(frozen=True)
+@frozen
 class until:  # noqa: N801 - read as a word of the language
     """Returned by a step beside its outputs: the loop ends after the step where `condition` holds.
 
@@ -39,8 +39,10 @@ class until:  # noqa: N801 - read as a word of the language
     condition: Value
 
 
-@dataclass(frozen=True)
+@frozen
 class _Sequence:
+    """What a scan walks along, and the places that a step sees, counted from its own."""
+
     value: Value
     taps: tuple[int, ...]
 
@@ -54,7 +56,7 @@ class _Sequence:
         return max(0, *self.taps) - self.low
 
 
-@dataclass(frozen=True)
+@frozen
 class _State:
     """A recurrent output: its value so many steps before the first, and those that a step sees."""
 

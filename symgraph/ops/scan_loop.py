@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from symgraph.dims import Size, equal, minimum
 from symgraph.errors import ArgumentError
+from symgraph.frozen import frozen
 from symgraph.graph.arguments import plain_int
 from symgraph.graph.body import closed, like
 from symgraph.graph.node import Value
@@ -18,8 +18,10 @@ def _stopped(values: Iterable[Value]) -> list[Value]:
     return [F.stop_gradient(one) for one in values]
 
 
-@dataclass(frozen=True)
+@frozen
 class ScanLoop:
+    """What is the same in all loops of a scan: the step, how many states, and what it reads."""
+
     body: Any
     states: int
     conditional: bool

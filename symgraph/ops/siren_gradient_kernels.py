@@ -42,6 +42,8 @@ def memory(layers: Layers) -> int:
 
 @dataclass
 class _Loop:
+    """A loop that is being written: its counter, and the values that go from round to round."""
+
     index: str
     carried: list[str]
     then: list[str] = field(default_factory=list)  # what they are in the next round

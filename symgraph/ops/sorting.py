@@ -9,12 +9,12 @@ parts, again and again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
 from symgraph.dims import Size
 from symgraph.errors import ArgumentError, DTypeError, ShapeError
+from symgraph.frozen import frozen
 from symgraph.graph.arguments import normal_axis
 from symgraph.graph.dtypes import is_float
 from symgraph.graph.index import SUM, Compute, axes, broadcast_load, load, m, position, reduce
@@ -33,7 +33,7 @@ WIDE = 64  # parts into which a search cuts what is left: loops, as fewer would 
 ROUNDS = 6  # for a vector of unknown size: 2^36 elements
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@frozen(eq=False, repr=False)
 class Ordering(Op):
     """What the operations that order an axis share. A NaN counts as larger than all numbers.
 

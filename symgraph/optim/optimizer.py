@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
 
 from symgraph.autodiff.reverse import grad
 from symgraph.errors import ArgumentError, ArgumentTypeError
+from symgraph.frozen import frozen
 from symgraph.graph.leaves import Shared, cast_to, shared
 from symgraph.graph.node import Value
 from symgraph.graph.precision import wide
@@ -19,7 +20,7 @@ from symgraph.graph.registry import F
 from symgraph.optim.scaling import LossScaling
 
 
-@dataclass(frozen=True)
+@frozen
 class Group:
     """Parameters that share settings: `rate` multiplies the learning rate, `decay` replaces the
     optimiser's weight decay.

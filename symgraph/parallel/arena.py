@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from symgraph.cost.limit import memory_limit, too_large
 from symgraph.errors import ArgumentError, UnreachableError, WorkerError
+from symgraph.frozen import frozen
 from symgraph.graph.dtypes import DType, is_float, itemsize, numpy_dtype
 from symgraph.graph.leaves import Shared
 from symgraph.graph.op import Array
@@ -25,7 +25,7 @@ CHUNK = 1 << 24  # bytes that leaders broadcast at a time
 PATTERN = 251  # a prime: a region that is shifted by a power of two shows
 
 
-@dataclass(frozen=True)
+@frozen
 class Segment:
     """The numbers of one dtype, side by side: bytes [start, end) of the arena."""
 

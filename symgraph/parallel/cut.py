@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from symgraph.frozen import frozen
 from symgraph.graph.elementwise import Elementwise
 from symgraph.graph.leaves import Shared
 from symgraph.graph.node import Value
@@ -19,7 +20,7 @@ from symgraph.ops.reduce import Sum
 from symgraph.ops.shape import BroadcastTo
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Family:
     """A parameter, its gradient, and its momenta: what is cut at the same places."""
 
@@ -28,7 +29,7 @@ class Family:
     slots: Sequence[Shared]
 
 
-@dataclass(frozen=True)
+@frozen
 class Total:
     """A number that is the sum over a whole tensor of a value of its places."""
 
@@ -36,7 +37,7 @@ class Total:
     family: Family
 
 
-@dataclass(frozen=True)
+@frozen
 class Cut:
     """An update that may be cut."""
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from symgraph.backends.cuda.device import Device, Memory
+from symgraph.frozen import frozen
 from symgraph.graph.dtypes import itemsize, numpy_dtype
 from symgraph.graph.leaves import Shared
 from symgraph.graph.op import Array
@@ -16,7 +16,7 @@ from symgraph.parallel.team import Team
 from symgraph.runtime.resident import resident
 
 
-@dataclass(frozen=True)
+@frozen
 class Piece:
     """A part of memory, which stays as long as the part."""
 

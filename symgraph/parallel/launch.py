@@ -24,6 +24,7 @@ from typing import Any, BinaryIO, cast
 
 from symgraph.config import usable_cores
 from symgraph.errors import ArgumentError, WorkerError
+from symgraph.frozen import frozen
 from symgraph.parallel.team import PLACE
 from symgraph.runtime.process import start
 
@@ -59,7 +60,7 @@ class Worker:
         return f"worker {self.number} (process {self.process.pid})"
 
 
-@dataclass(frozen=True)
+@frozen
 class Outcome:
     """How a training ended: an exit status for the shell, and the worker that was the reason.
 

@@ -7,11 +7,11 @@ checkpoint for instance, and taken apart again after somebody has assigned anoth
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
+from symgraph.frozen import frozen
 from symgraph.graph.dtypes import itemsize, numpy_dtype
 from symgraph.graph.leaves import Shared
 from symgraph.graph.op import Array
@@ -22,7 +22,7 @@ from symgraph.parallel.team import Team
 ArenaOf = Callable[[Team, Sequence[Shared]], Arena]
 
 
-@dataclass(frozen=True)
+@frozen
 class Piece:
     """Numbers of a family that one rank of the node owns."""
 

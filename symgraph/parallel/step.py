@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from symgraph.autodiff.reverse import grad
 from symgraph.backends.choice import device_number
 from symgraph.backends.cuda.device import device
 from symgraph.errors import ArgumentError, UnreachableError
+from symgraph.frozen import frozen
 from symgraph.function import Function, function
 from symgraph.graph.dtypes import is_float, numpy_dtype
 from symgraph.graph.leaves import Shared
@@ -47,7 +47,7 @@ _log = logging.getLogger("symgraph")
 _WORD = struct.Struct("<dq")
 
 
-@dataclass(frozen=True)
+@frozen
 class Result:
     """What all ranks know after a step: the mean loss of all rows.
 

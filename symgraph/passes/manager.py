@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import networkx as nx
 
 from symgraph.config import config
 from symgraph.errors import ArgumentError, ArgumentTypeError, PassError, SymgraphError
+from symgraph.frozen import frozen
 from symgraph.graph.body import Body, nested, with_bodies
 from symgraph.graph.graph import Graph
 from symgraph.graph.leaves import Item, item
@@ -30,7 +31,7 @@ STAGES = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@frozen
 class Pass:
     """A named function Graph -> {old: new} with its place in the order."""
 
@@ -58,7 +59,7 @@ class Pass:
         return _verified(graph.rewrite(found, self.name), graph)
 
 
-@dataclass(frozen=True)
+@frozen
 class RulePass(Pass):
     """A pass that applies rules in one bottom-up sweep until none fires any more.
 

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
+from functools import cache
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from symgraph.errors import ArgumentError, ArgumentTypeError, PassError, UnknownNameError
+from symgraph.frozen import frozen
 from symgraph.graph.elementwise import Elementwise
 from symgraph.graph.leaves import Constant
 from symgraph.graph.node import Value, make
@@ -80,7 +82,7 @@ class Pattern:
         raise PassError(f"pattern: {type(self).__name__} cannot be built.")
 
 
-@dataclass(frozen=True)
+@frozen
 class Wild(Pattern):
     """A hole for any value; the same name must be the same value everywhere."""
 
@@ -97,7 +99,7 @@ class Wild(Pattern):
         return known[self.name]
 
 
-@dataclass(frozen=True)
+@frozen
 class Literal(Pattern):
     """A hole for a number: a constant whose elements are all the same; bound to that number."""
 
@@ -112,7 +114,7 @@ class Literal(Pattern):
         return known[self.name]
 
 
-@dataclass(frozen=True)
+@frozen
 class Number(Pattern):
     """A given number; the sign of zero counts."""
 
@@ -127,14 +129,14 @@ class Number(Pattern):
         return self.value
 
 
-@dataclass(frozen=True)
+@frozen
 class Attribute:
     """A hole for an attribute of an operation, such as the axis of a sum."""
 
     name: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Apply(Pattern):
     """An operation by name, on patterns, with attributes that are given or holes."""
 
@@ -281,10 +283,7 @@ def _check_count(name: str, kind: type[Op], count: int, attributes: set[str]) ->
     told = FUNCTIONS.get(name) if issubclass(kind, Elementwise) else kind.infer
     if told is None:
         return
-    operands = [
-        each for each in signature(told).parameters.values()
-        if each.name not in {"self", *attributes}
-    ]  # fmt: skip
+    operands = [each for each in _parameters(told) if each.name not in {"self", *attributes}]
     if any(each.kind is Parameter.VAR_POSITIONAL for each in operands):
         return
     least = sum(each.default is Parameter.empty for each in operands)
@@ -293,6 +292,11 @@ def _check_count(name: str, kind: type[Op], count: int, attributes: set[str]) ->
         raise ArgumentError(
             f"pattern: {name} has the operands ({names}), the pattern gives {count}."
         )
+
+
+@cache
+def _parameters(told: Callable[..., Any]) -> tuple[Parameter, ...]:
+    return tuple(signature(told).parameters.values())
 
 
 def _near(name: str) -> str:

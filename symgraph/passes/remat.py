@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import accumulate
 
 import networkx as nx
@@ -34,6 +34,7 @@ from symgraph.cost.liveness import liveness, tensor_types
 from symgraph.cost.units import number_text
 from symgraph.dims import Dim, Size, evaluate_all, total
 from symgraph.errors import ArgumentError, ArgumentTypeError, MemoryLimitError, PassError
+from symgraph.frozen import frozen
 from symgraph.graph.body import calls_user
 from symgraph.graph.graph import Graph
 from symgraph.graph.leaves import Constant
@@ -260,7 +261,7 @@ class _Cut:
 # -- the new second half ---------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@frozen
 class _Plan:
     """Replacements, the peak after them, and the seconds that computing again takes."""
 

@@ -15,10 +15,11 @@ and of the largest element of a reduction), or no further from it than before.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from symgraph.errors import ArgumentError, ArgumentTypeError, PassError, SymgraphError
+from symgraph.frozen import frozen
 from symgraph.graph.dtypes import is_float
 from symgraph.graph.leaves import tensor
 from symgraph.graph.node import Value, add_origins
@@ -36,7 +37,7 @@ DTYPES = ("float", "integer", "number", "any")
 Attempt = Callable[[Value], Value | None]
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Rule:
     """One rule: its name, the operations it looks at, and the attempt that applies it.
 
@@ -113,7 +114,7 @@ def kinds_of(value: Value) -> frozenset[str]:
     return _FLOATS if all(map(is_float, numbers)) else _INTEGERS
 
 
-@dataclass(frozen=True)
+@frozen
 class Example:
     """An expression that a rule changes: how it is written, and its operands by name.
 
@@ -297,7 +298,7 @@ def _check_sides(name: str, old: Apply, new: Any) -> None:
             f"got {type(new).__name__}.",
             fix="write the new side with sg.P and the holes of the old side",
         )
-    kinds = {kind: set(holes(old, kind)) for kind in ("Wild", "Literal", "Attribute")}
+    kinds = holes(old)
     filled = [hole for names in kinds.values() for hole in names]
     twice = [hole for hole in filled if filled.count(hole) > 1]
     if twice:
@@ -305,9 +306,9 @@ def _check_sides(name: str, old: Apply, new: Any) -> None:
             f"rule: `{name}` has two kinds of holes called `{twice[0]}`.", fix="rename one"
         )
     if isinstance(new, Pattern):
-        for kind, names in kinds.items():
-            for hole in holes(new, kind):
-                if hole not in names:
+        for kind, names in holes(new).items():
+            for hole in names:
+                if hole not in kinds[kind]:
                     raise ArgumentError(
                         f"rule: nothing fills the hole `{hole}` in what `{name}` gives.",
                         fix=f"the old side has {', '.join(filled) or 'no holes'}",
@@ -335,7 +336,7 @@ def _examples(
 ) -> tuple[Example, ...]:
     """Give the example that the pattern itself is, then those written otherwise."""
     operands = {
-        name: given.get(name, Arg((2, 3), low=-3.0, high=3.0)) for name in holes(old, "Wild")
+        name: given.get(name, Arg((2, 3), low=-3.0, high=3.0)) for name in holes(old)["Wild"]
     }
     fixed = {name: value for name, value in given.items() if name not in operands}
 
@@ -346,14 +347,15 @@ def _examples(
     return (Example(itself, operands), *(Example(write, operands) for write in written))
 
 
-def holes(pattern: Pattern, kind: str) -> list[str]:
-    """List the names of the holes of a kind, in the order in which they stand."""
-    found: list[str] = []
+def holes(pattern: Pattern) -> dict[str, list[str]]:
+    """List the names of the holes of each kind, in the order in which they stand."""
+    found: dict[str, list[str]] = {"Wild": [], "Literal": [], "Attribute": []}
     stack: list[Any] = [pattern]
     while stack:
         part = stack.pop()
-        if type(part).__name__ == kind and part.name not in found:
-            found.append(part.name)
+        names = found.get(type(part).__name__)
+        if names is not None and part.name not in names:
+            names.append(part.name)
         if isinstance(part, Apply):
             stack.extend(value for _, value in reversed(part.attributes))
             stack.extend(reversed(part.operands))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 
 from symgraph.cost.limit import peak_bytes
 from symgraph.cost.units import number_text
 from symgraph.dims import Dim
+from symgraph.frozen import frozen
 from symgraph.graph.dtypes import itemsize
 from symgraph.graph.graph import Graph
 from symgraph.graph.node import Value
@@ -21,7 +22,7 @@ from symgraph.runtime.staged import StagedExecutor, own_sizes
 Executor = NativeExecutor | DeviceExecutor | InterpretedExecutor | StagedExecutor
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Bound:
     """A function at sizes that have numbers: the bytes that a call holds at once, by what they are.
 

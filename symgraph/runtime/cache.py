@@ -20,11 +20,11 @@ import struct
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from symgraph.config import config
 from symgraph.errors import ArgumentError
+from symgraph.frozen import frozen
 
 MOST_BYTES = 1 << 30  # of all entries; processes that write at once may exceed it for a while
 AFTER_EVICTION = MOST_BYTES * 9 // 10  # so that not every entry that is written evicts one
@@ -43,7 +43,7 @@ _PARTIAL = re.compile(r"\.[0-9a-f]{64}\.[0-9a-f]{12}\.partial")
 _log = logging.getLogger("symgraph")
 
 
-@dataclass(frozen=True)
+@frozen
 class CacheStats:
     """What this process found in the cache, and what is on the disk now.
 

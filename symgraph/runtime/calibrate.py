@@ -11,7 +11,7 @@ import platform
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from symgraph.config import usable_cores
 from symgraph.cost.limit import memory_limit
 from symgraph.dims import anonymous
 from symgraph.errors import BackendError
+from symgraph.frozen import frozen
 from symgraph.graph.index import axes
 from symgraph.graph.scalar import scalar
 from symgraph.lower.llvm.kernel import print_kernel
@@ -53,7 +54,7 @@ COPIED = 32 << 20  # bytes that a copy reads
 ENOUGH = 0.004  # seconds from which on a run is long enough to measure a peak
 
 
-@dataclass(frozen=True)
+@frozen
 class Peaks:
     """FLOPs a second of products, by dtype, and bytes a second of a copy, read and written.
 

@@ -17,6 +17,7 @@ from symgraph.backends.cuda.interface import Routine
 from symgraph.config import config
 from symgraph.dims import Dim
 from symgraph.errors import BackendError, MemoryLimitError
+from symgraph.frozen import frozen
 from symgraph.graph.body import Body
 from symgraph.lower.memory import Interval, MemoryPlan, plan_memory
 from symgraph.lower.nest import Buffer
@@ -27,7 +28,7 @@ from symgraph.runtime.tuning import choose_fastest, most_workspace, recalled
 Env = Mapping[Dim, int]
 
 
-@dataclass(frozen=True)
+@frozen
 class Setting:
     """What plans are bound to: a device, sizes, and what was compiled, of bodies too."""
 

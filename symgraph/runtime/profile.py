@@ -15,7 +15,6 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from symgraph.cost.table import aligned, made_at
 from symgraph.cost.units import number_text, seconds_text
 from symgraph.dims import Dim, total
 from symgraph.errors import ArgumentError, BackendError, PassError
+from symgraph.frozen import frozen
 from symgraph.graph.graph import Graph
 from symgraph.graph.interpret import interpret
 from symgraph.graph.node import Value
@@ -43,7 +43,7 @@ WIDEST = 36  # characters of a step's name
 GENERATED = "generated kernel"
 
 
-@dataclass(frozen=True)
+@frozen
 class Row:
     """One step: what ran, the median of its seconds, and the least that the machine needs.
 
@@ -67,7 +67,7 @@ class Row:
         return self.predicted / self.seconds if self.seconds else 0.0
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Profile:
     """The steps of a call in the order in which they ran; print it for a table by time."""
 
@@ -276,7 +276,7 @@ def _seconds_of_nothing() -> float:
     return statistics.median(taken)
 
 
-@dataclass(frozen=True)
+@frozen
 class _About:
     """What is known of a record before it runs."""
 

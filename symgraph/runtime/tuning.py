@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from symgraph.backends.cuda.device import Device
 from symgraph.backends.cuda.interface import Routine
 from symgraph.errors import BackendError
+from symgraph.frozen import frozen
 from symgraph.runtime.cache import default_cache, key
 
 FORMAT = "fastest ways 2"
@@ -27,7 +27,7 @@ MOST_SAVED = 1 << 20  # bytes of a way: those of cuDNN have up to 58 kB
 _log = logging.getLogger("symgraph")
 
 
-@dataclass(frozen=True)
+@frozen
 class Way:
     """A way by its name, and what a routine has saved of it: nothing, or what it can restore."""
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from symgraph.backends.arrays import Array, Arrays
 from symgraph.dims import Dim, Size
+from symgraph.frozen import frozen
 from symgraph.graph.node import Value
 from symgraph.graph.op import Op
 
@@ -72,7 +73,7 @@ class Primitive(Protocol):
         """Bind every argument, given as it lies, to an address, or to 0 until it has one."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Use:
     """One primitive: which operand, result or scratch stands in each role."""
 

@@ -6,7 +6,6 @@ import ctypes
 import importlib.util
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from symgraph.backends.cuda.cudnn.operations import Convolutions
 from symgraph.backends.cuda.wheels import driver_version, wheels
 from symgraph.dims import Dim
 from symgraph.errors import BackendError
+from symgraph.frozen import frozen
 from symgraph.graph.graph import Graph
 from symgraph.lower.cuda.module import OPTIONS, numbered
 from symgraph.lower.cuda.target import device_target, make_device_plan
@@ -25,7 +25,7 @@ from symgraph.lower.plan import Plan
 NAME = "libnvrtc.so.*"
 
 
-@dataclass(frozen=True)
+@frozen
 class Usage:
     """What a kernel needs of a processor; bytes, but for registers of a thread."""
 
@@ -36,7 +36,7 @@ class Usage:
     shared: int
 
 
-@dataclass(frozen=True)
+@frozen
 class Compiled:
     """The code of a module for one architecture, and what its kernels need."""
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from dataclasses import dataclass
 from typing import Any
 
 from symgraph.backends.cuda.wheels import OLDEST, driver_version, wheels
+from symgraph.frozen import frozen
 
 
-@dataclass(frozen=True)
+@frozen
 class Status:
     """CuPy with its devices, or what is in the way and the fix."""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
+
+from symgraph.frozen import frozen
 
 FRONTEND = "nvidia-cudnn-frontend==1.28.0"
 
 
-@dataclass(frozen=True)
+@frozen
 class Wheels:
     """Names of packages for one version of CUDA, and the extra of symgraph that brings them."""
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from symgraph.frozen import frozen
 from symgraph.graph.scalar import Scalar
 from symgraph.lower.approximations.exponential import exp_parts, power_of_two
 from symgraph.lower.approximations.pieces import LAYOUTS, at_most, flip, horner, m, sign_of
@@ -51,7 +50,7 @@ TAIL = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@frozen
 class Tail:
     """The numbers of a dtype for erfc: what is above, see `TAIL`."""
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
+from symgraph.frozen import frozen
 from symgraph.graph.scalar import Scalar, const
 from symgraph.lower.approximations.pieces import LAYOUTS, at_least, at_most, horner, m
 
 
-@dataclass(frozen=True)
+@frozen
 class Parameters:
     """The numbers of a dtype; ln 2 is `high + low`, where `high` is rounded to the dtype."""
 

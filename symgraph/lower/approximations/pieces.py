@@ -9,15 +9,15 @@ costs next to nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from symgraph.frozen import frozen
 from symgraph.graph.dtypes import DType
 from symgraph.graph.scalar import Scalar, Trace, const
 
 m = Trace()
 
 
-@dataclass(frozen=True)
+@frozen
 class Layout:
     """How a float dtype lies in its bits."""
 

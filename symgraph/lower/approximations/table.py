@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 
 from symgraph.errors import DTypeError
+from symgraph.frozen import frozen
 from symgraph.graph.dtypes import DType, is_integer
 from symgraph.graph.scalar import ROWS, Scalar, operands_of
 from symgraph.lower.approximations.error_function import erf, erfc
@@ -20,7 +20,7 @@ from symgraph.lower.approximations.remainder import fmod
 from symgraph.lower.approximations.trigonometric import cos, sin, tan
 
 
-@dataclass(frozen=True)
+@frozen
 class Body:
     """An operation in terms of primitive ones, on operands as `operands_of` makes them."""
 
@@ -29,8 +29,10 @@ class Body:
     ulp: float  # how far from the exact result, in units of its last place
 
 
-@dataclass(frozen=True)
+@frozen
 class _Entry:
+    """A formula, and its largest error in each dtype, in ulps."""
+
     build: Callable[..., Scalar]
     float32: float
     float64: float

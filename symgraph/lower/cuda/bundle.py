@@ -7,9 +7,9 @@ sizes. What blocks share in memory lies in one place, as large as the largest of
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 
+from symgraph.frozen import frozen
 from symgraph.lower.cuda.joining import MOST_THREADS
 from symgraph.lower.cuda.kernel import Kernel, named
 from symgraph.lower.reach import NOWHERE
@@ -17,7 +17,7 @@ from symgraph.lower.reach import NOWHERE
 MARK = "unsigned char* failed"
 
 
-@dataclass(frozen=True)
+@frozen
 class Bundle:
     """Kernels of equally large blocks, printed as one; its arguments are theirs, in order.
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from symgraph.frozen import frozen
 from symgraph.graph.dtypes import is_float
 from symgraph.graph.scalar import Scalar, operands_of
 from symgraph.lower.cuda.operations import written
@@ -17,7 +17,7 @@ from symgraph.lower.nest import Nest
 WARP, MOST_THREADS = 32, 256
 
 
-@dataclass(frozen=True)
+@frozen
 class Room:
     """An array of a kernel: its block's, or of each thread, which begins as `aligned` asks."""
 

@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Protocol
 
 from symgraph.dims import Dim, Size, ceil_div, divides
+from symgraph.frozen import frozen
 from symgraph.graph.index import Axis
 from symgraph.graph.scalar import Scalar, scalar_order
 from symgraph.lower.cuda.joining import MOST_THREADS, WARP, Joining, Room
@@ -52,7 +53,7 @@ Env = Mapping[Dim, int]
 LAZY = ("add", "sub", "neg", "mul", "axis", "const", "size")
 
 
-@dataclass(frozen=True)
+@frozen
 class Kernel:
     """A printed kernel: its text, what its arguments are, and how it is launched.
 

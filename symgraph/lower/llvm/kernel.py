@@ -7,10 +7,10 @@ kernel needs. The function does the tasks from `low` to `high`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from symgraph.dims import Size
 from symgraph.errors import LoweringError
+from symgraph.frozen import frozen
 from symgraph.graph.dtypes import is_float, itemsize
 from symgraph.graph.index import Axis
 from symgraph.graph.scalar import Scalar, operands_of
@@ -42,7 +42,7 @@ from symgraph.lower.stage import Staged
 LAZY = ("add", "sub", "neg", "mul", "axis", "const", "size")
 
 
-@dataclass(frozen=True)
+@frozen
 class Kernel:
     """A printed kernel: its text, what its arguments are, and how many tasks it has."""
 

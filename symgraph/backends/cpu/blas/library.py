@@ -11,13 +11,13 @@ import functools
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from symgraph.backends.cpu.onednn.openmp import file_of
+from symgraph.frozen import frozen
 
 MAPS = Path("/proc/self/maps")
 # How builds spell `cblas_sgemm`: SciPy's wheels, NumPy's before 2, builds with 64-bit integers.
@@ -36,7 +36,7 @@ ROWS, PLAIN, TURNED = 101, 111, 112  # cblas: the order of rows, and operands as
 _INTEGER = ctypes.c_int64  # right for 32 bits too: each argument has 64, the low ones are read
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Blas:
     """A BLAS in memory: where it is from, and the addresses of its functions."""
 

@@ -4,30 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from symgraph.backends.cpu.onednn.declarations import BINARY, FPMATH, RELU, USER_SCRATCHPAD
 from symgraph.backends.cpu.onednn.descriptors import Descriptor
 from symgraph.backends.cpu.onednn.library import Library
 from symgraph.errors import BackendError
+from symgraph.frozen import frozen
 
 
-@dataclass(frozen=True)
+@frozen
 class Relu:
     """`x if x > 0 else slope * x`."""
 
     slope: float = 0.0
 
 
-@dataclass(frozen=True)
+@frozen
 class Sum:
     """`x + scale * what dst held before`: a residual that is already in place."""
 
     scale: float = 1.0
 
 
-@dataclass(frozen=True)
+@frozen
 class Binary:
     """`x + operand` or `x * operand`, with operation `add` or `mul`.
 
@@ -42,7 +42,7 @@ class Binary:
 PostOp = Relu | Sum | Binary
 
 
-@dataclass(frozen=True)
+@frozen
 class Attributes:
     """The post-ops in their order, and `fpmath`: the dtype to which float32 may be rounded inside.
 

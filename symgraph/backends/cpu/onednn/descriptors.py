@@ -8,7 +8,6 @@ channels 3..15 of 16) must hold zeros: what oneDNN writes does, other writers mu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -32,13 +31,14 @@ from symgraph.backends.cpu.onednn.declarations import (
 )
 from symgraph.backends.cpu.onednn.library import Library, UnimplementedError, load
 from symgraph.errors import BackendError
+from symgraph.frozen import frozen
 
 Dims = tuple[int, ...]
 
 _DTYPE_NAMES = {code: name for name, code in DTYPES.items()}
 
 
-@dataclass(frozen=True)
+@frozen
 class Key:
     """A descriptor in plain numbers: equal for equal descriptors, and enough to make one again.
 

@@ -16,7 +16,6 @@ import sysconfig
 import threading
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from symgraph.backends.cpu.onednn.declarations import (
 from symgraph.backends.cpu.onednn.openmp import OpenMP, file_of
 from symgraph.config import config
 from symgraph.errors import BackendError
+from symgraph.frozen import frozen
 
 NAME = "libdnnl.so.3"
 WHEEL = "onednn-cpu-gomp==2023.2.0"
@@ -44,7 +44,7 @@ class UnimplementedError(BackendError):
     """oneDNN has no implementation of this, so that the caller must compute it another way."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Candidate:
     """A file that may be oneDNN, or a bare name for the system's loader, and who named it."""
 
@@ -52,7 +52,7 @@ class Candidate:
     origin: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Status:
     """What a report says: either where and what the library is, or in `problem` why it is not."""
 

@@ -8,7 +8,6 @@ input are grouped. A dilation of 1 is dense; padding is a (low, high) pair for e
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from symgraph.backends.cpu.onednn.attributes import Attributes, PostOp
@@ -23,11 +22,12 @@ from symgraph.backends.cpu.onednn.declarations import (
 from symgraph.backends.cpu.onednn.descriptors import Descriptor
 from symgraph.backends.cpu.onednn.library import Library
 from symgraph.errors import BackendError
+from symgraph.frozen import frozen
 
 Pads = tuple[tuple[int, int], ...]
 
 
-@dataclass(frozen=True)
+@frozen
 class Window:
     """How windows slide: one number, or one pair, for each spatial axis; None where all are one."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 
 Blocks = tuple[tuple[int, int], ...]  # (size, axis) of each, from the outermost to the innermost
 
@@ -143,10 +144,13 @@ def format_name(order: str, blocks: Blocks) -> str:
 
 def with_blocks(ndim: int, blocks: Blocks) -> Iterator[str]:
     """List the names of layouts that have so many axes and these blocks."""
-    return iter(_BY_BLOCKS.get((ndim, blocks), ()))
+    return iter(_by_blocks().get((ndim, blocks), ()))
 
 
-_BY_BLOCKS: dict[tuple[int, Blocks], list[str]] = {}
-for _name in NUMBERS:
-    _order, _blocks = parse(_name)
-    _BY_BLOCKS.setdefault((len(_order), _blocks), []).append(_name)
+@cache
+def _by_blocks() -> dict[tuple[int, Blocks], list[str]]:
+    found: dict[tuple[int, Blocks], list[str]] = {}
+    for name in NUMBERS:
+        order, blocks = parse(name)
+        found.setdefault((len(order), blocks), []).append(name)
+    return found
