@@ -28,7 +28,7 @@ def indices_exist(F: Functions, pairs: Iterable[tuple[Value, Size]]) -> Value | 
     found: Value | None = None
     for repeated, size in pairs:
         index = _each_once(repeated)
-        below = index.op.below()
+        below = index.op.below_size()
         if below is not None and less_equal(below, size) is True:
             continue
         if isinstance(index.op, Constant) and isinstance(size, int):

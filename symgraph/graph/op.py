@@ -117,7 +117,7 @@ class Op:
         """
         return None
 
-    def below(self) -> Size | None:
+    def below_size(self) -> Size | None:
         """Give a size below which all elements are, whole numbers from 0, if that is sure."""
         return None
 

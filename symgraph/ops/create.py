@@ -41,7 +41,7 @@ class Arange(Op):
     def vjp(self, F: Functions, g: Any, y: Any, *xs: Value) -> tuple[Cotangent, ...]:
         return ()
 
-    def below(self) -> Size | None:
+    def below_size(self) -> Size | None:
         return self.size if self.dtype == "int64" else None  # others may wrap round
 
     def expand(self, F: Functions, *xs: Value) -> Compute:
