@@ -9,13 +9,13 @@ each step ("params", as published), or gradients before the update ("grads").
     update     the exchange of gradients with the update after it: each worker makes its part, or
                all make the whole one
     step       one worker alone / a step of two workers at the same images per worker: what the
-               machine's bandwidth lets expect, and what is reached; DDP over gloo, best setting;
-               "grads" beside "params", and beside "grads" whose update every worker makes whole
+               machine's bandwidth lets expect, and what is reached; two at once that exchange
+               nothing; DDP over gloo, best setting; "grads" beside "params", and beside "grads"
+               whose update every worker makes whole
 
-Numbers are checked before anything is timed: averages against NumPy's in float64; the loss and the
-momenta of every parameter after two steps, without dropout, against one worker's on the batch of
-both, PyTorch's too. Groups of processes take turns and are blocked in between. Without PyTorch its
-rows are left out.
+Numbers are checked before anything is timed: averages against NumPy's in float64; loss and momenta
+after two steps, without dropout, against one worker's on the batch of both, PyTorch's too. Groups
+of processes take turns, blocked in between. Without PyTorch its rows are left out.
 
     python benchmarks/data_parallel.py [--case exchange,update,step] [--batch 32,128] [--quick]
 """
@@ -270,8 +270,10 @@ def steps(run: Run, batch: int) -> None:
     reference = momenta(run, run.one, "both")
     run.one.drop("both")
     groups, errors, bytes_of = {"alone": run.one}, {}, {}
-    run.one.make("alone", "alone", rows=batch, whole=whole, quick=quick)
     # several nets, each with the activations of so many images, do not fit into a small machine
+    groups |= {"apart": run.two} if batch < LONG else {}
+    for name, group in groups.items():
+        group.make(name, "alone", rows=batch, whole=whole, quick=quick)
     averages = AVERAGES if batch < LONG else AVERAGES[:1]
     wanted = {average: (average, True) for average in averages}
     if "grads" in averages:
@@ -291,6 +293,9 @@ def steps(run: Run, batch: int) -> None:
     times = in_rounds(run, batch, [contestant(group, name) for name, group in groups.items()])
     scaling(run, case, batch, times, bytes_of, errors)
     for average in averages:
+        if "apart" in times:
+            row = f"{case} {average}, beside two that exchange nothing"
+            ratio(run, row, average, ["apart"], times, 1 - MODEL, errors[average])
         row = f"{case} {average}, DDP"
         if not run.without_torch(row):
             ratio(run, row, average, chosen, times, PEER, errors[average])
