@@ -25,7 +25,6 @@ from symgraph.data.upload import Uploader
 from symgraph.errors import (
     ArgumentError,
     DataError,
-    DeviceError,
     LoaderLostError,
     SymgraphError,
 )
@@ -213,7 +212,7 @@ class Loader:
             return maker
         try:
             return Uploader(maker, there)
-        except DeviceError:
+        except BaseException:  # a process would stay as long as this one
             maker.close()
             raise
 
