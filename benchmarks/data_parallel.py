@@ -3,15 +3,13 @@
 Every worker is a process with one thread. Ours average in shared memory: weights and momenta after
 each step ("params", as published), or gradients before the update ("grads").
 
-    exchange   61 M weights and 61 M momenta averaged, beside the copy bandwidth of the machine,
-               the published way (each tensor is copied into a twin, then both are averaged) and
-               gloo's all-reduce of as many floats; gradients alone, the same
-    update     the exchange of gradients with the update after it: each worker makes its part, or
-               all make the whole one
+    exchange   61 M weights and 61 M momenta, or gradients, averaged, beside the copy bandwidth of
+               the machine, the published way (each tensor is copied into a twin, then both are
+               averaged) and gloo's all-reduce of as many floats
+    update     the exchange of gradients and the update, of which each makes its part, or all of it
     step       one worker alone / a step of two workers at the same images per worker: what the
-               machine's bandwidth lets expect, and what is reached; two at once that exchange
-               nothing; DDP over gloo, best setting; "grads" beside "params", and beside "grads"
-               whose update every worker makes whole
+               machine's bandwidth lets expect, and what is reached; two that exchange nothing; DDP
+               over gloo, best setting; "grads" beside "params", and with all updates made twice
 
 Numbers are checked before anything is timed: averages against NumPy's in float64; loss and momenta
 after two steps, without dropout, against one worker's on the batch of both, PyTorch's too. Groups
@@ -269,15 +267,14 @@ def steps(run: Run, batch: int) -> None:
     run.one.make("both", "alone", rows=whole, whole=whole, quick=quick)
     reference = momenta(run, run.one, "both")
     run.one.drop("both")
-    groups, errors, bytes_of = {"alone": run.one}, {}, {}
     # several nets, each with the activations of so many images, do not fit into a small machine
-    groups |= {"apart": run.two} if batch < LONG else {}
+    groups = {"alone": run.one} | ({"apart": run.two} if batch < LONG else {})
     for name, group in groups.items():
         group.make(name, "alone", rows=batch, whole=whole, quick=quick)
     averages = AVERAGES if batch < LONG else AVERAGES[:1]
     wanted = {average: (average, True) for average in averages}
-    if "grads" in averages:
-        wanted[WHOLE] = "grads", False
+    wanted |= {WHOLE: ("grads", False)} if "grads" in averages else {}
+    errors, bytes_of, chosen = {}, {}, []
     for name, (average, shared) in wanted.items():
         options = {"rows": batch, "whole": whole, "average": average, "quick": quick}
         size = run.two.make(name, "step", shared=shared, **options)["bytes"]
@@ -285,7 +282,6 @@ def steps(run: Run, batch: int) -> None:
         found = relative_error(momenta(run, run.two, name), reference)
         errors[name] = wrong(f"{case} {name}", found, TOLERANCE)
         bytes_of |= {name: size} if shared else {}
-    chosen = []
     if run.torch is not None:
         chosen = [best_of_ddp(run, run.torch, case, batch, reference)]
         groups[chosen[0]] = run.torch
@@ -361,8 +357,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this script."""
     parser.add_argument("--case", type=list_of(CASES), default=list(CASES),
                         help="what is measured (default: exchange,update,step)")  # fmt: skip
-    parser.add_argument("--batch", type=sizes, default=[32, 128],
-                        help="images a worker (default: 32,128)")  # fmt: skip
+    parser.add_argument("--batch", type=sizes, default=[32, 128], help="images a worker (32,128)")
 
 
 def end(number: int, frame: FrameType | None) -> None:

@@ -74,6 +74,8 @@ def test_without_peers_ours_run_and_the_rest_is_left_out() -> None:
         "update, shared out beside whole",
         "alexnet b=2x2 fp32 params, weak scaling beside the model",
         "alexnet b=2x2 fp32 grads, weak scaling beside the model",
+        "alexnet b=2x2 fp32 params, beside two that exchange nothing",
+        "alexnet b=2x2 fp32 grads, beside two that exchange nothing",
         "alexnet b=2x2 fp32, grads beside params",
         "alexnet b=2x2 fp32, grads, update shared out beside whole",
     ]
