@@ -15,6 +15,7 @@ import symgraph as sg
 from models.common import saved
 from models.common.runs import find_checkpoint
 from models.common.workers import backend_of
+from symgraph.backends.choice import device_number
 from symgraph.data import (
     Augment,
     Batch,
@@ -244,8 +245,8 @@ _TALLY = struct.Struct("<qdqq")
 
 def loading(backend: str | None) -> dict[str, Any]:
     """Give a loader's options: for a GPU images are brought there as bytes, and cut there."""
-    there = backend is not None and backend.startswith("cuda")
-    return {"cropped": False, "device": backend} if there else {}
+    meant = backend or sg.config.backend
+    return {"cropped": False, "device": meant} if device_number(meant) >= 0 else {}
 
 
 def subtracted(dataset: Dataset, backend: str | None) -> Mean | None:

@@ -22,12 +22,7 @@ from symgraph.data.recipe import Arrays, Places, Recipe
 from symgraph.data.remote import LoaderProcess, LoadingError
 from symgraph.data.ring import Layout
 from symgraph.data.upload import Uploader
-from symgraph.errors import (
-    ArgumentError,
-    DataError,
-    LoaderLostError,
-    SymgraphError,
-)
+from symgraph.errors import ArgumentError, DataError, LoaderLostError, SymgraphError
 from symgraph.frozen import frozen
 
 # Slots beyond the batches made ahead: what the consumer holds and what it has just been given.
@@ -382,15 +377,16 @@ class Loader:
         self._cursor = self._planned = self._after(state["epoch"], state["position"])
 
     def _drop_ahead(self) -> None:
-        for job in self._ahead:
-            self._maker.drop(job.order)
-        self._ahead.clear()
+        while self._ahead:
+            self._maker.drop(self._ahead.popleft().order)
 
     def close(self) -> None:
         """Stop the threads or the process, forget the batches made ahead; may be called twice."""
         self._closed = True
-        self._drop_ahead()
-        self._maker.close()
+        try:
+            self._drop_ahead()
+        finally:
+            self._maker.close()
 
     def __enter__(self) -> Self:
         return self

@@ -19,6 +19,15 @@ Places = npt.NDArray[np.int64]
 Arrays = tuple[Any, ...]  # images and labels; of whole images also tops, lefts and mirrors
 
 
+def image_bytes(side: int, dtype: str) -> int:
+    """Give the bytes of an image, 3 x side x side.
+
+    >>> image_bytes(227, "float32")
+    618348
+    """
+    return 3 * side * side * np.dtype(dtype).itemsize
+
+
 @frozen
 class Recipe:
     """All that making a batch needs; it holds no loader, so that a forgotten one is collected.
@@ -45,7 +54,7 @@ class Recipe:
     @property
     def image_bytes(self) -> int:
         """The bytes of an image in a batch."""
-        return 3 * self.side * self.side * np.dtype(self.dtype).itemsize
+        return image_bytes(self.side, self.dtype)
 
     def make(self, indices: Places, epoch: int, images: npt.NDArray[Any], labels: Labels) -> float:
         """Read, crop and mirror the images at these places of the data set into the arrays.

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from symgraph.data.dataset import Labels
-from symgraph.data.recipe import Places
+from symgraph.data.recipe import Places, image_bytes
 from symgraph.frozen import frozen
 from symgraph.runtime.process import mapped, shared_memory
 
@@ -44,7 +44,7 @@ class Layout:
     @property
     def _image(self) -> int:
         """The bytes of an image."""
-        return 3 * self.side * self.side * np.dtype(self.dtype).itemsize
+        return image_bytes(self.side, self.dtype)
 
     @property
     def _labels_at(self) -> int:

@@ -347,7 +347,7 @@ def _in_place(plan: Plan, order: nx.DiGraph, calls: bool) -> None:
         if isinstance(item, Group):
             if old is not None and not _pointwise(item, old, new):
                 continue
-        elif not calls or old in item.reads() or _may_refuse(item):
+        elif not calls or old in item.reads() or _may_raise(item):
             continue
         others = [one for one in readers.get(old, []) if one is not item] if old else []
         if any(nx.has_path(order, item, other) for other in others):
@@ -359,7 +359,7 @@ def _in_place(plan: Plan, order: nx.DiGraph, calls: bool) -> None:
         plan.in_place[shared] = new
 
 
-def _may_refuse(call: LibraryCall) -> bool:
+def _may_raise(call: LibraryCall) -> bool:
     """Tell whether a call may raise, as code of users, NumPy and checks in graphs inside do."""
     op = call.value.op
     return bool(nested(op)) or calls_user(op) or on_host(call.value)

@@ -145,6 +145,15 @@ def as_list(found: Any) -> list[Any]:
     return [] if found is None else found if isinstance(found, list) else [found]
 
 
+def test_a_profile_leaves_what_a_library_writes() -> None:
+    x, square, numbers = product()
+    g = sg.shared(np.ones((24, 24), np.float32), "g")
+    f = compiled([x], None, {g: square})
+    f.profile(numbers)
+    assert (g.value == 1).all()
+    assert in_place(f) == {"g"}
+
+
 def test_a_library_that_reads_the_old_numbers_writes_elsewhere() -> None:
     start = np.random.default_rng(1).standard_normal((24, 24)).astype(np.float32)
     w = sg.shared(start, "w")

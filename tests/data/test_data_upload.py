@@ -188,6 +188,23 @@ def test_ranks_without_images_have_empty_arrays(host: HostDevice) -> None:
     assert sizes == [24] * 5 + [0] * 5
 
 
+def test_a_lost_device_keeps_no_process(host: HostDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(sent: Any) -> None:
+        raise OSError("the device is lost")
+
+    loader = process_loader(Noise(), device="cuda")
+    (feeder,) = host.feeders
+    while len(feeder.sent) < 2 or feeder.sent[-1].arrived():  # until one is on its way
+        loader.next_batch()
+        assert loader.ready(20.0)
+    monkeypatch.setattr("tests.backends.host_device.HostSent.wait", lost)
+    with pytest.raises(OSError, match="lost"):
+        loader.close()
+    assert loader.pid is None
+    assert feeder.pinned == {}
+    loader.close()
+
+
 def test_other_devices_are_refused() -> None:
     for device in ("cpu", "cuda:x", 1):
         with pytest.raises(ArgumentError, match="Loader: device="):

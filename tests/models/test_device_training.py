@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.common.classifier import evaluate
+import symgraph as sg
+from models.common.classifier import evaluate, loading
 from models.common.trainer import Training
 from symgraph.parallel import Alone
 from tests.backends.host_device import HostDevice
@@ -87,3 +88,10 @@ def test_an_evaluation_cuts_there_too(
     assert evaluate(MODEL, chosen) == 0
     assert capsys.readouterr().out == expected
     assert host.feeders
+
+
+def test_a_device_of_the_settings_is_one_too() -> None:
+    assert loading(None) == loading("cpu") == {}
+    assert loading("cuda:1") == {"cropped": False, "device": "cuda:1"}
+    with sg.config(backend="cuda"):
+        assert loading(None) == {"cropped": False, "device": "cuda"}

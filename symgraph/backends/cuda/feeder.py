@@ -50,13 +50,11 @@ class _CupyPages:
 
 
 class _CupySent:
-    def __init__(self, cupy: Any, device: Any, held: Sequence[Array], made: list[Any]) -> None:
+    def __init__(
+        self, cupy: Any, device: Any, held: Sequence[Array], made: list[Any], event: Any
+    ) -> None:
         self._cupy, self._device, self._held, self._made = cupy, device, held, made
-        self._event = cupy.cuda.Event(disable_timing=True)
-
-    def note(self, stream: Any) -> None:
-        """Note that all copies are queued."""
-        self._event.record(stream)
+        self._event = event  # that all copies are done
 
     def arrived(self) -> bool:
         """Ask the event."""
@@ -111,7 +109,6 @@ class CupyFeeder:
         cuda = self._cupy.cuda
         with self._device:
             made = [self._empty(one.shape, dtype_name(one.dtype)) for one in arrays]
-            sent = _CupySent(self._cupy, self._device, arrays, [array for array, _ in made])
             self._order(int(cuda.get_current_stream().ptr), int(self._stream.ptr))
             for one, (_, address) in zip(arrays, made):
                 if one.nbytes:
@@ -119,5 +116,6 @@ class CupyFeeder:
                         address, one.ctypes.data, one.nbytes,
                         cuda.runtime.memcpyHostToDevice, self._stream.ptr,
                     )  # fmt: skip
-            sent.note(self._stream)
-        return sent
+            event = cuda.Event(disable_timing=True)
+            event.record(self._stream)
+        return _CupySent(self._cupy, self._device, arrays, [array for array, _ in made], event)
